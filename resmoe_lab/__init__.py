@@ -1,0 +1,1 @@
+"""A workbench that takes Mixture-of-Experts language models apart and makes them small."""

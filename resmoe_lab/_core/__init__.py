@@ -1,0 +1,1 @@
+"""Foundations that every other room rests on: errors, parameters, progress, registries, data look-up."""

@@ -1,0 +1,69 @@
+"""One declaration of a parameter makes the command-line option, the widget, the report's slider and the docs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class Param:
+    """A number that a user may set.
+
+    Parameters
+    ----------
+    name
+        Its name in Python, on the command line and on the widget.
+    default
+        What it is when nobody says otherwise.
+    low, high
+        Bounds; `low` itself is allowed only where `low_included`.
+    step
+        The slider's step.
+    doc
+        One line for help texts and tooltips.
+    """
+
+    name: str
+    default: float
+    low: float
+    high: float
+    step: float
+    doc: str
+    low_included: bool = True
+
+    def validate(self, value: float) -> float:
+        """Return `value`, or say in one line why it cannot be.
+
+        Raises
+        ------
+        UsageError
+            If `value` is not a finite number within the bounds.
+        """
+        above = value >= self.low if self.low_included else value > self.low
+        if not (math.isfinite(value) and above and value <= self.high):
+            bracket = "[" if self.low_included else "("
+            raise UsageError(
+                f"{self.name} is {value:g}, expected a number in {bracket}{self.low:g}, {self.high:g}]: {self.doc}"
+            )
+        return value
+
+    def grid(self) -> list[float]:
+        """Every value that a slider can take, lowest first."""
+        first = 0 if self.low_included else 1
+        count = round((self.high - self.low) / self.step)
+        return [round(self.low + i * self.step, 10) for i in range(first, count + 1)]
+
+
+#: The kept fraction of the residual's (or the method's) parameters per expert.
+KEEP = Param(
+    name="keep",
+    default=0.25,
+    low=0.0,
+    high=1.0,
+    step=0.05,
+    doc="kept fraction of the parameters per expert (the paper's '75 % compression' is 0.25)",
+    low_included=False,
+)

@@ -1,0 +1,1 @@
+"""Ways to find a common expert, one file each."""

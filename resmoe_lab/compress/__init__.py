@@ -1,0 +1,1 @@
+"""What will happen, and the layer loop that does it."""

@@ -1,0 +1,1 @@
+"""Approximation error, perplexity, zero-shot tasks, and cost."""

@@ -1,0 +1,1 @@
+"""Expert stacks, and one file for each model family that has them."""

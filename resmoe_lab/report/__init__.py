@@ -1,0 +1,1 @@
+"""Standalone HTML reports with sliders that need no kernel."""

@@ -1,0 +1,1 @@
+"""Compressed or restored experts inside a transformers model."""

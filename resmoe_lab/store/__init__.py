@@ -1,0 +1,1 @@
+"""What a compressed layer weighs, and the manifest beside it."""

@@ -1,0 +1,1 @@
+"""Optimal transport between clouds of neurons: arrays only, no model."""
