@@ -81,7 +81,13 @@ def stories(split: Split, seed: int) -> Iterator[str]:
 
 def tell(world: World, rng: Random) -> str:
     """Tell one complete story: an opening, two to four scenes in any order, and sometimes an ending."""
-    scenes: list[Callable[[World, Random], str]] = [_hiding_scene, _action_scene, _action_scene, _event_scene, _event_scene]
+    scenes: list[Callable[[World, Random], str]] = [
+        _hiding_scene,
+        _action_scene,
+        _action_scene,
+        _event_scene,
+        _event_scene,
+    ]
     chosen = rng.sample(scenes, rng.randint(2, 4))
     parts = [_opening(world, rng), *(scene(world, rng) for scene in chosen)]
     if rng.random() < 0.5:

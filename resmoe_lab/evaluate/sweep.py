@@ -1,0 +1,116 @@
+"""The tables behind the sliders: what each method loses, scores and weighs at each kept fraction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._core.errors import DataError, OutputError
+
+#: The tidy tables of a sweep and their columns, in order.
+TABLES: dict[str, tuple[str, ...]] = {
+    "errors": ("layer", "method", "center", "keep", "error", "relative_error"),
+    "scores": ("method", "center", "keep", "task", "metric", "value", "stderr", "n"),
+    "sizes": (
+        *("method", "center", "keep", "format", "paper_bytes", "true_bytes"),
+        *("original_bytes", "model_bytes", "original_model_bytes"),
+    ),
+    "centers": (
+        *("layer", "center", "solver", "objective", "relative_objective"),
+        *("lower_bound", "certified_gap", "iterations", "seconds"),
+    ),
+    "routing": ("layer", "expert", "share"),
+}
+_FACTS, _ARRAYS = "sweep.json", "arrays.npz"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a report shows about one checkpoint.
+
+    Parameters
+    ----------
+    facts
+        Model, family, shapes, seed, versions, date, settings: plain JSON values.
+    errors
+        Approximation error by layer, method, center and keep; ``relative_error`` is its share of the
+        experts' mean squared norm.
+    scores
+        Task scores by method, center and keep. ``method`` is ``"original"`` (keep 1) before any
+        compression and ``"center-only"`` (keep 0) when every residual is dropped.
+    sizes
+        Bytes of all compressed experts at 16 bit by method, center and keep: as the paper counts them
+        (values of the residual only) and as they are really stored (indices and center included), in
+        ``format``; and of the whole model.
+    centers
+        One row a layer and center: objective, bound, gap.
+    routing
+        Share of the tokens that each expert of each layer receives.
+    similarity
+        Layer to (N, N) float array: cosine similarity of the aligned experts' design matrices.
+    permutations
+        Layer to (N, p_I) int64 array: the permutations T_k onto the center.
+    """
+
+    facts: dict[str, Any]
+    errors: pd.DataFrame
+    scores: pd.DataFrame
+    sizes: pd.DataFrame
+    centers: pd.DataFrame
+    routing: pd.DataFrame
+    similarity: dict[int, np.ndarray] = field(default_factory=dict)
+    permutations: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the sweep as CSV tables, one JSON file of facts and one array file; return the folder."""
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file, expected a folder for the sweep: name another place")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, columns in TABLES.items():
+            _replace(folder / f"{name}.csv", getattr(self, name)[list(columns)].to_csv(index=False).encode())
+        with (folder / f"{_ARRAYS}.part").open("wb") as stream:
+            arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
+            arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
+            np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        (folder / f"{_ARRAYS}.part").replace(folder / _ARRAYS)
+        # The facts come last: a folder that has them has everything else.
+        _replace(folder / _FACTS, json.dumps(self.facts, indent=2, sort_keys=True).encode())
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sweep:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the folder holds no finished sweep.
+        """
+        folder = Path(folder)
+        if not (folder / _FACTS).is_file():
+            raise DataError(f"{folder} holds no finished sweep ({_FACTS} is missing): run 'resmoe-lab sweep' first")
+        tables = {}
+        for name, columns in TABLES.items():
+            table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+            if tuple(table.columns) != columns:
+                raise DataError(f"{folder / name}.csv has columns {list(table.columns)}, expected {list(columns)}")
+            tables[name] = table
+        arrays: dict[str, dict[int, np.ndarray]] = {"similarity": {}, "permutations": {}}
+        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
+            for key in stored.files:
+                kind, layer = key.rsplit("_", 1)
+                arrays[kind][int(layer)] = stored[key]
+        return cls(json.loads((folder / _FACTS).read_text()), **tables, **arrays)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
