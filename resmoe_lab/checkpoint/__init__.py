@@ -1,1 +1,5 @@
 """Lazy reading and whole-file writing of safetensors checkpoints, one layer in memory."""
+
+from .index import Checkpoint as Checkpoint
+from .index import TensorInfo as TensorInfo
+from .index import open_checkpoint as open_checkpoint

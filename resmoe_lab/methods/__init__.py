@@ -1,1 +1,36 @@
 """Compression methods, one file each."""
+
+from __future__ import annotations
+
+from ..centers import CommonExpert
+from ..experts import ExpertStack
+from ._base import METHODS as METHODS
+from ._base import CompressedLayer as CompressedLayer
+from ._base import Method as Method
+from ._pieces import LowRank as LowRank
+from ._pieces import Piece as Piece
+from ._pieces import Sparse as Sparse
+
+
+def compress_layer(
+    stack: ExpertStack, *, method: str = "resmoe-up", keep: float = 0.25, common: CommonExpert | None = None
+) -> CompressedLayer:
+    """Compress the experts of one layer.
+
+    Parameters
+    ----------
+    stack
+        The experts.
+    method
+        A name in the registry of methods.
+    keep
+        Kept fraction of the parameters per expert, in (0, 1].
+    common
+        The layer's common expert, for the methods that store residuals.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method, `keep` is out of range, or the method lacks a center.
+    """
+    return METHODS[method]().compress(stack, keep, common)

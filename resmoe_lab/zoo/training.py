@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,50 +20,11 @@ import torch
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .corpus import training_documents
+from .recipes import Phase, Recipe
 from .tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import MixtralForCausalLM, PreTrainedTokenizerFast
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`."""
-
-    tokens: int
-    peak_lr: float
-    end_lr: float
-    warmup_steps: int = 100
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a zoo model becomes.
-
-    Parameters
-    ----------
-    config
-        Keyword arguments of the model's configuration class in transformers.
-    source_weights
-        How often a training sequence comes from each source of :func:`~.corpus.training_documents`.
-    dense, sparse
-        The two phases: with one expert, and with all of them.
-    """
-
-    name: str
-    seed: int
-    config: dict[str, Any]
-    source_weights: dict[str, float]
-    dense: Phase
-    sparse: Phase
-    num_stories: int
-    sequence_length: int = 256
-    batch_size: int = 16
-    weight_decay: float = 0.1
-
-    def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, for the model card."""
-        return asdict(self)
 
 
 @dataclass

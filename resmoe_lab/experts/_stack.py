@@ -1,0 +1,86 @@
+"""The experts of one layer as clouds of neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from .._core.errors import WeightError
+
+
+@dataclass(frozen=True)
+class Block:
+    """A named range of columns of the design matrix, such as ``w1``."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class ExpertStack:
+    """The N design matrices of one layer: rows are neurons, columns are [W1, b1, W3, b3, W2^T] as far as they exist.
+
+    Parameters
+    ----------
+    weights
+        (N, p_I, D) float tensor.
+    blocks
+        What the columns are.
+    layer
+        The layer's number in its model.
+
+    References
+    ----------
+    ResMoE, appendix B.3 (the extended matrix W_k) and equation (4).
+    """
+
+    weights: torch.Tensor
+    blocks: tuple[Block, ...]
+    layer: int
+
+    @property
+    def num_experts(self) -> int:
+        """N, the number of experts."""
+        return self.weights.shape[0]
+
+    @property
+    def intermediate_size(self) -> int:
+        """p_I, the number of neurons of an expert."""
+        return self.weights.shape[1]
+
+    @property
+    def width(self) -> int:
+        """D, the number of columns of a design matrix."""
+        return self.weights.shape[2]
+
+    def block(self, name: str) -> torch.Tensor:
+        """Return the (N, p_I, width) view of one column block; rows are neurons."""
+        found = next(block for block in self.blocks if block.name == name)
+        return self.weights[:, :, found.start : found.stop]
+
+    def with_weights(self, weights: torch.Tensor) -> ExpertStack:
+        """Return a stack of other weights with the same columns."""
+        return replace(self, weights=weights)
+
+    def mean_squared_norm(self) -> float:
+        """(1/N) sum_k ||W_k||_F^2 in float64: what relative errors are relative to."""
+        return float(self.weights.double().square().sum()) / self.num_experts
+
+    def checked(self) -> ExpertStack:
+        """Return the stack itself if every weight is finite.
+
+        Raises
+        ------
+        WeightError
+            If an expert holds NaN or infinity, naming the first such expert.
+        """
+        finite = torch.isfinite(self.weights).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            expert = int((~finite).nonzero()[0])
+            raise WeightError(
+                f"layer {self.layer}, expert {expert} holds NaN or infinite weights, expected finite ones: "
+                "the checkpoint is damaged, fetch it again"
+            )
+        return self

@@ -1,0 +1,38 @@
+"""Mixtral: three matrices an expert, SwiGLU, no biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ._base import FAMILIES, FusedGatedFamily, Part, Shape, config_int
+
+
+@FAMILIES.register("mixtral")
+class Mixtral(FusedGatedFamily):
+    """Mixtral as the hub stores it (one tensor an expert and part) and as transformers 5 holds it (fused)."""
+
+    name = "mixtral"
+    model_types = ("mixtral",)
+    block = "model.layers.{layer}.block_sparse_moe"
+    parts = (
+        Part("w1", "experts.{k}.w1.weight"),
+        Part("w3", "experts.{k}.w3.weight"),
+        Part("w2", "experts.{k}.w2.weight", transposed=True),
+    )
+    others = r"gate\.weight"
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        """Read the sizes from a Mixtral config."""
+        return Shape(
+            num_experts=config_int(config, "num_local_experts"),
+            hidden_size=config_int(config, "hidden_size"),
+            intermediate_size=config_int(config, "intermediate_size"),
+            top_k=config_int(config, "num_experts_per_tok"),
+        )
+
+    def experts_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
+        """Return ``model.layers[layer].mlp.experts``."""
+        return model.get_submodule(f"model.layers.{layer}.mlp.experts")
