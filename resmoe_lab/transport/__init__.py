@@ -1,1 +1,18 @@
 """Optimal transport between clouds of neurons: arrays only, no model."""
+
+from .assignment import Assignment, assign
+from .barycenter import barycenter
+from .certificate import Certificate
+from .cost import objective, squared_distances
+from .result import Barycenter, Step
+
+__all__ = [
+    "Assignment",
+    "Barycenter",
+    "Certificate",
+    "Step",
+    "assign",
+    "barycenter",
+    "objective",
+    "squared_distances",
+]

@@ -1,0 +1,161 @@
+"""Exact one-to-one matching of neurons, with the dual potentials that prove it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from .._core.errors import UsageError, WeightError
+
+#: What a backend returns: the column of every row, and the columns' potentials where it has them.
+_Solution = tuple[NDArray[np.int64], NDArray[np.float64] | None]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An optimal one-to-one assignment.
+
+    Attributes
+    ----------
+    permutation
+        (n,) int64 CPU tensor: row i is matched with column ``permutation[i]``.
+    row_potential, col_potential
+        (n,) float64 CPU tensors with ``row_potential[i] + col_potential[j] <= cost[i, j]`` for all i and j;
+        their sum is a lower bound of every assignment's cost, and reaches this one's.
+    cost
+        The matched entries' sum, float64.
+    """
+
+    permutation: Tensor
+    row_potential: Tensor
+    col_potential: Tensor
+    cost: float
+
+
+def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor | None = None) -> Assignment:
+    """Match every row with one column at the least total cost, exactly.
+
+    Parameters
+    ----------
+    cost
+        (n, n) of any float dtype; solved in float32.
+    backend
+        ``"lapjv"``, ``"lapx"``, ``"scipy"``, or ``"auto"``: the fastest that is installed.
+    potential
+        (n,) column potentials of a problem that was nearly the same; they only make the work shorter.
+
+    Returns
+    -------
+    Assignment
+        Potentials are feasible by construction (the rows' are a c-transform in float64).
+
+    Raises
+    ------
+    WeightError
+        If a cost is NaN or infinite, or the matrix is not square.
+    UsageError
+        If the backend is unknown or not installed.
+    """
+    matrix = _square(cost)
+    solve = _backend(backend)
+    if len(matrix) == 0:
+        empty = torch.zeros(0, dtype=torch.float64)
+        return Assignment(empty.long(), empty, empty, 0.0)
+    columns, potentials = _nearest(matrix, potential) or solve(matrix)
+    if potentials is None:
+        potentials = _potentials(matrix, columns)
+    rows = c_transform(matrix, potentials)
+    total = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64))
+    return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials), total)
+
+
+def c_transform(cost: NDArray[np.float32], col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest feasible row potentials, ``min_j cost[i, j] - col_potential[j]``, in float64."""
+    rows = np.empty(len(cost))
+    for start in range(0, len(cost), 256):
+        rows[start : start + 256] = (cost[start : start + 256] - col_potential).min(1)
+    return rows
+
+
+def _square(cost: Tensor | NDArray) -> NDArray[np.float32]:
+    array = cost.detach().to("cpu", torch.float32).numpy() if isinstance(cost, Tensor) else np.asarray(cost, np.float32)
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise WeightError(f"cost matrix of shape {array.shape}, expected a square one: compare equally many neurons")
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        raise WeightError("cost matrix holds NaN or infinity, expected finite numbers: check the weights it came from")
+    return np.ascontiguousarray(array)
+
+
+def _nearest(matrix: NDArray[np.float32], potential: Tensor | None) -> _Solution | None:
+    """Solve the easy case: every row's cheapest column is another row's for none.
+
+    Copies of one network are matched this way, at the price of one pass over the matrix.
+    """
+    potentials = np.zeros(len(matrix)) if potential is None else potential.numpy().astype(np.float64)
+    columns = (matrix if potential is None else matrix - potentials.astype(np.float32)).argmin(1)
+    return (columns, potentials) if np.unique(columns).size == len(columns) else None
+
+
+def _potentials(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Column potentials of an optimal assignment: shortest paths by Bellman and Ford, all rows at once.
+
+    A step from row i's column to column j costs ``cost[i, j] - cost[i, columns[i]]``; an optimal assignment has no
+    negative cycle, so the distances settle.
+    """
+    matched = matrix[np.arange(len(matrix)), columns].astype(np.float64)
+    potentials = np.zeros(len(matrix))
+    for _ in range(len(matrix)):
+        rows = matched - potentials[columns]
+        shorter = (matrix - rows[:, None]).min(0)
+        improved = np.minimum(potentials, shorter)
+        if np.array_equal(improved, potentials):
+            break
+        potentials = improved
+    return potentials
+
+
+def _lapjv(matrix: NDArray[np.float32]) -> _Solution:
+    from lapjv import lapjv
+
+    columns, _, (_, _, potentials) = lapjv(matrix, force_doubles=False)
+    return columns.astype(np.int64), potentials.astype(np.float64)
+
+
+def _lapx(matrix: NDArray[np.float32]) -> _Solution:
+    from lap import lapjvs
+
+    columns, _ = lapjvs(matrix, return_cost=False, jvx_like=False)
+    return np.asarray(columns, np.int64), None
+
+
+def _scipy(matrix: NDArray[np.float32]) -> _Solution:
+    return linear_sum_assignment(matrix)[1].astype(np.int64), None
+
+
+#: Fastest first; the last is always there. Each name with the module that it needs.
+_BACKENDS: dict[str, tuple[str, Callable[[NDArray[np.float32]], _Solution]]] = {
+    "lapjv": ("lapjv", _lapjv),
+    "lapx": ("lap", _lapx),
+    "scipy": ("scipy", _scipy),
+}
+
+
+def backends() -> list[str]:
+    """Names of the installed backends, fastest first."""
+    return [name for name, (module, _) in _BACKENDS.items() if importlib.util.find_spec(module) is not None]
+
+
+def _backend(name: str) -> Callable[[NDArray[np.float32]], _Solution]:
+    installed = backends()
+    if name == "auto":
+        return _BACKENDS[installed[0]][1]
+    if name not in installed:
+        raise UsageError(f"assignment backend {name!r} is not there, expected one of auto, {', '.join(installed)}")
+    return _BACKENDS[name][1]

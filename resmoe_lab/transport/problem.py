@@ -1,0 +1,92 @@
+"""The experts of one layer, checked once, as every solver sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._core.errors import UsageError, WeightError
+from .cost import row_norms
+
+
+class Problem:
+    """N design matrices of one shape with their weights.
+
+    Parameters
+    ----------
+    stack
+        (N, p_I, D) or N tensors (p_I, D), of any float dtype; kept as given, never copied as a whole.
+    weights
+        (N,) non-negative, scaled to sum 1; equal if left out.
+
+    Raises
+    ------
+    WeightError
+        If there is no expert, shapes differ, or a value is NaN or infinite.
+    UsageError
+        If the weights cannot be used.
+    """
+
+    def __init__(self, stack: Tensor | Sequence[Tensor], weights: Tensor | Sequence[float] | None = None) -> None:
+        self.experts = list(stack)
+        _check_shapes(self.experts)
+        self.count = len(self.experts)
+        self.neurons, self.width = self.experts[0].shape
+        self.device = self.experts[0].device
+        self.weights = _shares(weights, self.count)
+        self.norms = [row_norms(rows) for rows in self.experts]
+        for index, norms in enumerate(self.norms):
+            if not bool(torch.isfinite(norms).all()):
+                raise WeightError(
+                    f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint"
+                )
+
+    def expert(self, index: int, order: Tensor | None = None) -> Tensor:
+        """Return one expert in float32, its rows in `order`."""
+        rows = self.experts[index]
+        return (rows if order is None else rows[order.to(rows.device)]).float()
+
+    def buffer(self) -> Tensor:
+        """Return room for one (p_I, p_I) float32 cost matrix."""
+        return torch.empty(self.neurons, self.neurons, device=self.device)
+
+    def mean(self, permutations: Tensor) -> Tensor:
+        """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations."""
+        total = torch.zeros(self.neurons, self.width, device=self.device)
+        for index, weight in enumerate(self.weights.tolist()):
+            total.add_(self.expert(index, permutations[index]), alpha=weight)
+        return total
+
+    def identity(self) -> Tensor:
+        """Return the permutations that leave every expert as it is, (N, p_I) int64."""
+        return torch.arange(self.neurons).repeat(self.count, 1)
+
+
+def _check_shapes(experts: list[Tensor]) -> None:
+    if not experts:
+        raise WeightError("no expert to find a center of, expected at least one: check the layer that was asked for")
+    for index, rows in enumerate(experts):
+        if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
+            raise WeightError(
+                f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
+                "expected a float matrix (p_I, D) that is not empty"
+            )
+        if rows.shape != experts[0].shape:
+            raise WeightError(
+                f"expert {index} has shape {tuple(rows.shape)} and expert 0 {tuple(experts[0].shape)}, "
+                "expected one shape for all: use soft_barycenter for unequal numbers of neurons"
+            )
+
+
+def _shares(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
+    if weights is None:
+        return torch.full((count,), 1.0 / count, dtype=torch.float64)
+    shares = torch.as_tensor(weights, dtype=torch.float64).cpu()
+    usable = shares.shape == (count,) and bool((torch.isfinite(shares) & (shares >= 0)).all())
+    if not usable or float(shares.sum()) <= 0:
+        raise UsageError(
+            f"weights {shares.tolist()} for {count} experts, expected {count} non-negative numbers, not all zero"
+        )
+    return shares / shares.sum()
