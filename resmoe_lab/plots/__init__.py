@@ -1,1 +1,15 @@
-"""Tables and arrays in, figures and charts out."""
+"""Tables and arrays in, Altair charts or matplotlib figures out; no torch."""
+
+from .centers import center_history as center_history
+from .errors import error_curves as error_curves
+from .errors import errors_by_layer as errors_by_layer
+from .offline import use_offline_renderer as use_offline_renderer
+from .permutation import permutation_map as permutation_map
+from .permutation import permutation_table as permutation_table
+from .routing import routing_load as routing_load
+from .scores import score_curves as score_curves
+from .similarity import similarity_heatmap as similarity_heatmap
+from .sizes import size_bars as size_bars
+from .sizes import size_table as size_table
+from .tradeoff import error_by_bytes as error_by_bytes
+from .tradeoff import score_by_bytes as score_by_bytes

@@ -1,0 +1,140 @@
+"""The shape that error and score charts share: curves over the kept fraction, and the values at one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+
+from .series import ordered, significant
+from .slider import Slider
+from .theme import FONT, INK, MUTED, color_scale, dash_scale
+
+_WIDTH, _VALUES_WIDTH, _HEIGHT = 430, 250, 240
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is drawn.
+
+    Parameters
+    ----------
+    title
+        The axis title, with the unit.
+    number
+        A d3 format for values.
+    ticks
+        A d3 format for the axis.
+    log
+        Draw the values on a logarithmic axis.
+    base
+        Where the stems of the values start: 0 for an error, the uncompressed model's value for a score.
+    """
+
+    title: str
+    number: str = ".3f"
+    ticks: str = "~g"
+    log: bool = False
+    base: float = 0.0
+
+
+def curves_and_values(
+    table: pd.DataFrame, measure: Measure, slider: Slider, *, references: Mapping[str, float] | None = None
+) -> alt.HConcatChart:
+    """Draw curves over the kept fraction on the left and, on the right, every value at the slider's fraction.
+
+    Parameters
+    ----------
+    table
+        Columns ``series``, ``keep``, ``value`` and, for intervals, ``low`` and ``high``.
+    references
+        Horizontal lines by name.
+    """
+    references = dict(references or {})
+    table = significant(table)
+    scale = _value_scale(table, measure, references)
+    source = alt.Data(values=table.to_dict("records"))
+    left = _curves(source, table, measure, scale=scale, shown=slider.shown)
+    if references:
+        left = alt.LayerChart(layer=[*_reference_lines(references, scale), left])
+    right = _values(source, table, measure, scale=scale, slider=slider)
+    left = left.properties(width=_WIDTH, height=_HEIGHT)
+    return alt.hconcat(left, right, spacing=24).add_params(*slider.params())
+
+
+def _value_scale(table: pd.DataFrame, measure: Measure, references: Mapping[str, float]) -> alt.Scale:
+    values = [*table["value"], *references.values()]
+    low, high = min(values), max(values)
+    if measure.log:
+        return alt.Scale(type="log", domain=[low / 1.03, high * 1.05], nice=False)
+    low = min(low, measure.base)
+    margin = 0.04 * (high - low or 1.0)
+    return alt.Scale(domain=[low if low == 0 else low - margin, high + margin], nice=False, zero=False)
+
+
+def _curves(source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, shown: str) -> alt.LayerChart:
+    names = ordered(table["series"])
+    grid = alt.Axis(format="~p", tickCount=6)
+    x = alt.X("keep:Q", title="kept fraction", axis=grid, scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 6))
+    color = alt.Color("series:N", scale=color_scale(names), legend=None)
+    dash = alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
+    tooltip = [
+        alt.Tooltip("series:N", title="method"),
+        alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
+        alt.Tooltip("value:Q", title=measure.title, format=measure.number),
+    ]
+    base = alt.Chart(source).encode(x=x, y=y, color=color)
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    points = base.mark_circle(size=26, opacity=1).encode(tooltip=tooltip)
+    rule = alt.Chart(alt.Data(values=[{}])).mark_rule(color=INK, strokeWidth=1.2)
+    return alt.LayerChart(layer=[rule.encode(x=alt.XDatum(alt.expr(shown), type="quantitative")), lines, points])
+
+
+def _axis(measure: Measure, scale: alt.Scale, ticks: int) -> alt.Axis:
+    if measure.log:
+        return log_axis(*scale.domain)
+    return alt.Axis(tickCount=ticks, format=measure.ticks)
+
+
+def log_axis(low: float, high: float) -> alt.Axis:
+    """Ticks at 1, 2 and 5 times the powers of ten, fewer over a long range: vega would draw a line for each digit."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
+    values = [digit * 10.0**decade for decade in decades for digit in digits]
+    return alt.Axis(values=[value for value in values if low <= value <= high], format="~s")
+
+
+def _reference_lines(references: Mapping[str, float], scale: alt.Scale) -> list[alt.Chart]:
+    """Horizontal lines with their names at the right-hand end, where the curves meet the original."""
+    rows = [{"name": name, "value": value} for name, value in references.items()]
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("value:Q", scale=scale))
+    lines = base.mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
+    names = base.mark_text(align="right", dx=-3, dy=-6, fontSize=10, opacity=0.8, font=FONT, color=INK)
+    return [lines, names.encode(x=alt.value("width"), text="name:N")]
+
+
+def _values(
+    source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, slider: Slider
+) -> alt.LayerChart:
+    names = ordered(table["series"])
+    axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=8, labelFontSize=12)
+    y = alt.Y("series:N", sort=names, scale=alt.Scale(domain=names), axis=axis)
+    x = alt.X("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 4))
+    color = alt.Color("series:N", scale=color_scale(names), legend=None)
+    base = alt.Chart(source).transform_filter(slider.selects("keep")).encode(y=y, color=color)
+    stems = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=x, x2=alt.datum(measure.base))
+    layers = [stems, base.mark_circle(size=90, opacity=1).encode(x=x)]
+    if "low" in table:
+        layers.insert(1, base.mark_rule(strokeWidth=1.2, color=INK).encode(x=alt.X("low:Q", scale=scale), x2="high:Q"))
+    number = base.mark_text(align="center", dy=-12, fontWeight=600, color=INK).encode(
+        x=x, text=alt.Text("value:Q", format=measure.number), color=alt.value(INK)
+    )
+    height = max(90, min(_HEIGHT, 46 * len(names)))
+    title = alt.TitleParams(
+        alt.expr(f"'at ' + format({slider.shown}, '~p') + ' kept'"), fontWeight="normal", fontSize=12
+    )
+    return alt.LayerChart(layer=[*layers, number]).properties(width=_VALUES_WIDTH, height=height, title=title)

@@ -1,0 +1,78 @@
+// Draws the charts of a page with the vega bundle that stands before this script; needs no network and no kernel.
+window.resmoe = window.resmoe || (() => {
+  const charts = [];
+  // Sliders of these names move together: one kept fraction for the whole page.
+  const LINKED = ["keep", "layer"];
+  const AXES = 90;
+  let moving = false;
+
+  function parts(spec) {
+    return spec.hconcat || spec.vconcat || [spec];
+  }
+
+  function fit(spec, room) {
+    if (spec.usermeta && spec.usermeta.fixed) return spec;
+    const widths = parts(spec).map((part) => part.width || 300);
+    if (spec.hconcat && widths.reduce((sum, width) => sum + width + AXES, 0) > room + AXES) {
+      spec.vconcat = spec.hconcat;
+      delete spec.hconcat;
+    }
+    for (const part of parts(spec)) {
+      const width = Math.max(150, Math.min(part.width || 300, room - (spec.usermeta?.beside ?? AXES)));
+      if (spec.usermeta && spec.usermeta.square) part.height = (part.height * width) / part.width;
+      part.width = width;
+    }
+    return spec;
+  }
+
+  function follow(chart, name, value) {
+    const bind = (chart.spec.params || []).find((param) => param.name === name && param.bind);
+    if (!bind || chart.view.signal(name) === value) return;
+    const clamped = Math.min(bind.bind.max, Math.max(bind.bind.min, value));
+    chart.values[name] = clamped;
+    chart.view.signal(name, clamped).runAsync();
+  }
+
+  function moved(chart, name, value) {
+    chart.values[name] = value;
+    if (moving) return;
+    moving = true;
+    for (const other of charts) if (other !== chart && other.view && other.element.isConnected) follow(other, name, value);
+    document.dispatchEvent(new CustomEvent("resmoe:" + name, { detail: value }));
+    moving = false;
+  }
+
+  async function render(chart) {
+    chart.room = chart.element.clientWidth || 900;
+    const spec = fit(structuredClone(chart.spec), chart.room);
+    for (const param of spec.params || []) if (param.name in chart.values) param.value = chart.values[param.name];
+    if (chart.view) chart.view.finalize();
+    const actions = { export: true, source: false, compiled: false, editor: false };
+    const result = await window.vegaEmbed(chart.element, spec, { renderer: "svg", actions });
+    chart.view = result.view;
+    for (const param of spec.params || [])
+      if (param.bind && LINKED.includes(param.name)) chart.view.addSignalListener(param.name, (name, value) => moved(chart, name, value));
+  }
+
+  let timer = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      for (const chart of charts)
+        if (chart.element.isConnected && Math.abs(chart.element.clientWidth - chart.room) > 8) render(chart);
+    }, 200);
+  });
+
+  return {
+    charts,
+    draw(element, spec) {
+      const chart = { element, spec, values: {}, view: null, room: 0 };
+      charts.push(chart);
+      return render(chart);
+    },
+    // Moves every slider of this name, as if the user had.
+    set(name, value) {
+      for (const chart of charts) if (chart.view) follow(chart, name, value);
+    },
+  };
+})();

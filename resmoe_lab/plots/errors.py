@@ -1,0 +1,62 @@
+"""How far the restored experts are from the original ones."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from ._curves import Measure, curves_and_values
+from .series import add_series, mean_over_layers, ordered, significant
+from .slider import keep_slider
+from .theme import color_scale, dash_scale, series_legend, styled
+
+_MEASURE = Measure("relative approximation error")
+
+
+def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConcatChart:
+    """Draw relative error against the kept fraction: which method loses least at the same count of parameters?
+
+    Parameters
+    ----------
+    errors
+        A sweep's ``errors`` table.
+    layer
+        The layer to draw; the mean over all by default.
+    """
+    table = mean_over_layers(errors, layer)
+    where = "mean over the layers" if layer is None else f"layer {layer}"
+    chart = curves_and_values(table, _MEASURE, keep_slider(table["keep"]))
+    return styled(chart.properties(title=f"Relative approximation error, {where}"))
+
+
+def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
+    """Draw relative error against depth at the slider's kept fraction: which layers are hard to compress?"""
+    table = significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
+    slider = keep_slider(table["keep"])
+    names = ordered(table["series"])
+    layers = sorted(set(table["layer"]))
+    ticks = alt.Axis(values=layers[:: max(1, len(layers) // 16)], format="d", grid=False)
+    top = float(table["relative_error"].max()) * 1.05
+    base = (
+        alt.Chart(alt.Data(values=table.to_dict("records")))
+        .transform_filter(slider.selects("keep"))
+        .encode(
+            x=alt.X("layer:Q", title="layer", axis=ticks, scale=alt.Scale(domain=[layers[0], layers[-1]], padding=14)),
+            y=alt.Y("relative_error:Q", title=_MEASURE.title, scale=alt.Scale(domain=[0, top])),
+            color=alt.Color("series:N", scale=color_scale(names), sort=names, legend=series_legend()),
+        )
+    )
+    lines = base.mark_line(strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
+    )
+    points = base.mark_circle(size=44, opacity=1).encode(
+        tooltip=[
+            alt.Tooltip("series:N", title="method"),
+            alt.Tooltip("layer:Q"),
+            alt.Tooltip("relative_error:Q", title="relative error", format=_MEASURE.number),
+        ]
+    )
+    chart = alt.LayerChart(layer=[lines, points]).properties(
+        width=640, height=230, title="Relative approximation error by layer"
+    )
+    return styled(chart.add_params(*slider.params()))

@@ -1,0 +1,133 @@
+"""Who went where: the permutations that align the experts with their center."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from .raster import data_uri, ink_png
+from .slider import Slider, layer_slider
+from .theme import ACCENT, FONT, INK, MUTED, styled
+
+_COLUMNS = 4
+_PIXELS = 150
+_MOST_EXPERTS = 16
+_MOST_LAYERS = 16
+
+
+def permutation_table(permutations: Mapping[int, np.ndarray]) -> pd.DataFrame:
+    """Return how far each expert's permutation is from the identity.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``layer``, ``expert``, ``displaced`` (share of the neurons with T_k[i] != i) and ``distance`` (mean
+        of abs(T_k[i] - i) / p_I over all neurons; a random permutation has about 1/3).
+    """
+    rows = []
+    for layer, stack in permutations.items():
+        index = np.arange(stack.shape[1])
+        distance = np.abs(stack - index)
+        for expert in range(len(stack)):
+            moved, far = float((distance[expert] > 0).mean()), float(distance[expert].mean() / stack.shape[1])
+            rows.append((layer, expert, moved, far))
+    return pd.DataFrame(rows, columns=["layer", "expert", "displaced", "distance"])
+
+
+def permutation_picture(permutation: np.ndarray, *, pixels: int = _PIXELS) -> np.ndarray:
+    """Return the darkness (pixels, pixels) of the graph of i -> T_k[i], row 0 on top.
+
+    Parameters
+    ----------
+    permutation : (p_I,) int array
+    pixels
+        Side of the picture. A pixel that any neuron falls into is visible; it is black where the identity would be as
+        dense.
+    """
+    width = len(permutation)
+    # A narrow layer gets one cell a neuron or a whole number of them, so that no stripe is denser by rounding.
+    side = min(pixels, width)
+    cells = np.zeros((side, side))
+    np.add.at(cells, (permutation * side // width, np.arange(width) * side // width), 1)
+    full = max(1.0, width / side)
+    return np.where(cells > 0, np.clip(0.35 + 0.65 * cells / full, 0, 1), 0.0)
+
+
+def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
+    """Draw the graph of every expert's permutation, one layer at a time behind a slider.
+
+    A line from corner to corner is the identity: this expert's neurons already sat where the center has them. A cloud
+    means that the experts share neurons only after reordering, and that averaging them in place would blur.
+
+    Parameters
+    ----------
+    permutations
+        Layer to (N, p_I) int array. Of many layers or experts, evenly spread ones are drawn.
+    """
+    layers = _spread(sorted(permutations), _MOST_LAYERS)
+    experts = _spread(range(len(permutations[layers[0]])), _MOST_EXPERTS)
+    slider = layer_slider(layers)
+    rows = _panels({layer: permutations[layer] for layer in layers}, experts)
+    columns = min(_COLUMNS, len(experts))
+    lines = -(-len(experts) // columns)
+    chart = _draw(rows, columns, lines, slider).properties(
+        width=columns * 165,
+        height=lines * 185,
+        title=alt.TitleParams(
+            alt.expr(f"'Neuron i of the center (across) is neuron T[i] of the expert (down), layer ' + {slider.shown}")
+        ),
+        usermeta={"fixed": True},
+    )
+    return styled(chart.add_params(*slider.params()))
+
+
+def _panels(permutations: Mapping[int, np.ndarray], experts: list[int]) -> list[dict]:
+    """One row a panel: its picture, its place in the grid and its caption."""
+    facts = permutation_table(permutations).set_index(["layer", "expert"])
+    rows = []
+    for layer, stack in permutations.items():
+        for place, expert in enumerate(experts):
+            line, column = divmod(place, _COLUMNS)
+            moved, far = facts["displaced"][layer, expert], facts["distance"][layer, expert]
+            rows.append(
+                {
+                    **{
+                        "layer": layer,
+                        "expert": expert,
+                        "url": data_uri(ink_png(permutation_picture(stack[expert]), ACCENT)),
+                    },
+                    **{"x": column, "x2": column + 0.92, "y": line + 0.17, "y2": line + 0.99},
+                    **{"displaced": round(moved, 4), "distance": round(far, 4)},
+                    "name": f"expert {expert}",
+                    "caption": "in place" if moved == 0 else f"{moved:.0%} moved, mean shift {far:.0%}",
+                }
+            )
+    return rows
+
+
+def _draw(rows: list[dict], columns: int, lines: int, slider: Slider) -> alt.LayerChart:
+    x = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=None)
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[lines, 0], nice=False), axis=None)
+    base = alt.Chart(alt.Data(values=rows)).transform_filter(slider.selects("layer")).encode(x=x, y=y)
+    tooltip = [
+        alt.Tooltip("name:N", title="panel"),
+        alt.Tooltip("displaced:Q", title="neurons moved", format=".1%"),
+        alt.Tooltip("distance:Q", title="mean distance", format=".1%"),
+    ]
+    frame = base.mark_rect(fill=None, stroke=MUTED, strokeOpacity=0.45).encode(x2="x2:Q", y2="y2:Q")
+    picture = base.mark_image(aspect=False, smooth=False).encode(x2="x2:Q", y2="y2:Q", url="url:N", tooltip=tooltip)
+    text: Any = {"align": "left", "baseline": "bottom", "font": FONT, "color": INK}
+    name = base.mark_text(**text, dy=-17, fontSize=11, fontWeight=600).encode(text="name:N")
+    caption = base.mark_text(**text, dy=-4, fontSize=10, opacity=0.75).encode(text="caption:N")
+    return alt.LayerChart(layer=[frame, picture, name, caption])
+
+
+def _spread(items: list[int] | range, most: int) -> list[int]:
+    """At most so many of the items, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]

@@ -1,0 +1,75 @@
+"""Arrays to PNG pictures that charts and widgets can carry inside them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def color_png(values: np.ndarray, *, low: float, high: float, cmap: str = "cividis") -> bytes:
+    """Return a PNG with one pixel a value; NaN is transparent.
+
+    Parameters
+    ----------
+    values : (H, W) float array
+    low, high
+        The values at the two ends of the colour map.
+    cmap
+        A matplotlib colour map.
+    """
+    span = high - low if high > low else 1.0
+    rgba = colormaps[cmap]((np.asarray(values, dtype=float) - low) / span, bytes=True)
+    rgba[~np.isfinite(values), 3] = 0
+    return _png(Image.fromarray(rgba))
+
+
+def ink_png(darkness: np.ndarray, color: str) -> bytes:
+    """Return a PNG in one colour (``#rrggbb``) whose opacity is `darkness` (H, W) in [0, 1].
+
+    Sixteen levels keep it small: a report carries dozens of them.
+    """
+    levels = np.clip(np.round(np.asarray(darkness) * 15), 0, 15).astype(np.uint8)
+    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    picture.putpalette(bytes.fromhex(color.removeprefix("#")) * 16)
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True, bits=4, transparency=bytes(i * 17 for i in range(16)))
+    return stream.getvalue()
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as an address that needs no file and no network."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Return a matplotlib figure as PNG bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def shrink(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Return the root mean square of `values` over a grid of at most `rows` x `columns` blocks.
+
+    Pixels of a scaled-down picture would otherwise pick a few entries and hide the rest.
+    """
+    row_edges = _edges(values.shape[0], rows)
+    column_edges = _edges(values.shape[1], columns)
+    squares = np.asarray(values, dtype=np.float64) ** 2
+    sums = np.add.reduceat(np.add.reduceat(squares, row_edges[:-1], axis=0), column_edges[:-1], axis=1)
+    return np.sqrt(sums / np.outer(np.diff(row_edges), np.diff(column_edges)))
+
+
+def _edges(length: int, blocks: int) -> np.ndarray:
+    return np.linspace(0, length, min(length, blocks) + 1).round().astype(int)

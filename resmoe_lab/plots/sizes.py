@@ -1,0 +1,86 @@
+"""Bytes: as the paper counts them, and as they are really stored."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from .series import add_series, ordered, significant
+from .slider import keep_slider
+from .theme import FONT, INK, MUTED, color_scale, styled
+
+_COUNTS = {"paper_bytes": "paper's count", "true_bytes": "really stored"}
+
+
+def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFrame:
+    """Return the bytes of each series, one row a series and keep, smallest storage format first chosen.
+
+    Parameters
+    ----------
+    sizes
+        A sweep's ``sizes`` table.
+    keep
+        Only the rows of this kept fraction.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``series``, ``keep``, ``format``, ``paper_bytes``, ``true_bytes``, ``original_bytes``,
+        ``model_bytes``, ``original_model_bytes``, ``paper_share`` and ``true_share`` of the original experts'
+        bytes, and ``model_share`` of the whole model's.
+    """
+    table = add_series(sizes)
+    if keep is not None:
+        table = table[(table["keep"] - keep).abs() < 1e-6]
+    table = table.sort_values("true_bytes").drop_duplicates(["series", "keep"])
+    table = table.assign(
+        paper_share=table["paper_bytes"] / table["original_bytes"],
+        true_share=table["true_bytes"] / table["original_bytes"],
+        model_share=table["model_bytes"] / table["original_model_bytes"],
+    )
+    rank = {name: i for i, name in enumerate(ordered(table["series"]))}
+    table = table.sort_values(
+        ["series", "keep"], key=lambda column: column.map(rank) if column.name == "series" else column
+    )
+    counts = ["format", "paper_bytes", "true_bytes", "original_bytes", "model_bytes", "original_model_bytes"]
+    return table[["series", "keep", *counts, "paper_share", "true_share", "model_share"]].reset_index(drop=True)
+
+
+def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
+    """Draw both counts of bytes at the slider's kept fraction: how much of the saving is left once all is stored?"""
+    table = size_table(sizes)
+    slider = keep_slider(table["keep"])
+    names = ordered(table["series"])
+    long = significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
+    long["count"] = long["count"].str.replace("share", "bytes").map(_COUNTS)
+    top = max(1.0, float(long["share"].max())) * 1.04
+    counts = list(_COUNTS.values())
+    base = (
+        alt.Chart(alt.Data(values=long.to_dict("records")))
+        .transform_filter(slider.selects("keep"))
+        .encode(
+            y=alt.Y(
+                "series:N",
+                sort=names,
+                title=None,
+                axis=alt.Axis(ticks=False, domain=False, labelFontSize=12, labelPadding=8),
+            ),
+            yOffset=alt.YOffset("count:N", sort=counts),
+            x=alt.X(
+                "share:Q",
+                title="bytes of the experts, as a share of the original's",
+                scale=alt.Scale(domain=[0, top], nice=False),
+                axis=alt.Axis(format="~p", tickCount=6),
+            ),
+        )
+    )
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        color=alt.Color("series:N", scale=color_scale(names), legend=None),
+        opacity=alt.Opacity("count:N", scale=alt.Scale(domain=counts, range=[0.35, 1]), legend=None),
+    )
+    label = "format(datum.share, '.1%') + '  ' + datum.count"
+    numbers = base.transform_calculate(label=label).mark_text(align="left", dx=5, font=FONT, color=INK, fontSize=10)
+    original = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
+    chart = alt.LayerChart(layer=[original.encode(x=alt.datum(1.0)), bars, numbers.encode(text="label:N")])
+    chart = chart.properties(width=600, height=max(90, 46 * len(names)), title="Bytes of the compressed experts")
+    return styled(chart.add_params(*slider.params()))

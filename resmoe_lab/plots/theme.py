@@ -1,0 +1,128 @@
+"""One look for every picture: a fixed colour per method, readable on white and on dark paper.
+
+Charts take the colour of the surrounding text for axes and labels (``currentColor``), so the same chart is legible in a
+light report, a dark notebook and on paper. Every series colour keeps a contrast of about 3 or more against both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import altair as alt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+INK = "currentColor"
+MUTED = "#7f8794"
+ACCENT = "#1f78c8"
+
+#: Blue prunes, orange factorises, green drops neurons, violet merges experts; a method and its residual
+#: counterpart share a hue and differ in strength and dash.
+METHOD_COLORS: dict[str, str] = {
+    "resmoe-up": "#1f78c8",
+    "up": "#4a9fd8",
+    "resmoe-svd": "#d1570a",
+    "svd": "#c98500",
+    "resmoe-sp": "#0b7d5f",
+    "sp": "#1fa583",
+    "m-smoe": "#c4679b",
+    "git-rebasin": "#9a62c7",
+    "meo": "#b0476b",
+    "mlp-fusion": "#8a8378",
+    "original": MUTED,
+    "center-only": MUTED,
+}
+_SPARE = ("#0f8fa3", "#8c8f1c", "#d0546a", "#6f75d6", "#a0693f", "#4f9a3a")
+_DASH = [5, 3]
+_SOLID = [1, 0]
+_LOCK = threading.RLock()
+
+
+def series_colors(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each series; a known method always gets its own."""
+    colors: dict[str, str] = {}
+    spare = 0
+    for name in names:
+        if name in METHOD_COLORS:
+            colors[name] = METHOD_COLORS[name]
+        elif name not in colors:
+            colors[name] = _SPARE[spare % len(_SPARE)]
+            spare += 1
+    return colors
+
+
+def color_scale(names: Iterable[str]) -> alt.Scale:
+    """Return the Altair colour scale of these series."""
+    colors = series_colors(names)
+    return alt.Scale(domain=list(colors), range=list(colors.values()))
+
+
+def dash_scale(names: Iterable[str]) -> alt.Scale:
+    """Return the dash of each series: solid where a common expert is kept, dashed where not."""
+    names = list(names)
+    return alt.Scale(domain=names, range=[_SOLID if name.startswith("resmoe") else _DASH for name in names])
+
+
+def series_legend() -> alt.Legend:
+    """Return the legend of charts that do not name their series beside the marks; it wraps in narrow pages."""
+    return alt.Legend(title=None, orient="top", columns=4, symbolType="circle", symbolSize=70, symbolStrokeWidth=0)
+
+
+def styled(chart: Any) -> Any:
+    """Return `chart` with the shared look."""
+    text = {"labelColor": INK, "titleColor": INK, "labelFont": FONT, "titleFont": FONT}
+    axis = text | {
+        **{"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8},
+        **{"gridColor": MUTED, "gridOpacity": 0.18, "domainColor": MUTED, "domainOpacity": 0.5},
+        **{"tickColor": MUTED, "tickOpacity": 0.5, "labelLimit": 150},
+    }
+    legend = text | {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    return (
+        chart.configure(font=FONT, background="transparent", padding={"left": 4, "top": 4, "right": 8, "bottom": 4})
+        .configure_view(stroke=None)
+        .configure_axis(**axis)
+        .configure_legend(**legend)
+        .configure_header(**text)
+        .configure_title(
+            color=INK, font=FONT, fontSize=13, fontWeight=600, anchor="start", subtitleColor=INK, offset=10
+        )
+        .configure_text(color=INK, font=FONT, fontSize=11)
+    )
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw matplotlib figures in the shared look.
+
+    matplotlib's settings belong to the whole process and its text layout is not thread-safe, so one picture is drawn at
+    a time.
+    """
+    settings: Any = {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": MUTED,
+        "axes.linewidth": 0.8,
+        "axes.grid": False,
+        "grid.color": MUTED,
+        "grid.alpha": 0.2,
+        "xtick.color": "#3a4150",
+        "ytick.color": "#3a4150",
+        "figure.facecolor": "white",
+    }
+    with _LOCK, rc_context(settings):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches that pyplot knows nothing of."""
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")

@@ -1,0 +1,107 @@
+"""What a byte buys: error and scores against what is really stored."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from ._curves import log_axis
+from .series import lower_is_better, mean_over_layers, ordered, significant, task_values
+from .sizes import size_table
+from .slider import Slider, keep_slider
+from .theme import MUTED, color_scale, dash_scale, series_legend, styled
+
+_PANELS = {
+    "paper_share": "as the paper counts: residual values only",
+    "true_share": "as stored: indices and center too",
+}
+
+
+def error_by_bytes(errors: pd.DataFrame, sizes: pd.DataFrame) -> alt.HConcatChart:
+    """Draw relative error against both counts of bytes: who wins once everything is paid for?
+
+    Parameters
+    ----------
+    errors, sizes
+        The tables of a sweep.
+    """
+    table = mean_over_layers(errors).merge(size_table(sizes), on=["series", "keep"])
+    return _by_bytes(table, "relative approximation error", log=False)
+
+
+def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.HConcatChart:
+    """Draw one task's score against both counts of bytes.
+
+    Parameters
+    ----------
+    scores, sizes
+        The tables of a sweep.
+    task
+        One of the tasks in `scores`.
+    """
+    table, references, metric = task_values(scores, task)
+    table = table.merge(size_table(sizes), on=["series", "keep"])
+    title = f"{task}: {metric.replace('_', ' ')}"
+    return _by_bytes(table, title, log=lower_is_better(metric), original=references.get("original"))
+
+
+def _by_bytes(table: pd.DataFrame, title: str, *, log: bool, original: float | None = None) -> alt.HConcatChart:
+    slider = keep_slider(table["keep"])
+    table = significant(table[["series", "keep", "value", *_PANELS]])
+    values = [*table["value"], *([] if original is None else [original])]
+    low, high = min(values), max(values)
+    room = 0.05 * (high - low or 1.0)
+    domain = [low / 1.04, high * 1.06] if log else [low - room if low > 0 else 0, high + room]
+    y = alt.Y(
+        "value:Q",
+        title=title,
+        scale=alt.Scale(type="log" if log else "linear", domain=domain, nice=False),
+        axis=log_axis(*domain) if log else alt.Axis(tickCount=5, format="~g"),
+    )
+    right = max(1.0, float(table[list(_PANELS)].max().max())) * 1.02
+    source = alt.Data(values=table.to_dict("records"))
+    names = ordered(table["series"])
+    panels = [_panel(source, names, share, y=y, right=right, slider=slider, original=original) for share in _PANELS]
+    return styled(alt.hconcat(*panels, spacing=28).add_params(*slider.params()))
+
+
+def _panel(
+    source: alt.Data,
+    names: list[str],
+    share: str,
+    *,
+    y: alt.Y,
+    right: float,
+    slider: Slider,
+    original: float | None,
+) -> alt.LayerChart:
+    base = alt.Chart(source).encode(
+        x=alt.X(
+            f"{share}:Q",
+            title="bytes of the experts, as a share of the original's",
+            scale=alt.Scale(domain=[0, right], nice=False),
+            axis=alt.Axis(format="~p", tickCount=5),
+        ),
+        y=y,
+        color=alt.Color("series:N", scale=color_scale(names), sort=names, legend=series_legend()),
+        tooltip=[
+            alt.Tooltip("series:N", title="method"),
+            alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
+            alt.Tooltip(f"{share}:Q", title="bytes", format=".1%"),
+            alt.Tooltip("value:Q", format=".4~g"),
+        ],
+    )
+    # Points are joined in the order of the kept fraction, not of their bytes: a format may get smaller as keep grows.
+    lines = base.mark_line(strokeWidth=2).encode(
+        order="keep:Q", strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
+    )
+    picked = base.transform_filter(slider.selects("keep"))
+    big = picked.mark_circle(size=110, opacity=1)
+    edges = [alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(1.0))]
+    if original is not None:
+        edges.append(
+            alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(y=alt.datum(original))
+        )
+    layers = [*edges, lines, base.mark_circle(size=20, opacity=1), big]
+    title = alt.TitleParams(_PANELS[share], fontWeight="normal", fontSize=12)
+    return alt.LayerChart(layer=layers).properties(width=360, height=260, title=title)

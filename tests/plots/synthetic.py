@@ -1,0 +1,132 @@
+"""A sweep with plausible numbers and hostile names, made without any model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from resmoe_lab.evaluate.sweep import TABLES, Sweep
+
+KEEPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+SCORED_KEEPS = (0.1, 0.25, 0.5, 0.75)
+METHODS = {"up": 1.0, "svd": 1.9, "resmoe-up": 0.62, "resmoe-svd": 1.15}
+TASKS = {
+    "storyworld_perplexity": ("perplexity", 3.1, 90.0),
+    "wikitext2": ("word_perplexity", 61.0, 4000.0),
+    "storyworld_lastword": ("acc", 0.91, 0.04),
+    "storyworld_activity": ("acc", 0.96, 0.52),
+    "<b>storyworld</b> & co": ("acc", 0.95, 0.51),
+}
+
+
+def make_sweep(*, layers: int = 4, experts: int = 8, width: int = 96, tasks: bool = True, seed: int = 0) -> Sweep:
+    """A sweep like `mixtral-tiny`'s, smaller."""
+    rng = np.random.default_rng(seed)
+    scores = _scores(rng) if tasks else pd.DataFrame(columns=list(TABLES["scores"]))
+    return Sweep(
+        facts=_facts(layers, experts, width),
+        errors=_errors(range(layers)),
+        scores=scores,
+        sizes=_sizes(),
+        centers=_centers(range(layers), rng),
+        routing=_routing(range(layers), experts, rng),
+        similarity={layer: _similarity(experts, rng) for layer in range(layers)},
+        permutations={layer: _permutations(experts, width, rng, share=0.1 + 0.1 * layer) for layer in range(layers)},
+    )
+
+
+def _center(method: str) -> str | float:
+    return "wasserstein" if method.startswith("resmoe") else np.nan
+
+
+def _error(scale: float, keep: float) -> float:
+    return min(0.98, 0.55 * scale * (1 - keep) ** 1.7)
+
+
+def _errors(layers: range) -> pd.DataFrame:
+    rows = []
+    for layer in layers:
+        for method, scale in METHODS.items():
+            for keep in KEEPS:
+                relative = _error(scale, keep) * (1 + 0.08 * layer)
+                rows.append((layer, method, _center(method), keep, 40.0 * relative, relative))
+    return pd.DataFrame(rows, columns=list(TABLES["errors"]))
+
+
+def _scores(rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for task, (metric, best, worst) in TASKS.items():
+        ends = [("original", np.nan, 1.0, best), ("center-only", "wasserstein", 0.0, worst)]
+        for method, center, keep, value in ends:
+            rows.append((method, center, keep, task, metric, value, 0.01 * abs(best), 500))
+        for method, scale in METHODS.items():
+            for keep in SCORED_KEEPS:
+                loss = _error(scale, keep)
+                value = best * (worst / best) ** min(1, loss) if best > 1 else best + (worst - best) * min(1, loss)
+                value += 0.004 * best * rng.normal()
+                rows.append((method, _center(method), keep, task, metric, value, 0.012 * abs(best), 500))
+    return pd.DataFrame(rows, columns=list(TABLES["scores"]))
+
+
+def _sizes() -> pd.DataFrame:
+    original, model = 49_545_216, 53_000_000
+    rows = []
+    for method in METHODS:
+        for keep in KEEPS:
+            paper = round(original * keep)
+            center = original // 8 if method.startswith("resmoe") else 0
+            true = paper + center if "svd" in method else min(round(paper + original / 16), original) + center
+            kind = "lowrank-joint" if "svd" in method else "bitmask"
+            rows.append((method, _center(method), keep, kind, paper, true, original, model - original + true, model))
+    return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
+
+
+def _centers(layers: range, rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for layer in layers:
+        bound = 30 + rng.random()
+        for center, gap in (("wasserstein", 0.01), ("average", 0.3)):
+            gap *= 1 + rng.random()
+            objective = bound * (1 + gap)
+            rows.append((layer, center, "lapx", objective, objective / 80, bound, gap, 5, 1.5 + rng.random()))
+    return pd.DataFrame(rows, columns=list(TABLES["centers"]))
+
+
+def _routing(layers: range, experts: int, rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for layer in layers:
+        share = rng.dirichlet(np.full(experts, 8.0))
+        rows += [(layer, expert, float(share[expert])) for expert in range(experts)]
+    return pd.DataFrame(rows, columns=list(TABLES["routing"]))
+
+
+def _similarity(experts: int, rng: np.random.Generator) -> np.ndarray:
+    points = rng.normal(size=(experts, 40)) * 0.5 + rng.normal(size=40)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points @ points.T
+
+
+def _permutations(experts: int, width: int, rng: np.random.Generator, *, share: float) -> np.ndarray:
+    result = np.tile(np.arange(width), (experts, 1))
+    for expert in range(experts):
+        moved = rng.choice(width, size=round(share * width * expert / experts), replace=False)
+        result[expert, moved] = rng.permutation(moved)
+    return result
+
+
+def _facts(layers: int, experts: int, width: int) -> dict:
+    return {
+        "model": "<b>mixtral</b>-tiny",
+        "family": "mixtral",
+        "moe_layers": list(range(layers)),
+        "num_experts": experts,
+        "top_k": 2,
+        "hidden_size": 192,
+        "intermediate_size": width,
+        "total_bytes": 53_000_000,
+        "expert_bytes": 49_545_216,
+        "seed": 0,
+        "date": "2026-11-22",
+        "versions": {"resmoe_lab": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
+        "protocol": "paper",
+    }
