@@ -1,1 +1,67 @@
-"""A workbench that takes Mixture-of-Experts language models apart and makes them small."""
+"""A workbench that takes Mixture-of-Experts language models apart and makes them small.
+
+The flow, in one breath: open a checkpoint, load the experts of a layer, find their center, compress them,
+evaluate, report.
+
+>>> import resmoe_lab as rl
+>>> checkpoint = rl.open_checkpoint("mixtral-tiny")
+>>> stack = rl.load_stack(checkpoint, layer=0)
+>>> common = rl.find_center(stack)
+>>> compressed = rl.compress_layer(stack, method="resmoe-up", keep=0.25, common=common)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Public name -> the module that has it, imported only when the name is used.
+_HOMES = {
+    "open_checkpoint": "checkpoint",
+    "moe_layers": "experts",
+    "load_stack": "experts",
+    "find_center": "centers",
+    "compress_layer": "methods",
+    "weigh": "store",
+    "compress_checkpoint": "compress",
+    "select_layers": "compress",
+    "load_model": "runtime",
+    "error_curves": "evaluate.approximation",
+    "evaluate_model": "evaluate.zeroshot",
+    "run_sweep": "evaluate.sweeping",
+    "Sweep": "evaluate.sweep",
+    "build_report": "report",
+    "Explorer": "workbench",
+    "ResmoeError": "_core.errors",
+}
+__all__ = list(_HOMES)
+
+if TYPE_CHECKING:
+    from ._core.errors import ResmoeError as ResmoeError
+    from .centers import find_center as find_center
+    from .checkpoint import open_checkpoint as open_checkpoint
+    from .compress import compress_checkpoint as compress_checkpoint
+    from .compress import select_layers as select_layers
+    from .evaluate.approximation import error_curves as error_curves
+    from .evaluate.sweep import Sweep as Sweep
+    from .evaluate.sweeping import run_sweep as run_sweep
+    from .evaluate.zeroshot import evaluate_model as evaluate_model
+    from .experts import load_stack as load_stack
+    from .experts import moe_layers as moe_layers
+    from .methods import compress_layer as compress_layer
+    from .report import build_report as build_report
+    from .runtime import load_model as load_model
+    from .store import weigh as weigh
+    from .workbench import Explorer as Explorer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
@@ -70,5 +70,5 @@ class Registry(Generic[T]):
             raise UsageError(f"unknown {self.kind} {name!r}: {hint}")
         return self._entries[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self.names())

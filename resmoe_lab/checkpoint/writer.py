@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_json(path: Path, content: Any) -> Path:
     return part.replace(path)
 
 
-def write_index(folder: Path, files: Mapping[str, Mapping[str, torch.Size]], *, total_bytes: int) -> Path:
+def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes: int) -> Path:
     """Write the index that makes several safetensors files one checkpoint."""
     weight_map = {name: file for file, tensors in files.items() for name in tensors}
     return write_json(folder / INDEX_FILE, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})

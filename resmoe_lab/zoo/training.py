@@ -19,12 +19,17 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
+from ._saved import SavedPhase
 from .corpus import training_documents
 from .recipes import Phase, Recipe
 from .tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import MixtralForCausalLM, PreTrainedTokenizerFast
+
+
+#: A line of the log, and a saved state to go on from, every so many steps.
+REPORT_STEPS, SAVE_STEPS = 50, 500
 
 
 @dataclass
@@ -36,17 +41,19 @@ class Trained:
     log: list[dict[str, Any]]
 
 
-def train(recipe: Recipe, *, data_dir: str | Path | None = None, progress: Progress = silent) -> Trained:
-    """Train a model from nothing.
+def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, progress: Progress = silent) -> Trained:
+    """Train a model from nothing, or go on where a stopped training of the same recipe left off.
 
     Parameters
     ----------
     recipe
         What to train; the same recipe on the same machine gives the same model.
+    work
+        Folder for the state of an unfinished training.
     data_dir
         Searched first for the training text.
     progress
-        Told the tokens seen and the loss; raising from it cancels the training.
+        Told the steps done and the loss; raising from it stops the training.
 
     Raises
     ------
@@ -68,9 +75,9 @@ def train(recipe: Recipe, *, data_dir: str | Path | None = None, progress: Progr
     dense_config = MixtralConfig(**{**recipe.config, "num_local_experts": 1, "num_experts_per_tok": 1}, **special)
     log: list[dict[str, Any]] = []
     model = MixtralForCausalLM(dense_config)
-    _run_phase(model, "dense", batches, recipe, log=log, progress=progress)
+    _run_phase(model, "dense", batches, recipe, log=log, work=work, progress=progress)
     model = upcycle(model, config)
-    _run_phase(model, "sparse", batches, recipe, log=log, progress=progress)
+    _run_phase(model, "sparse", batches, recipe, log=log, work=work, progress=progress)
     return Trained(model.eval(), tokenizer, log)
 
 
@@ -127,6 +134,7 @@ def _run_phase(
     recipe: Recipe,
     *,
     log: list[dict[str, Any]],
+    work: Path,
     progress: Progress,
 ) -> None:
     phase: Phase = getattr(recipe, name)
@@ -135,11 +143,16 @@ def _run_phase(
         raise UsageError(f"phase {name} has {phase.tokens} tokens, expected at least one batch: raise its tokens")
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=0.0, betas=(0.9, 0.95))
+    saved = SavedPhase(work / f"{name}.safetensors", fingerprint=repr(recipe))
+    first = saved.load(model, optimizer, log)
+    for _ in range(first):
+        next(batches)
     # Compiled steps are about 1.4 times as fast; without a C++ compiler the plain model trains just as well.
-    forward = torch.compile(model) if shutil.which("g++") else model
+    forward = torch.compile(model) if shutil.which("g++") and first < steps else model
     model.train()
-    begun, smooth = time.perf_counter(), math.nan
-    for step in range(steps):
+    begun = time.perf_counter() - (log[-1]["seconds"] if first else 0.0)
+    smooth = log[-1]["loss"] if first else math.nan
+    for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step=step, steps=steps)
         tokens = next(batches).to(device)
@@ -150,10 +163,11 @@ def _run_phase(
         optimizer.zero_grad(set_to_none=True)
         loss = float(output.loss.detach())
         smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            row = {"phase": name, "step": step + 1, "loss": smooth, "seconds": time.perf_counter() - begun}
-            log.append(row)
+        if (step + 1) % REPORT_STEPS == 0 or step + 1 == steps:
+            log.append({"phase": name, "step": step + 1, "loss": smooth, "seconds": time.perf_counter() - begun})
             progress(Tick(f"train {name}", step + 1, steps, {"loss": smooth}))
+        if (step + 1) % SAVE_STEPS == 0 or step + 1 == steps:
+            saved.save(model, optimizer, log, step=step + 1)
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,336 @@
+"""The command line: one command per verb. Standard output is the result; everything else goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from . import __version__
+from ._core.errors import Cancelled, ResmoeError, UsageError
+from ._core.params import KEEP
+from ._core.progress import TqdmProgress
+
+app = App(
+    name="resmoe-lab",
+    version=__version__,
+    help="Take a Mixture-of-Experts language model apart, find the expert its experts share, and make it small. "
+    "CHECKPOINT is a zoo name (such as mixtral-tiny), a local folder, or a hub id.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+zoo_app = App(name="zoo", help="Embedded models: list them, or train one again from nothing.")
+app.command(zoo_app)
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print exactly one JSON object.")]
+Layers = Annotated[str, Parameter(help="all, top:24, 8-31, or 0,2,4.")]
+Names = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+Keep = Annotated[float, Parameter(help=KEEP.doc)]
+Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
+DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
+Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
+
+
+@zoo_app.command(name="list")
+def zoo_list(*, json: Json = False) -> None:
+    """List the embedded models."""
+    from . import zoo
+
+    models = [
+        {"name": name, "built": zoo.is_built(name), "path": str(zoo.folder(name)), "seed": zoo.RECIPES[name].seed}
+        for name in zoo.names()
+    ]
+    _show({"models": models}, json, lambda: _table("Zoo", models))
+
+
+@zoo_app.command(name="build")
+def zoo_build(name: str, *, out: Path | None = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Train an embedded model again from nothing, score it, and write its model card."""
+    from .report.card import build_zoo_model
+
+    with _progress() as progress:
+        card = build_zoo_model(name, out=out, data_dir=data_dir, progress=progress)
+    _show({"models": [card]}, json, lambda: print(f"{card['path']}: {card['bytes'] / 1e6:.1f} MB, see MODEL_CARD.md"))  # noqa: T201
+
+
+@app.command
+def inspect(checkpoint: str, *, json: Json = False) -> None:
+    """Tell a checkpoint's family, layers, shapes and bytes without loading a tensor."""
+    from dataclasses import asdict
+
+    from .checkpoint import open_checkpoint
+    from .experts import family_of
+
+    opened = open_checkpoint(checkpoint)
+    family = family_of(opened)
+    layers, shape = family.layers(opened), family.shape(opened.config)
+    keys = (key for layer in layers for key in family.expert_keys(layer, shape.num_experts))
+    facts = {"checkpoint": opened.name, "family": family.name, "moe_layers": layers, **asdict(shape)}
+    facts |= {"total_bytes": opened.total_bytes, "expert_bytes": sum(opened.tensors[key].nbytes for key in keys)}
+    _show(facts, json, lambda: _facts(facts))
+
+
+@app.command
+def barycenter(
+    checkpoint: str,
+    *,
+    layer: int,
+    center: str = "wasserstein",
+    solver: Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")] = None,
+    start: Annotated[int | None, Parameter(help="Expert that the search starts from.")] = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Find one layer's common expert and certify it."""
+    from ._core.machine import peak_rss_bytes
+    from .centers import find_center
+    from .checkpoint import open_checkpoint
+    from .experts import load_stack
+
+    options = {name: value for name, value in (("solver", solver), ("start", start)) if value is not None}
+    if options and center != "wasserstein":
+        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {center!r}")
+    stack = load_stack(open_checkpoint(checkpoint), layer=layer)
+    with _progress() as progress:
+        common = find_center(stack, center=center, seed=seed, progress=progress, **options)
+    bound = common.certificate
+    facts = {
+        "checkpoint": checkpoint,
+        "layer": layer,
+        "center": center,
+        "objective": common.objective,
+        "relative_objective": common.objective / (stack.mean_squared_norm() or 1.0),
+        "lower_bound": bound.lower_bound if bound else None,
+        "certified_gap": bound.gap if bound else None,
+        "solver": common.solver,
+        "iterations": common.iterations,
+        "seconds": common.seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+    _show(facts, json, lambda: _facts(facts))
+
+
+@app.command
+def compress(
+    checkpoint: str,
+    *,
+    out: Path,
+    method: str = "resmoe-up",
+    keep: Keep = KEEP.default,
+    layers: Layers = "all",
+    center: str = "wasserstein",
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Compress layers and write the restored checkpoint with a manifest; resumes when run again."""
+    from .checkpoint import open_checkpoint
+    from .compress import compress_checkpoint, select_layers
+    from .experts import moe_layers
+
+    opened = open_checkpoint(checkpoint)
+    chosen = select_layers(layers, moe_layers(opened))
+    with _progress() as progress:
+        manifest = compress_checkpoint(
+            opened, out, layers=chosen, method=method, keep=keep, center=center, seed=seed, progress=progress
+        )
+    keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
+    facts = {"layers": chosen, **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")}}
+    facts["manifest"] = str(out / "resmoe_manifest.json")
+    _show(facts, json, lambda: _facts(facts))
+
+
+@app.command
+def evaluate(
+    checkpoint: str,
+    *,
+    tasks: Names | None = None,
+    protocol: Annotated[Literal["paper", "lm-eval"], Parameter(help="Whose scoring.")] = "paper",
+    limit: Limit = None,
+    data_dir: DataDir = None,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Score a checkpoint zero-shot; without --tasks, on StoryWorld's four tasks."""
+    from .checkpoint import open_checkpoint
+    from .evaluate.tasks import EMBEDDED_TASKS, TASKS
+    from .evaluate.zeroshot import evaluate_model, tabulate
+    from .runtime import load_model
+
+    names = _split(tasks) or list(EMBEDDED_TASKS)
+    for name in names:
+        TASKS[name].path(data_dir)
+    model, tokenizer = load_model(open_checkpoint(checkpoint), device=device)
+    score: Callable[..., Any] = evaluate_model
+    if protocol == "lm-eval":
+        from .evaluate.harness import evaluate_with_lm_eval as score
+    with _progress() as progress:
+        scores = score(model, tokenizer, tasks=names, limit=limit, data_dir=data_dir, progress=progress)
+    table = tabulate(scores)
+    facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "tasks": table}
+    _show(facts, json, lambda: _table("Zero-shot", [{"task": name, **row} for name, row in table.items()]))
+
+
+@app.command
+def sweep(
+    checkpoint: str,
+    *,
+    out: Path,
+    methods: Names | None = None,
+    keep: Keeps | None = None,
+    layers: Layers = "all",
+    center: str = "wasserstein",
+    tasks: Names | None = None,
+    limit: Limit = None,
+    seed: int = 0,
+    data_dir: DataDir = None,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
+    options = {"methods": _split(methods), "tasks": _split(tasks), "keeps": _numbers(keep)}
+    options |= {"center": center, "limit": limit, "seed": seed, "data_dir": data_dir, "device": device}
+    with _progress() as progress:
+        found = _sweep(checkpoint, out, layers, progress=progress, **options)
+    rows = found.scores.to_dict("records")
+    _show({"out": str(out), "rows": rows}, json, lambda: _table(f"Scores of {checkpoint}", rows))
+
+
+@app.command
+def report(
+    source: str,
+    *,
+    out: Path,
+    layers: Layers = "all",
+    limit: Limit = 200,
+    data_dir: DataDir = None,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Write a standalone HTML report of a checkpoint, or of the folder of a finished sweep.
+
+    For a checkpoint a sweep with default settings is made first, in a folder beside the report, and reused next time.
+    """
+    from .report import build_report
+    from .report.summary import summary_rows
+
+    with _progress() as progress:
+        folder = Path(source)
+        if not (folder / "sweep.json").is_file():
+            folder = out.with_suffix(".sweep")
+            _sweep(source, folder, layers, progress=progress, limit=limit, data_dir=data_dir, device=device)
+        path = build_report(folder, out, progress=progress)
+    facts = {"path": str(path), "bytes": path.stat().st_size, "sweep": str(folder)}
+
+    def human() -> None:
+        _table("At keep 0.25", summary_rows(folder))
+        print(f"Report: {path}")  # noqa: T201
+
+    _show(facts, json, human)
+
+
+@app.command
+def lab() -> None:
+    """Open JupyterLab at the notebooks, on this machine only."""
+    import subprocess
+
+    notebooks = Path(__file__).resolve().parents[1] / "notebooks"
+    if not notebooks.is_dir():
+        raise ResmoeError(f"{notebooks} is missing: run this command from a checkout of the repository")
+    command = [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", f"--notebook-dir={notebooks}"]
+    raise SystemExit(subprocess.call(command))
+
+
+def _sweep(checkpoint: str, out: Path, layers: str, **options: Any) -> Any:
+    from .checkpoint import open_checkpoint
+    from .compress import select_layers
+    from .evaluate.sweeping import run_sweep
+    from .experts import moe_layers
+
+    opened = open_checkpoint(checkpoint)
+    given = {name: value for name, value in options.items() if value is not None}
+    return run_sweep(opened, out, layers=select_layers(layers, moe_layers(opened)), **given)
+
+
+def _split(names: Iterable[str] | None) -> list[str] | None:
+    """Names given as 'a b' or as 'a,b'."""
+    return [name for text in names for name in text.split(",") if name] if names else None
+
+
+def _numbers(texts: Iterable[str] | None) -> list[float] | None:
+    names = _split(texts)
+    try:
+        return [float(name) for name in names] if names else None
+    except ValueError as error:
+        raise UsageError(f"--keep {' '.join(names or [])} is not a list of numbers: {KEEP.doc}") from error
+
+
+@contextmanager
+def _progress() -> Any:
+    progress = TqdmProgress()
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def _show(facts: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(facts, default=str, allow_nan=False))  # noqa: T201
+    else:
+        human()
+
+
+def _facts(facts: dict[str, Any]) -> None:
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")  # noqa: T201
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000:
+        return f"{value:,}"
+    return str(value)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        _exit(" ".join(str(error).split()), 2)
+    except Cancelled as error:
+        _exit(str(error), 130)
+    except ResmoeError as error:
+        _exit(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _exit("interrupted: run the same command again to go on", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (as 'head' does); that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _exit(message: str, code: int) -> None:
+    print(f"resmoe-lab: {message}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(code)

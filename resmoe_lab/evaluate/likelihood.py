@@ -1,0 +1,101 @@
+"""Log-likelihoods of continuations: the one thing that every score is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .._core.progress import Progress, Tick
+
+#: About how many tokens go through the model at once.
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Request:
+    """Tokens whose likelihood is asked for, given the tokens before them (at least one)."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Summed log-probability of a continuation, and whether greedy decoding would have written it."""
+
+    log_probability: float
+    greedy: bool
+
+
+def encode_request(tokenizer: Any, context: str, continuation: str) -> Request:
+    """Encode a text pair so that the continuation keeps the tokens it has in the whole text.
+
+    A space at the context's end moves to the continuation, where byte-pair tokens have it.
+    """
+    stripped = context.rstrip()
+    continuation = context[len(stripped) :] + continuation
+    before = tokenizer(stripped)["input_ids"]
+    whole = tokenizer(stripped + continuation)["input_ids"]
+    return Request(tuple(whole[: len(before)]), tuple(whole[len(before) :]))
+
+
+@torch.no_grad()
+def likelihoods(
+    model: Any, requests: Sequence[Request], *, window: int, task: str, progress: Progress
+) -> list[Likelihood]:
+    """Score every request.
+
+    Parameters
+    ----------
+    model
+        A causal language model of transformers.
+    requests
+        What to score.
+    window
+        Longest input; what is longer loses tokens on the left of its context.
+    task
+        Name for the progress ticks.
+    progress
+        Told after every batch.
+
+    Returns
+    -------
+    list of Likelihood
+        In the order of the requests.
+    """
+    order = sorted(range(len(requests)), key=lambda i: -len(requests[i].context) - len(requests[i].continuation))
+    results: dict[int, Likelihood] = {}
+    progress(Tick(task, 0, len(requests)))
+    while len(results) < len(requests):
+        first = requests[order[len(results)]]
+        length = min(window, len(first.context) + len(first.continuation))
+        batch = order[len(results) : len(results) + max(1, BATCH_TOKENS // length)]
+        results |= dict(zip(batch, _score(model, [requests[i] for i in batch], window), strict=True))
+        progress(Tick(task, len(results), len(requests)))
+    return [results[i] for i in range(len(requests))]
+
+
+def _score(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:
+    """Score one batch, padded on the right, where a causal model cannot see the padding."""
+    rows = [torch.tensor((request.context + request.continuation)[-window - 1 :]) for request in requests]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+    hidden = model.get_decoder()(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    results = []
+    for i, (request, row) in enumerate(zip(requests, rows, strict=True)):
+        # The vocabulary's logits are computed only where a continuation is.
+        count = min(len(request.continuation), len(row) - 1)
+        place = slice(len(row) - 1 - count, len(row) - 1)
+        targets = tokens[i, place.start + 1 : place.stop + 1]
+        logits = model.get_output_embeddings()(hidden[i, place]).float()
+        chosen = logits.log_softmax(-1).gather(1, targets[:, None])
+        results.append(Likelihood(float(chosen.double().sum()), bool((logits.argmax(-1) == targets).all())))
+    return results
+
+
+def model_window(model: Any, tokenizer: Any) -> int:
+    """The longest input that model and tokenizer are made for."""
+    longest = getattr(model.config, "max_position_embeddings", 2048)
+    return int(min(longest, tokenizer.model_max_length, 2048))

@@ -1,0 +1,218 @@
+"""How a sweep is computed: every method at every keep, resumable, one finished score at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .._core.machine import machine, versions
+from .._core.params import KEEP
+from .._core.progress import Progress, Tick, silent, tracked
+from ..centers import CommonExpert, find_center
+from ..checkpoint import Checkpoint
+from ..checkpoint.writer import write_json
+from ..experts import ExpertStack, family_of
+from ..methods import METHODS, Method
+from ..runtime import load_model, restored_experts
+from ..store import weigh
+from ..store.ledger import VALUE_BYTES
+from ..store.manifest import checkpoint_hash, open_output
+from .approximation import error_curves
+from .routing import routing_shares
+from .similarity import expert_similarity
+from .sweep import TABLES, Sweep
+from .tasks import EMBEDDED_TASKS, TASKS
+from .zeroshot import evaluate_model, text_windows
+
+#: Keeps of the curves that cost nothing more than one sort or one spectrum.
+CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
+DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd")
+DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
+ORIGINAL, CENTER_ONLY = "original", "center-only"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    stack: ExpertStack
+    common: CommonExpert
+
+
+def run_sweep(
+    checkpoint: Checkpoint,
+    out: str | Path,
+    *,
+    layers: Sequence[int],
+    methods: Sequence[str] = DEFAULT_METHODS,
+    keeps: Sequence[float] = DEFAULT_KEEPS,
+    center: str = "wasserstein",
+    tasks: Sequence[str] = EMBEDDED_TASKS,
+    limit: int | None = None,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Sweep:
+    """Measure every method at every keep, and write the tables.
+
+    Parameters
+    ----------
+    checkpoint
+        The model.
+    out
+        Folder of the tables. Scores that a stopped or finished run with the same settings left there are reused.
+    layers
+        Which layers are compressed.
+    methods, keeps, center, seed
+        What is compared.
+    tasks, limit, data_dir
+        What is scored, on how many rows.
+    device
+        Where the model runs.
+    progress
+        Told after every step; raising from it stops the sweep, and what is scored stays.
+
+    Raises
+    ------
+    UsageError
+        If an argument is not allowed; nothing is written then.
+    OutputError
+        If `out` holds something else.
+    """
+    out = Path(out)
+    chosen = [METHODS[name]() for name in methods]
+    for keep in keeps:
+        KEEP.validate(keep)
+    for name in tasks:
+        TASKS[name].path(data_dir)
+    settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
+    settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
+    settings |= {"tasks": list(tasks), "limit": limit, "seed": seed}
+    manifest = open_output(out, settings)
+    if manifest["finished"]:
+        return Sweep.load(out)
+    write_json(out / "resmoe_manifest.json", manifest)
+    family = family_of(checkpoint)
+    stacks = (family.load(checkpoint, layer, device=device) for layer in layers)
+    opened = [_Layer(stack, find_center(stack, center=center, seed=seed, progress=progress)) for stack in stacks]
+    errors = pd.concat(
+        error_curves(layer.stack, methods=methods, keeps=sorted({*CURVE_KEEPS, *keeps}), common=layer.common)
+        for layer in tracked(opened, "error curves", progress)
+    )
+    model, tokenizer = load_model(checkpoint, device=device)
+
+    def score(method: Method | str, keep: float) -> pd.DataFrame:
+        """Scores of one method at one keep, from the folder if they are there."""
+        name = method if isinstance(method, str) else method.name
+        unit = out / f"scores-{name}-{keep:g}.json"
+        if not unit.is_file():
+            with restored_experts(model, checkpoint, _restored(opened, method, keep)):
+                found = evaluate_model(
+                    model, tokenizer, tasks=tasks, limit=limit, data_dir=data_dir, progress=_indented(progress)
+                )
+            write_json(unit, [asdict(one) for one in found])
+        rows = pd.DataFrame(json.loads(unit.read_text("utf-8")))
+        uses_center = name == CENTER_ONLY or (isinstance(method, Method) and method.uses_center)
+        return rows.assign(method=name, center=center if uses_center else "none", keep=keep)
+
+    pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
+    pairs += [(method, keep) for method in chosen for keep in keeps]
+    scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
+    windows = [w for row in TASKS["storyworld_perplexity"].rows() for w in text_windows(tokenizer, row["text"], 256)]
+    top_k = family.shape(checkpoint.config).top_k
+    routing = routing_shares(model, windows, layers=family.layers(checkpoint), top_k=top_k)
+    sweep = Sweep(
+        facts=_facts(checkpoint, settings, opened),
+        errors=errors[list(TABLES["errors"])],
+        scores=scores[list(TABLES["scores"])],
+        sizes=_sizes(checkpoint, opened, chosen, CURVE_KEEPS),
+        centers=pd.DataFrame([_center_row(layer) for layer in opened], columns=list(TABLES["centers"])),
+        routing=routing,
+        similarity={layer.stack.layer: expert_similarity(layer.stack, layer.common) for layer in opened},
+        permutations={layer.stack.layer: layer.common.permutations.numpy() for layer in opened},
+    )
+    sweep.save(out)
+    write_json(out / "resmoe_manifest.json", manifest | {"finished": True})
+    return sweep
+
+
+def _restored(opened: Sequence[_Layer], method: Method | str, keep: float) -> Iterator[ExpertStack]:
+    """The experts to run with: those of a method at a keep, the center alone, or none at all (the model's own)."""
+    if method == ORIGINAL:
+        return
+    for layer in opened:
+        if isinstance(method, Method):
+            yield layer.stack.with_weights(method.compress(layer.stack, keep, layer.common).restore())
+        else:
+            yield layer.stack.with_weights(layer.common.center.expand_as(layer.stack.weights))
+
+
+def _indented(progress: Progress) -> Progress:
+    """A renderer for work inside a larger step: the same ticks under names of their own."""
+
+    def tick(inner: Tick) -> None:
+        progress(Tick(f"  {inner.task}", inner.done, inner.total, inner.facts))
+
+    return tick
+
+
+def _center_row(layer: _Layer) -> tuple[Any, ...]:
+    common, scale = layer.common, layer.stack.mean_squared_norm()
+    bound = common.certificate
+    return (
+        *(layer.stack.layer, common.name, common.solver, common.objective, common.objective / scale if scale else 0.0),
+        *((bound.lower_bound, bound.gap) if bound is not None else (None, None)),
+        *(common.iterations, common.seconds),
+    )
+
+
+def _sizes(
+    checkpoint: Checkpoint, opened: Sequence[_Layer], methods: Sequence[Method], keeps: Sequence[float]
+) -> pd.DataFrame:
+    """Bytes at 16 bit of the compressed experts and of the whole model.
+
+    Experts of one model have one shape, so one expert tells the bytes of all of them.
+    """
+    whole = sum(VALUE_BYTES * _count(info.shape) for info in checkpoint.tensors.values())
+    first = opened[0]
+    rows = []
+    for method in methods:
+        for keep in keeps:
+            ledger = weigh(method.compress(first.stack, keep, first.common))
+            paper, true, original = (
+                len(opened) * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
+            )
+            center = first.common.name if method.uses_center else "none"
+            row = (method.name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
+
+
+def _count(shape: Sequence[int]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _facts(checkpoint: Checkpoint, settings: dict[str, Any], opened: Sequence[_Layer]) -> dict[str, Any]:
+    family = family_of(checkpoint)
+    shape = family.shape(checkpoint.config)
+    return {
+        "settings": settings,
+        "model": checkpoint.name,
+        "family": family.name,
+        "moe_layers": family.layers(checkpoint),
+        "shape": asdict(shape),
+        "width": opened[0].stack.width,
+        "parameters": sum(_count(info.shape) for info in checkpoint.tensors.values()),
+        "chance": {name: TASKS[name].chance for name in settings["tasks"]},
+        "versions": versions(),
+        "machine": machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

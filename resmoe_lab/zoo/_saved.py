@@ -1,0 +1,61 @@
+"""The state of an unfinished training, in safetensors: nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class SavedPhase:
+    """One phase's state on disk: weights, AdamW's moments, the log, and how many steps are done.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fingerprint
+        What decides the training; a state with another one is not used.
+    """
+
+    def __init__(self, path: Path, *, fingerprint: str) -> None:
+        self._path = path
+        self._fingerprint = fingerprint
+
+    def save(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]], *, step: int
+    ) -> None:
+        """Write the state, whole or not at all."""
+        tensors = {f"model.{name}": tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        for number, parameter in enumerate(_parameters(optimizer)):
+            tensors |= {f"optimizer.{number}.{key}": optimizer.state[parameter][key] for key in _MOMENTS}
+        facts = {"fingerprint": self._fingerprint, "log": json.dumps(log), "step": str(step)}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_suffix(".part")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
+        part.replace(self._path)
+
+    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:
+        """Put a saved state back into model, optimizer and log; return the steps it had done (0: there is none)."""
+        if not self._path.is_file():
+            return 0
+        with safe_open(str(self._path), framework="pt") as stored:
+            facts = stored.metadata()
+            if facts["fingerprint"] != self._fingerprint:
+                return 0
+            names = [name for name in stored.keys() if name.startswith("model.")]  # noqa: SIM118 (not a dict)
+            model.load_state_dict({name.removeprefix("model."): stored.get_tensor(name) for name in names})
+            for number, parameter in enumerate(_parameters(optimizer)):
+                optimizer.state[parameter] = {key: stored.get_tensor(f"optimizer.{number}.{key}") for key in _MOMENTS}
+        log[:] = json.loads(facts["log"])
+        return int(facts["step"])
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
