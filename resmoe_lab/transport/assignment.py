@@ -64,16 +64,24 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
         If the backend is unknown or not installed.
     """
     matrix = _square(cost)
-    solve = _backend(backend)
+    return solve(matrix if potential is None else matrix.copy(), potential, backend=backend)
+
+
+def solve(matrix: NDArray[np.float32], potential: Tensor | None = None, *, backend: str = "auto") -> Assignment:
+    """Do what :func:`assign` does, in place: where a potential is given, it is subtracted from the matrix's columns."""
+    solver = _backend(backend)
     if len(matrix) == 0:
         empty = torch.zeros(0, dtype=torch.float64)
         return Assignment(empty.long(), empty, empty, 0.0)
-    columns, potentials = _nearest(matrix, potential) or solve(matrix)
+    shift = np.zeros(len(matrix)) if potential is None else potential.numpy().astype(np.float32).astype(np.float64)
+    if potential is not None:
+        matrix -= shift.astype(np.float32)
+    columns, potentials = _nearest(matrix) or solver(matrix)
     if potentials is None:
         potentials = _potentials(matrix, columns)
     rows = c_transform(matrix, potentials)
-    total = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64))
-    return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials), total)
+    total = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + shift.sum())
+    return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + shift), total)
 
 
 def c_transform(cost: NDArray[np.float32], col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,14 +101,10 @@ def _square(cost: Tensor | NDArray) -> NDArray[np.float32]:
     return np.ascontiguousarray(array)
 
 
-def _nearest(matrix: NDArray[np.float32], potential: Tensor | None) -> _Solution | None:
-    """Solve the easy case: every row's cheapest column is another row's for none.
-
-    Copies of one network are matched this way, at the price of one pass over the matrix.
-    """
-    potentials = np.zeros(len(matrix)) if potential is None else potential.numpy().astype(np.float64)
-    columns = (matrix if potential is None else matrix - potentials.astype(np.float32)).argmin(1)
-    return (columns, potentials) if np.unique(columns).size == len(columns) else None
+def _nearest(matrix: NDArray[np.float32]) -> _Solution | None:
+    """Solve the easy case: no two rows have the same cheapest column. Copies of one network are matched this way."""
+    columns = matrix.argmin(1)
+    return (columns, np.zeros(len(matrix))) if np.unique(columns).size == len(columns) else None
 
 
 def _potentials(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from .certificate import certify as make_certificate
-from .cost import objective
+from .geometry import Direct
 from .problem import Problem
 from .result import Barycenter
-from .run import SOLVERS, Run
+from .run import SOLVERS, Options, Run
 
 
 def barycenter(
@@ -24,7 +23,11 @@ def barycenter(
     weights: Tensor | Sequence[float] | None = None,
     seed: int = 0,
     max_iterations: int = 100,
+    tolerance: float = 1e-3,
+    restarts: int = 0,
+    random_order: bool = False,
     certify: bool = True,
+    sample_pairs: int | None = None,
     progress: Progress = silent,
 ) -> Barycenter:
     """Find the center expert: the free-support Wasserstein barycenter of the experts' neurons.
@@ -42,9 +45,17 @@ def barycenter(
     seed
         For everything random.
     max_iterations
-        Rounds at most.
+        Rounds at most, of each kind.
+    tolerance
+        ``coordinate`` stops when a round lowers the objective by less than this share; 0 goes on to the very end.
+    restarts
+        ``coordinate`` also begins at so many other experts, drawn by `seed`, and keeps the best.
+    random_order
+        ``coordinate`` takes the experts in an order drawn by `seed`, anew each round.
     certify
         Also compute the lower bound and the certified gap.
+    sample_pairs
+        Look at so many pairs of experts only, drawn by `seed`: an estimate instead of a bound.
     progress
         Ticks after every assignment; raise Cancelled there to stop.
 
@@ -64,17 +75,15 @@ def barycenter(
     The paper's equation (4), Proposition 4.1 and Algorithm 1, step 1.
     """
     began = time.perf_counter()
-    if max_iterations < 1:
-        raise UsageError(f"max_iterations is {max_iterations}, expected at least 1")
+    options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify)
     problem = Problem(stack, weights)
-    run = Run(problem, start=start, seed=seed, max_iterations=max_iterations, progress=progress)
-    permutations = SOLVERS[solver](run)
-    center = problem.mean(permutations)
-    value = objective(problem.experts, permutations, center, weights=problem.weights)
-    certificate = make_certificate(problem, permutations, value, progress=progress) if certify else None
+    run = Run(problem, Direct(problem), options, progress)
+    SOLVERS[solver](run)
+    center, value = run.result()
+    certificate = make_certificate(run, value, sample_pairs=sample_pairs) if certify else None
     return Barycenter(
         center=center,
-        permutations=permutations,
+        permutations=run.geometry.permutations,
         objective=value,
         history=tuple(run.steps),
         iterations=len(run.steps),

@@ -1,24 +1,21 @@
 """How good a barycenter can be at all: a lower bound from dual potentials.
 
 For any center whatever, the objective is at least ``sum_{i<j} w_i w_j W2^2(W_i, W_j)`` (the multi-marginal identity),
-and any feasible pair of potentials bounds each distance from below.
+and feasible potentials bound each distance from below.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-
-from .._core.progress import Progress, Tick
-from .assignment import assign
-from .cost import squared_distances
 
 if TYPE_CHECKING:
-    from .problem import Problem
+    from .run import Run
+
+#: A screened bound that is lower than the true distances by less than this share is good enough.
+TIGHT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -43,23 +40,53 @@ class Certificate:
     pairs: int
 
 
-def certify(problem: Problem, permutations: Tensor, objective: float, *, progress: Progress) -> Certificate:
-    """Bound the objective of every center from below."""
-    pairs = list(combinations(range(problem.count), 2))
-    buffer = problem.buffer()
-    bound = 0.0
-    progress(Tick("certificate", 0, len(pairs)))
-    for done, (i, j) in enumerate(pairs, start=1):
-        cost = squared_distances(problem.expert(i, permutations[i]), problem.expert(j, permutations[j]), out=buffer)
-        matched = assign(cost)
-        value = float(matched.row_potential.sum() + matched.col_potential.sum())
-        bound += float(problem.weights[i] * problem.weights[j]) * max(value, 0.0)
-        progress(Tick("certificate", done, len(pairs), {"bound": bound}))
-    return certificate_from(min(bound, objective), objective, pairs=len(pairs))
+def settled(run: Run) -> bool:
+    """Whether the permutations as they stand are known to be the best there are.
+
+    The center's own rows may show it. If not, and a certificate is wanted anyway, pairs are matched as long as each
+    turns out to be aligned as well as it can be.
+    """
+    aligned, bounds = run.screened()
+    if bool(bounds.sum() >= aligned.sum() * (1 - TIGHT)):
+        return True
+    if not run.options.certify:
+        return False
+    return all(_pair_bound(run, i, j) >= aligned[i, j] * (1 - TIGHT) for i, j in run.all_pairs())
+
+
+def _pair_bound(run: Run, i: int, j: int) -> float:
+    orders = run.geometry.permutations
+    aligned, bounds = run.screened()
+    if bounds[i, j] < aligned[i, j] * (1 - TIGHT):
+        matched = run.pair(i, j, guess=orders[j][orders[i].argsort()])
+        bounds[i, j] = max(float(bounds[i, j]), matched.bound)
+    return float(bounds[i, j])
+
+
+def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> Certificate:
+    """Bound the objective of every center from below.
+
+    All pairs at once are tried by :func:`~resmoe_lab.transport.screen.screen`; those that it leaves open are matched.
+    """
+    aligned, _ = run.screened()
+    pairs = run.all_pairs()
+    chosen = pairs
+    if sample_pairs is not None and sample_pairs < len(pairs):
+        generator = torch.Generator().manual_seed(run.options.seed)
+        chosen = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[:sample_pairs].tolist()]
+    weights = run.problem.weights
+    bound = sum(float(weights[i] * weights[j]) * _pair_bound(run, i, j) for i, j in chosen)
+    if len(chosen) < len(pairs):
+        # The objective is the weighted sum of the aligned distances: the share found in the sample is taken for all.
+        seen = sum(float(weights[i] * weights[j] * aligned[i, j]) for i, j in chosen)
+        bound = bound * objective / seen if seen > 0 else 0.0
+    return certificate_from(
+        min(bound, objective), objective, pairs=len(chosen), kind="bound" if chosen is pairs else "estimate"
+    )
 
 
 def certificate_from(bound: float, objective: float, *, pairs: int, kind: str = "bound") -> Certificate:
     """Put a bound and an objective together; 0/0 is a gap of 0."""
     excess = max(objective - bound, 0.0)
-    gap = 0.0 if excess == 0 else (excess / bound if bound > 0 else float(torch.inf))
+    gap = 0.0 if excess == 0 else (excess / bound if bound > 0 else float("inf"))
     return Certificate(lower_bound=bound, gap=gap, kind=kind, pairs=pairs)

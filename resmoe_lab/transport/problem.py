@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
-from .cost import row_norms
+from .cost import blocks
 
 
 class Problem:
@@ -36,9 +36,8 @@ class Problem:
         self.neurons, self.width = self.experts[0].shape
         self.device = self.experts[0].device
         self.weights = _shares(weights, self.count)
-        self.norms = [row_norms(rows) for rows in self.experts]
-        for index, norms in enumerate(self.norms):
-            if not bool(torch.isfinite(norms).all()):
+        for index, rows in enumerate(self.experts):
+            if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
                 raise WeightError(
                     f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint"
                 )
@@ -56,7 +55,9 @@ class Problem:
         """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations."""
         total = torch.zeros(self.neurons, self.width, device=self.device)
         for index, weight in enumerate(self.weights.tolist()):
-            total.add_(self.expert(index, permutations[index]), alpha=weight)
+            order = permutations[index].to(self.device)
+            for part in blocks(self.neurons, self.width):
+                total[part].add_(self.experts[index][order[part]], alpha=weight)
         return total
 
     def identity(self) -> Tensor:

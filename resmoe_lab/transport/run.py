@@ -1,20 +1,43 @@
-"""What every solver is handed: the problem, its options, and the record of its rounds."""
+"""What every solver is handed: the experts, its options, and the record of what has been done."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
+import torch
 from torch import Tensor
 
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .._core.registry import Registry
-from .assignment import Assignment, assign
 from .cost import objective
+from .geometry import Geometry
+from .matching import Match
 from .problem import Problem
 from .result import Step
+from .screen import screen
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose; see :func:`~resmoe_lab.transport.barycenter`."""
+
+    start: int | str = 0
+    seed: int = 0
+    max_iterations: int = 100
+    tolerance: float = 1e-3
+    restarts: int = 0
+    random_order: bool = False
+    certify: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_iterations", 1), ("tolerance", 0), ("restarts", 0)):
+            value = getattr(self, name)
+            if not value >= least:
+                raise UsageError(f"{name} is {value}, expected at least {least}")
 
 
 @dataclass
@@ -22,40 +45,84 @@ class Run:
     """One search: what it works on, what it may do, and what it has done so far."""
 
     problem: Problem
-    start: int | str = 0
-    seed: int = 0
-    max_iterations: int = 100
+    geometry: Geometry
+    options: Options = field(default_factory=Options)
     progress: Progress = silent
     steps: list[Step] = field(default_factory=list)
-    assignments: int = 0
+    matches: int = 0
     began: float = field(default_factory=time.perf_counter)
+    _pairs: dict[tuple[int, int], Match] = field(default_factory=dict)
+    _screened: tuple[Tensor, Tensor, Tensor] | None = None
+    _result: tuple[Tensor, Tensor, float] | None = None
 
-    def start_center(self) -> Tensor:
-        """Return the first center, (p_I, D) float32."""
-        if self.start == "average":
-            return self.problem.mean(self.problem.identity())
-        if isinstance(self.start, int) and 0 <= self.start < self.problem.count:
-            return self.problem.expert(self.start)
-        raise UsageError(
-            f"start is {self.start!r}, expected an expert from 0 to {self.problem.count - 1}, 'medoid' or 'average'"
-        )
+    def pair(self, i: int, j: int, *, guess: Tensor | None = None) -> Match:
+        """Match experts i and j, once: the certificate is made of the same matches as the first round."""
+        key = (min(i, j), max(i, j))
+        if key not in self._pairs:
+            self.tick("barycenter")
+            order = guess if guess is None or i < j else guess.argsort()
+            self._pairs[key] = self.geometry.pair(*key, guess=order)
+        found = self._pairs[key]
+        return found if i < j else replace(found, permutation=found.permutation.argsort())
 
-    def assign(self, cost: Tensor) -> Assignment:
-        """Solve one assignment; the only moment between two of them, so work can be cancelled here."""
-        matched = assign(cost)
-        self.assignments += 1
-        facts = {"objective": self.steps[-1].objective} if self.steps else {}
-        self.progress(Tick("barycenter", self.assignments, None, facts))
-        return matched
+    def all_pairs(self) -> list[tuple[int, int]]:
+        """Return every pair of experts, those that have been matched already first."""
+        return sorted(combinations(range(self.problem.count), 2), key=lambda pair: pair not in self._pairs)
 
-    def record(self, name: str, permutations: Tensor, changed: int) -> None:
-        """Write down one round and its objective."""
-        value = objective(
-            self.problem.experts, permutations, self.problem.mean(permutations), weights=self.problem.weights
-        )
+    def screened(self) -> tuple[Tensor, Tensor]:
+        """Return the distances of all aligned pairs and their bounds, see :func:`~resmoe_lab.transport.screen.screen`.
+
+        They are kept until the permutations change; whoever finds better bounds writes them in.
+        """
+        permutations = self.geometry.permutations
+        if self._screened is None or not torch.equal(self._screened[0], permutations):
+            found = screen(self.problem, permutations, center=self.result()[0], products=self.geometry.buffer)
+            self._screened = (permutations.clone(), *found)
+        return self._screened[1:]
+
+    def tick(self, task: str) -> None:
+        """Report that one more assignment begins; between two of them is where work can be cancelled."""
+        self.matches += 1
+        facts = {"objective": self.steps[-1].objective, "round": len(self.steps)} if self.steps else {}
+        self.progress(Tick(task, self.matches, None, facts))
+
+    def record(self, name: str, value: float, changed: int) -> None:
+        """Write down one round."""
         number = sum(step.name == name for step in self.steps) + 1
         self.steps.append(Step(name, number, value, time.perf_counter() - self.began, changed))
+        facts = {"objective": value, "changed": changed, "round": len(self.steps)}
+        self.progress(Tick("barycenter", self.matches, None, facts))
+
+    def result(self) -> tuple[Tensor, float]:
+        """Return the center of the permutations as they stand, and the objective taken from the experts themselves."""
+        permutations = self.geometry.permutations
+        if self._result is None or not torch.equal(self._result[0], permutations):
+            self._result = None  # two centers at once are one too many
+            center = self.problem.mean(permutations)
+            value = objective(self.problem.experts, permutations, center, weights=self.problem.weights)
+            self._result = (permutations.clone(), center, value)
+        return self._result[1:]
+
+    def first_center(self, start: int | str) -> int | None:
+        """Return the expert that the center begins as, or None for the average."""
+        count = self.problem.count
+        if start == "average":
+            return None
+        if start == "medoid":
+            return self._medoid()
+        if isinstance(start, int) and not isinstance(start, bool) and 0 <= start < count:
+            return start
+        raise UsageError(f"start is {start!r}, expected an expert from 0 to {count - 1}, 'medoid' or 'average'")
+
+    def _medoid(self) -> int:
+        weights = self.problem.weights
+        costs = torch.zeros(self.problem.count, self.problem.count, dtype=torch.float64)
+        for i in range(self.problem.count):
+            for j in range(i):
+                costs[i, j] = costs[j, i] = self.pair(i, j).cost
+        return int((costs @ weights).argmin())
 
 
-Solver = Callable[[Run], Tensor]
+#: A solver leaves its permutations in the run's geometry.
+Solver = Callable[[Run], None]
 SOLVERS: Registry[Solver] = Registry("solver", "resmoe_lab.transport.solvers")

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from ..cost import squared_distances
+from ..certificate import settled
 from ..run import SOLVERS, Run
 
 
 @SOLVERS.register("alternating")
-def alternating(run: Run) -> Tensor:
-    """Alternate assignments and averages until no assignment changes (the paper's Algorithm 1, step 1).
+def alternating(run: Run) -> None:
+    """Alternate assignments and averages until no assignment changes (the paper's Algorithm 1, step 1)."""
+    alternate(run, run.options.start)
 
-    The center begins as one expert, so the first round matches every expert with that one.
+
+def alternate(run: Run, start: int | str) -> bool:
+    """Run the solver from `start`; return True where the result is known to be the best there is.
+
+    The center begins as one expert, so the first round matches every expert with that one. Where all of them turn out
+    to be copies, a look at the distances between the center's own rows shows that nothing can change any more.
     """
-    problem = run.problem
-    permutations = problem.identity()
-    center = run.start_center()
-    buffer = problem.buffer()
-    for _ in range(run.max_iterations):
-        before = permutations.clone()
+    easy = first_round(run, start)
+    if easy and settled(run):
+        return True
+    geometry, problem = run.geometry, run.problem
+    for _ in range(1, run.options.max_iterations):
+        before = geometry.permutations.clone()
+        geometry.place(before)
+        found = []
         for k in range(problem.count):
-            permutations[k] = run.assign(squared_distances(center, problem.expert(k), out=buffer)).permutation
-        center = problem.mean(permutations)
-        changed = int((permutations != before).sum())
-        run.record("alternating", permutations, changed)
-        if changed == 0 or torch.equal(permutations, before):
+            run.tick("barycenter")
+            found.append(geometry.to_mean(k, others=False).permutation)
+        changed = int((torch.stack(found) != before).sum())
+        if changed:
+            geometry.place(torch.stack(found))
+        run.record("alternating", run.result()[1] if changed else run.steps[-1].objective, changed)
+        if not changed:
             break
-    return permutations
+    return False
+
+
+def first_round(run: Run, start: int | str) -> bool:
+    """Match every expert with the first center; return True where all of them are its copies."""
+    geometry, problem = run.geometry, run.problem
+    geometry.place(problem.identity())
+    permutations, easy = problem.identity(), True
+    expert = run.first_center(start)
+    for k in range(problem.count):
+        if k != expert:
+            matched = geometry.to_mean(k, others=False) if expert is None else run.pair(expert, k)
+            permutations[k], easy = matched.permutation, easy and matched.easy
+    changed = int((permutations != geometry.permutations).sum())
+    geometry.place(permutations)
+    run.record("alternating", run.result()[1], changed)
+    return easy

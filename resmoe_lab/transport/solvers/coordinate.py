@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from ..cost import squared_distances
 from ..run import SOLVERS, Run
-from .alternating import alternating
+from .alternating import alternate
 
 
 @SOLVERS.register("coordinate")
-def coordinate(run: Run) -> Tensor:
+def coordinate(run: Run) -> None:
     """Block coordinate descent on the joint objective, from the alternating solver's result.
 
     The center is an average that already holds a copy of the expert being re-matched, which is why alternating
-    freezes early; the others alone do not. Every accepted match lowers the objective.
+    freezes early; the mean of the others does not. Every accepted match lowers the objective. Restarts begin at other
+    experts, and the best result is kept.
     """
-    problem = run.problem
-    permutations = alternating(run)
-    if problem.count < 2:
-        return permutations
-    buffer = problem.buffer()
-    for _ in range(run.max_iterations):
-        changed = 0
-        for k in range(problem.count):
-            weight = float(problem.weights[k])
-            if weight == 1.0:
-                continue
-            others = problem.mean(permutations).sub_(problem.expert(k, permutations[k]), alpha=weight)
-            cost = squared_distances(others.div_(1 - weight), problem.expert(k), out=buffer)
-            matched = run.assign(cost)
-            present = float(cost.cpu().gather(1, permutations[k][:, None]).double().sum())
-            if matched.cost < present * (1 - 1e-9):
-                changed += int((matched.permutation != permutations[k]).sum())
-                permutations[k] = matched.permutation
-        run.record("coordinate", permutations, changed)
-        if changed == 0:
+    generator = torch.Generator().manual_seed(run.options.seed)
+    _descend_from(run, run.options.start, generator)
+    best = (run.steps[-1].objective, run.geometry.permutations.clone())
+    others = torch.randperm(run.problem.count, generator=generator).tolist()
+    for start in [k for k in others if k != run.options.start][: run.options.restarts]:
+        _descend_from(run, start, generator)
+        if run.steps[-1].objective < best[0]:
+            best = (run.steps[-1].objective, run.geometry.permutations.clone())
+    run.geometry.place(best[1])
+
+
+def _descend_from(run: Run, start: int | str, generator: torch.Generator) -> None:
+    if alternate(run, start) or run.problem.count < 2:
+        return
+    potentials: list[Tensor | None] = [None] * run.problem.count
+    for _ in range(run.options.max_iterations):
+        order = list(range(run.problem.count))
+        if run.options.random_order:
+            order = torch.randperm(run.problem.count, generator=generator).tolist()
+        before = run.steps[-1].objective
+        if descend(run, order, potentials) == 0 or run.steps[-1].objective > before * (1 - run.options.tolerance):
             break
-    return permutations
+
+
+def descend(run: Run, order: list[int], potentials: list[Tensor | None]) -> int:
+    """Re-match every expert once, in `order`; return how many matches changed.
+
+    Re-matching expert k changes the objective by ``w_k (1 - w_k)`` times the change of its squared distance to the
+    mean of the others, which is what the assignment minimises.
+    """
+    geometry, weights = run.geometry, run.problem.weights.tolist()
+    geometry.place(geometry.permutations)
+    value, changed = run.steps[-1].objective, 0
+    for k in order:
+        if not 0 < weights[k] < 1:
+            continue
+        run.tick("barycenter")
+        matched = geometry.to_mean(k, others=True, potential=potentials[k])
+        potentials[k] = matched.potential
+        moved = int((matched.permutation != geometry.permutations[k]).sum())
+        if moved:
+            value -= weights[k] * (1 - weights[k]) * matched.gain
+            changed += moved
+            geometry.move(k, matched.permutation)
+    run.record("coordinate", value, changed)
+    return changed

@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from ..run import SOLVERS, Run
 
@@ -16,7 +15,7 @@ NUM_ITER_MAX, STOP_THRESHOLD = 100, 1e-7
 
 
 @SOLVERS.register("pot")
-def pot(run: Run) -> Tensor:
+def pot(run: Run) -> None:
     """Call ``ot.lp.free_support_barycenter`` and read permutations off its last plans, as the published code does.
 
     POT's network simplex stops silently at 100,000 iterations, so its plans need not be optimal, and the argmax of a
@@ -27,16 +26,24 @@ def pot(run: Run) -> Tensor:
     problem = run.problem
     masses = np.full(problem.neurons, 1.0 / problem.neurons)
     points = [problem.expert(k).double().cpu().numpy() for k in range(problem.count)]
+    expert = run.first_center(run.options.start)
+    first = problem.mean(problem.identity()).double().cpu().numpy() if expert is None else points[expert]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the very stop that this solver is there to show
         center = ot.lp.free_support_barycenter(
-            points, [masses] * problem.count, run.start_center().double().cpu().numpy(), masses,
-            weights=problem.weights.numpy(), numItermax=min(run.max_iterations, NUM_ITER_MAX), stopThr=STOP_THRESHOLD,
-        )  # fmt: skip
+            points,
+            [masses] * problem.count,
+            first,
+            masses,
+            weights=problem.weights.numpy(),
+            numItermax=min(run.options.max_iterations, NUM_ITER_MAX),
+            stopThr=STOP_THRESHOLD,
+        )
         plans = [ot.emd(masses, masses, ot.dist(center, rows)) for rows in points]
+        run.tick("barycenter")
     permutations = torch.stack([torch.from_numpy(_permutation(plan)) for plan in plans])
-    run.record("pot", permutations, int((permutations != problem.identity()).sum()))
-    return permutations
+    run.geometry.place(permutations)
+    run.record("pot", run.result()[1], int((permutations != problem.identity()).sum()))
 
 
 def _permutation(plan: np.ndarray) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""Where matches come from: the design matrices themselves, or (see gram.py) their inner products."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .matching import Match, match
+from .problem import Problem
+
+
+class Geometry(Protocol):
+    """What a solver asks of the experts; `permutations` are the ones that the mean is taken with.
+
+    `buffer` is the only (p_I, p_I) float32 matrix that ever exists beside what a geometry keeps on purpose.
+    """
+
+    permutations: Tensor
+    buffer: Tensor
+
+    def pair(self, i: int, j: int, *, guess: Tensor | None = None) -> Match:
+        """Match the rows of expert i with those of expert j."""
+
+    def place(self, permutations: Tensor) -> None:
+        """Align all experts anew, (N, p_I) int64."""
+
+    def move(self, k: int, permutation: Tensor) -> None:
+        """Align expert k anew, (p_I,) int64."""
+
+    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Match:
+        """Match the mean of the aligned experts (without expert k if `others`) with expert k; now's match is tried."""
+
+
+class Direct:
+    """Every match computes the inner products that it needs, and no more."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.buffer = problem.buffer()
+        self._mean: Tensor | None = None
+        self.permutations = problem.identity()
+
+    def pair(self, i: int, j: int, *, guess: Tensor | None = None) -> Match:
+        """Match the rows of expert i with those of expert j."""
+        experts = self._problem.experts
+        return match(experts[i], experts[j], products=self.buffer, guess=guess)
+
+    def place(self, permutations: Tensor) -> None:
+        """Align all experts anew."""
+        self.permutations = permutations.clone()
+        self._mean = None
+
+    def move(self, k: int, permutation: Tensor) -> None:
+        """Align expert k anew; the mean follows without being summed up again."""
+        if self._mean is not None:
+            weight = float(self._problem.weights[k])
+            self._mean.sub_(self._problem.expert(k, self.permutations[k]), alpha=weight)
+            self._mean.add_(self._problem.expert(k, permutation), alpha=weight)
+        self.permutations[k] = permutation
+
+    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Match:
+        """Match the mean of the aligned experts (without expert k if `others`) with expert k."""
+        problem, order = self._problem, self.permutations[k]
+        if self._mean is None:
+            self._mean = problem.mean(self.permutations)
+        center = self._mean
+        if others:
+            weight = float(problem.weights[k])
+            center = torch.sub(center, problem.expert(k, order), alpha=weight).div_(1 - weight)
+        return match(center, problem.experts[k], products=self.buffer, guess=order, potential=potential)
