@@ -20,6 +20,7 @@ _COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_t
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
     """Write one safetensors file through a temporary name; return its path."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     part = path.with_name(path.name + ".part")
@@ -27,11 +28,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
     try:
         save_file(contiguous, str(part), metadata={"format": "pt"})
         _flush(part)
-    except Exception as error:
+    except (SafetensorError, OSError) as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) or "No space left" in str(error):
-            raise OutputError(f"{path} could not be written ({error}): what was finished before is valid") from error
-        raise
+        raise OutputError(f"{path} could not be written ({error}): what was finished before is valid") from error
     return part.replace(path)
 
 
