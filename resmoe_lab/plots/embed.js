@@ -50,6 +50,10 @@ window.resmoe = window.resmoe || (() => {
     const actions = { export: true, source: false, compiled: false, editor: false };
     const result = await window.vegaEmbed(chart.element, spec, { renderer: "svg", actions });
     chart.view = result.view;
+    // A page with one slider for all of them needs no other of that name.
+    for (const name of LINKED)
+      if (document.getElementById("page-" + name))
+        chart.element.querySelectorAll(`input[name="${name}"]`).forEach((input) => { input.closest(".vega-bind").hidden = true; });
     for (const param of spec.params || [])
       if (param.bind && LINKED.includes(param.name)) chart.view.addSignalListener(param.name, (name, value) => moved(chart, name, value));
   }

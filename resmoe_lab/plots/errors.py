@@ -47,7 +47,7 @@ def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
         )
     )
     lines = base.mark_line(strokeWidth=2).encode(
-        strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
+        strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=series_legend())
     )
     points = base.mark_circle(size=44, opacity=1).encode(
         tooltip=[

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .raster import data_uri, ink_png
 from .slider import Slider, layer_slider
-from .theme import ACCENT, FONT, INK, MUTED, styled
+from .theme import ACCENT, FONT, HIGHLIGHT, INK, MUTED, styled
 
 _COLUMNS = 4
 _PIXELS = 150
@@ -38,23 +38,25 @@ def permutation_table(permutations: Mapping[int, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "expert", "displaced", "distance"])
 
 
-def permutation_picture(permutation: np.ndarray, *, pixels: int = _PIXELS) -> np.ndarray:
-    """Return the darkness (pixels, pixels) of the graph of i -> T_k[i], row 0 on top.
+def permutation_picture(permutation: np.ndarray, *, pixels: int = _PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the graph of i -> T_k[i] as a picture: darkness (pixels, pixels), row 0 on top, and where neurons moved.
 
     Parameters
     ----------
     permutation : (p_I,) int array
     pixels
-        Side of the picture. A pixel that any neuron falls into is visible; it is black where the identity would be as
-        dense.
+        Largest side of the picture; a narrower layer gets one pixel a neuron. A pixel that any neuron falls into is
+        visible; it is darkest where it is as dense as the identity.
     """
     width = len(permutation)
-    # A narrow layer gets one cell a neuron or a whole number of them, so that no stripe is denser by rounding.
     side = min(pixels, width)
-    cells = np.zeros((side, side))
-    np.add.at(cells, (permutation * side // width, np.arange(width) * side // width), 1)
-    full = max(1.0, width / side)
-    return np.where(cells > 0, np.clip(0.35 + 0.65 * cells / full, 0, 1), 0.0)
+    index = np.arange(width)
+    place = (permutation * side // width, index * side // width)
+    cells, moved = np.zeros((side, side)), np.zeros((side, side))
+    np.add.at(cells, place, 1)
+    np.add.at(moved, place, permutation != index)
+    darkness = np.where(cells > 0, np.clip(0.4 + 0.6 * cells * side / width, 0, 1), 0.0)
+    return darkness, moved > 0
 
 
 def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
@@ -78,7 +80,8 @@ def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
         width=columns * 165,
         height=lines * 185,
         title=alt.TitleParams(
-            alt.expr(f"'Neuron i of the center (across) is neuron T[i] of the expert (down), layer ' + {slider.shown}")
+            alt.expr(f"'Neuron i of the center (across) is neuron T[i] of the expert (down), layer ' + {slider.shown}"),
+            subtitle="orange: not at its own place",
         ),
         usermeta={"fixed": True},
     )
@@ -98,7 +101,7 @@ def _panels(permutations: Mapping[int, np.ndarray], experts: list[int]) -> list[
                     **{
                         "layer": layer,
                         "expert": expert,
-                        "url": data_uri(ink_png(permutation_picture(stack[expert]), ACCENT)),
+                        "url": data_uri(ink_png(*permutation_picture(stack[expert]), colors=(ACCENT, HIGHLIGHT))),
                     },
                     **{"x": column, "x2": column + 0.92, "y": line + 0.17, "y2": line + 0.99},
                     **{"displaced": round(moved, 4), "distance": round(far, 4)},

@@ -28,16 +28,26 @@ def color_png(values: np.ndarray, *, low: float, high: float, cmap: str = "civid
     return _png(Image.fromarray(rgba))
 
 
-def ink_png(darkness: np.ndarray, color: str) -> bytes:
-    """Return a PNG in one colour (``#rrggbb``) whose opacity is `darkness` (H, W) in [0, 1].
+def ink_png(darkness: np.ndarray, second: np.ndarray, *, colors: tuple[str, str]) -> bytes:
+    """Return a PNG in two inks on nothing.
 
-    Sixteen levels keep it small: a report carries dozens of them.
+    Eight levels of each keep it at four bits a pixel: a report carries dozens of them.
+
+    Parameters
+    ----------
+    darkness : (H, W) float array in [0, 1]
+        The opacity.
+    second : (H, W) bool array
+        Where the second ink is used.
+    colors
+        Both inks as ``#rrggbb``.
     """
-    levels = np.clip(np.round(np.asarray(darkness) * 15), 0, 15).astype(np.uint8)
+    levels = np.clip(np.round(np.asarray(darkness) * 7), 0, 7).astype(np.uint8) + 8 * second.astype(np.uint8)
     picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
-    picture.putpalette(bytes.fromhex(color.removeprefix("#")) * 16)
+    picture.putpalette(b"".join(bytes.fromhex(color.removeprefix("#")) * 8 for color in colors))
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True, bits=4, transparency=bytes(i * 17 for i in range(16)))
+    opacities = bytes(round(255 * i / 7) for i in range(8)) * 2
+    picture.save(stream, format="PNG", optimize=True, bits=4, transparency=opacities)
     return stream.getvalue()
 
 

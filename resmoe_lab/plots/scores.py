@@ -6,12 +6,12 @@ import altair as alt
 import pandas as pd
 
 from ._curves import Measure, curves_and_values
-from .series import lower_is_better, task_values
+from .series import lower_is_better, metric_words, task_values
 from .slider import keep_slider
 from .theme import styled
 
 
-def score_curves(scores: pd.DataFrame, task: str) -> alt.HConcatChart:
+def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None) -> alt.HConcatChart:
     """Draw one task's score against the kept fraction, between the original model and its bare centers.
 
     Perplexities get a logarithmic axis: what matters is by which factor they grow.
@@ -22,18 +22,16 @@ def score_curves(scores: pd.DataFrame, task: str) -> alt.HConcatChart:
         A sweep's ``scores`` table.
     task
         One of its tasks.
+    chance
+        The score of guessing, drawn as a line.
     """
     table, references, metric = task_values(scores, task)
+    if chance is not None:
+        references["chance"] = chance
     perplexity = lower_is_better(metric)
     base = references.get("original", float(table["value"].min() if perplexity else table["value"].max()))
     number, ticks = (".3~g", "~g") if perplexity else (".1%", ".0%")
-    measure = Measure(_words(metric), number=number, ticks=ticks, log=perplexity, base=base)
+    measure = Measure(metric_words(metric), number=number, ticks=ticks, log=perplexity, base=base)
     chart = curves_and_values(table, measure, keep_slider(table["keep"]), references=references)
     better = "lower is better" if perplexity else "higher is better"
-    return styled(chart.properties(title=alt.TitleParams(task, subtitle=f"{_words(metric)}, {better}")))
-
-
-def _words(metric: str) -> str:
-    return {"acc": "accuracy", "acc_norm": "normalised accuracy", "ppl": "perplexity"}.get(
-        metric, metric.replace("_", " ")
-    )
+    return styled(chart.properties(title=alt.TitleParams(task, subtitle=f"{metric_words(metric)}, {better}")))

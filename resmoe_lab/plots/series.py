@@ -56,7 +56,7 @@ def task_values(scores: pd.DataFrame, task: str) -> tuple[pd.DataFrame, dict[str
     """
     rows = scores[scores["task"] == task]
     metric = str(rows["metric"].iloc[0])
-    rows = add_series(rows[rows["metric"] == metric])
+    rows = add_series(rows[(rows["metric"] == metric) & rows["value"].notna()])
     references = {name: float(rows.loc[rows["method"] == name, "value"].iloc[0]) for name in _present(rows)}
     table = rows[~rows["method"].isin(REFERENCES)]
     spread = 1.96 * table["stderr"].astype(float).fillna(0.0)
@@ -71,6 +71,13 @@ def _present(rows: pd.DataFrame) -> list[str]:
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric is the better one."""
     return any(word in metric.lower() for word in ("perplexity", "ppl", "bits", "loss", "error"))
+
+
+def metric_words(metric: str) -> str:
+    """Return what a reader calls a metric."""
+    return {"acc": "accuracy", "acc_norm": "normalised accuracy", "ppl": "perplexity"}.get(
+        metric, metric.replace("_", " ")
+    )
 
 
 def significant(table: pd.DataFrame, digits: int = 5) -> pd.DataFrame:

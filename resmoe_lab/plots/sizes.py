@@ -76,11 +76,11 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
     )
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         color=alt.Color("series:N", scale=color_scale(names), legend=None),
-        opacity=alt.Opacity("count:N", scale=alt.Scale(domain=counts, range=[0.35, 1]), legend=None),
+        opacity=alt.Opacity("count:O", sort=counts, scale=alt.Scale(domain=counts, range=[0.35, 1]), legend=None),
     )
     label = "format(datum.share, '.1%') + '  ' + datum.count"
     numbers = base.transform_calculate(label=label).mark_text(align="left", dx=5, font=FONT, color=INK, fontSize=10)
     original = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
     chart = alt.LayerChart(layer=[original.encode(x=alt.datum(1.0)), bars, numbers.encode(text="label:N")])
-    chart = chart.properties(width=600, height=max(90, 46 * len(names)), title="Bytes of the compressed experts")
+    chart = chart.properties(width=640, height=max(90, 46 * len(names)), title="Bytes of the compressed experts")
     return styled(chart.add_params(*slider.params()))

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "currentColor"
 MUTED = "#7f8794"
-ACCENT = "#1f78c8"
+ACCENT, HIGHLIGHT = "#1f78c8", "#d1570a"
 
 #: Blue prunes, orange factorises, green drops neurons, violet merges experts; a method and its residual
 #: counterpart share a hue and differ in strength and dash.

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from ._curves import log_axis
-from .series import lower_is_better, mean_over_layers, ordered, significant, task_values
+from .series import lower_is_better, mean_over_layers, metric_words, ordered, significant, task_values
 from .sizes import size_table
 from .slider import Slider, keep_slider
 from .theme import MUTED, color_scale, dash_scale, series_legend, styled
@@ -26,7 +26,7 @@ def error_by_bytes(errors: pd.DataFrame, sizes: pd.DataFrame) -> alt.HConcatChar
         The tables of a sweep.
     """
     table = mean_over_layers(errors).merge(size_table(sizes), on=["series", "keep"])
-    return _by_bytes(table, "relative approximation error", log=False)
+    return _by_bytes(table, "relative approximation error", log=False).properties(title="Relative error against bytes")
 
 
 def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.HConcatChart:
@@ -41,8 +41,9 @@ def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.
     """
     table, references, metric = task_values(scores, task)
     table = table.merge(size_table(sizes), on=["series", "keep"])
-    title = f"{task}: {metric.replace('_', ' ')}"
-    return _by_bytes(table, title, log=lower_is_better(metric), original=references.get("original"))
+    words = metric_words(metric)
+    chart = _by_bytes(table, words, log=lower_is_better(metric), original=references.get("original"))
+    return chart.properties(title=alt.TitleParams(f"{task} against bytes", subtitle=words))
 
 
 def _by_bytes(table: pd.DataFrame, title: str, *, log: bool, original: float | None = None) -> alt.HConcatChart:
@@ -93,7 +94,7 @@ def _panel(
     )
     # Points are joined in the order of the kept fraction, not of their bytes: a format may get smaller as keep grows.
     lines = base.mark_line(strokeWidth=2).encode(
-        order="keep:Q", strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
+        order="keep:Q", strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=series_legend())
     )
     picked = base.transform_filter(slider.selects("keep"))
     big = picked.mark_circle(size=110, opacity=1)
@@ -104,4 +105,4 @@ def _panel(
         )
     layers = [*edges, lines, base.mark_circle(size=20, opacity=1), big]
     title = alt.TitleParams(_PANELS[share], fontWeight="normal", fontSize=12)
-    return alt.LayerChart(layer=layers).properties(width=360, height=260, title=title)
+    return alt.LayerChart(layer=layers).properties(width=390, height=260, title=title)

@@ -35,8 +35,8 @@ def make_sweep(*, layers: int = 4, experts: int = 8, width: int = 96, tasks: boo
     )
 
 
-def _center(method: str) -> str | float:
-    return "wasserstein" if method.startswith("resmoe") else np.nan
+def _center(method: str) -> str:
+    return "wasserstein" if method.startswith("resmoe") else "none"
 
 
 def _error(scale: float, keep: float) -> float:
@@ -56,7 +56,7 @@ def _errors(layers: range) -> pd.DataFrame:
 def _scores(rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for task, (metric, best, worst) in TASKS.items():
-        ends = [("original", np.nan, 1.0, best), ("center-only", "wasserstein", 0.0, worst)]
+        ends = [("original", "none", 1.0, best), ("center-only", "wasserstein", 0.0, worst)]
         for method, center, keep, value in ends:
             rows.append((method, center, keep, task, metric, value, 0.01 * abs(best), 500))
         for method, scale in METHODS.items():
@@ -116,17 +116,15 @@ def _permutations(experts: int, width: int, rng: np.random.Generator, *, share: 
 
 def _facts(layers: int, experts: int, width: int) -> dict:
     return {
+        "settings": {"layers": list(range(layers)), "methods": list(METHODS), "keeps": list(SCORED_KEEPS), "seed": 0},
         "model": "<b>mixtral</b>-tiny",
         "family": "mixtral",
         "moe_layers": list(range(layers)),
-        "num_experts": experts,
-        "top_k": 2,
-        "hidden_size": 192,
-        "intermediate_size": width,
-        "total_bytes": 53_000_000,
-        "expert_bytes": 49_545_216,
-        "seed": 0,
-        "date": "2026-11-22",
-        "versions": {"resmoe_lab": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
-        "protocol": "paper",
+        "shape": {"num_experts": experts, "hidden_size": 192, "intermediate_size": width, "top_k": 2},
+        "width": 3 * 192,
+        "parameters": 26_500_000,
+        "chance": {"storyworld_activity": 0.5, "<b>storyworld</b> & co": 0.5, "storyworld_perplexity": None},
+        "versions": {"python": "3.11.2", "resmoe-lab": "0.1.0", "torch": "2.13.0"},
+        "machine": "x86_64 Linux, 2 cores",
+        "date": "2026-11-22T02:30:00+00:00",
     }
