@@ -1,1 +1,3 @@
-"""Standalone HTML reports with sliders that need no kernel."""
+"""Reports: a notebook, run and turned into one standalone HTML file."""
+
+from .build import build_report as build_report

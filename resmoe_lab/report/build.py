@@ -1,0 +1,92 @@
+"""From a sweep to one HTML file: a notebook is run with the sweep's folder and exported with the project's template."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from .._core.errors import OutputError
+from .._core.progress import Progress, Tick, silent
+from ..evaluate.sweep import Sweep
+
+_HERE = Path(__file__).resolve().parent
+
+
+def report_notebook(name: str) -> Path:
+    """Find a report's notebook: in a checkout's ``notebooks/reports``, or in the installed package.
+
+    Raises
+    ------
+    OutputError
+        If it is in neither.
+    """
+    places = [_HERE.parents[1] / "notebooks" / "reports", _HERE.parent / "notebooks" / "reports"]
+    for place in places:
+        if (place / f"{name}.ipynb").is_file():
+            return place / f"{name}.ipynb"
+    raise OutputError(f"report notebook {name}.ipynb not found in {places[0]} or {places[1]}: reinstall the package")
+
+
+def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progress = silent) -> Path:
+    """Write a standalone HTML report: no network, no kernel, sliders alive.
+
+    Parameters
+    ----------
+    sweep
+        A sweep, or the folder of one.
+    out
+        The HTML file; it appears whole or not at all.
+    progress
+        Told after each step; raising from it leaves nothing behind.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no finished sweep.
+    OutputError
+        If the report cannot be written there.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder, expected the name of an HTML file: add a name such as report.html")
+    loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
+    from .execute import run_notebook
+
+    with tempfile.TemporaryDirectory(prefix="resmoe-report-") as scratch:
+        folder = loaded.save(Path(scratch) / "sweep")
+        notebook = run_notebook(report_notebook("model"), {"folder": str(folder)}, progress=progress)
+    progress(Tick("export", 0, 1))
+    page = _export(notebook, title=f"ResMoE report: {loaded.facts.get('model', 'model')}")
+    _write_whole(out, page)
+    progress(Tick("export", 1, 1))
+    return out
+
+
+def _export(notebook: nbformat.NotebookNode, *, title: str) -> str:
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(extra_template_basedirs=[str(_HERE)], template_name="template")
+    exporter.embed_images = True
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return page
+
+
+def _write_whole(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error

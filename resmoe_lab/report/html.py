@@ -1,0 +1,98 @@
+"""HTML from tables and facts; every text is escaped here, so that no name can become markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: its text, and whether it is the best of its column."""
+
+    text: str
+    best: bool = False
+
+
+def table(header: Sequence[str], bodies: Mapping[str, Iterable[Sequence[Cell | str]]]) -> str:
+    """Return a table whose bodies are shown one at a time by the page's kept-fraction slider.
+
+    Parameters
+    ----------
+    header
+        Column names; the first column holds names, the others numbers.
+    bodies
+        Kept fraction, as text, to rows. An empty text is a body that always shows.
+    """
+    head = "".join(f"<th scope='col'>{escape(name).replace('_', '_<wbr>')}</th>" for name in header)
+    parts = [_body(keep, rows) for keep, rows in bodies.items()]
+    narrow = " class='narrow'" if len(header) < 4 else ""
+    return f"<div class='scroll'><table{narrow}><thead><tr>{head}</tr></thead>{''.join(parts)}</table></div>"
+
+
+def _body(keep: str, rows: Iterable[Sequence[Cell | str]]) -> str:
+    lines = "".join(f"<tr>{''.join(_cell(i, cell) for i, cell in enumerate(row))}</tr>" for row in rows)
+    return f"<tbody{f' data-keep={escape(keep)!r}' if keep else ''}>{lines}</tbody>"
+
+
+def _cell(column: int, cell: Cell | str) -> str:
+    cell = cell if isinstance(cell, Cell) else Cell(cell)
+    if column == 0:
+        return f"<th scope='row'>{escape(cell.text)}</th>"
+    mark = " class='best'" if cell.best else ""
+    return f"<td{mark}>{escape(cell.text)}</td>"
+
+
+def definitions(facts: Mapping[str, Any]) -> str:
+    """Return a definition list of facts, in the order given."""
+    items = "".join(
+        f"<dt>{escape(_label(name))}</dt><dd>{escape(_text(name, value))}</dd>" for name, value in facts.items()
+    )
+    return f"<dl class='facts'>{items}</dl>"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return a list of sentences."""
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def human_bytes(count: float) -> str:
+    """Return a count of bytes in binary units, with three significant digits."""
+    for size, unit in _UNITS:
+        if abs(count) >= size:
+            return f"{count / size:.3g} {unit}" if count / size < 1000 else f"{count / size:,.0f} {unit}"
+    return f"{count:g} bytes"
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Return whole numbers as ``0-3, 7``."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _label(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_label(key)} {_text(key, entry)}" for key, entry in value.items())
+    if isinstance(value, int | float):
+        return human_bytes(value) if str(name).endswith("bytes") else f"{value:,}"
+    if isinstance(value, list | tuple):
+        whole = value and all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value)
+        return number_ranges(value) if whole else ", ".join(_text("", entry) for entry in value)
+    return str(value)

@@ -1,0 +1,98 @@
+"""What a sweep says, as figures: the tables behind the report's first screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..evaluate.sweep import Sweep
+from ..plots.series import lower_is_better, mean_over_layers, ordered, task_values
+from ..plots.sizes import size_table
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the summary: where it stands in the table, how it is written, which end is good."""
+
+    name: str
+    label: str
+    percent: bool
+    lower_is_better: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Every method at every kept fraction, in one table.
+
+    Parameters
+    ----------
+    table
+        Columns ``series``, ``keep``, ``error``, ``paper_share``, ``true_share``, ``paper_bytes``, ``true_bytes``,
+        ``model_share``, and one for each task.
+    columns
+        The task columns.
+    original
+        Task to the score of the uncompressed model, where it was scored.
+    """
+
+    table: pd.DataFrame
+    columns: tuple[Column, ...]
+    original: dict[str, float]
+
+    def keeps(self) -> list[float]:
+        """The kept fractions, lowest first; only those with scores, if there are scores."""
+        table = (
+            self.table.dropna(subset=[column.name for column in self.columns], how="all")
+            if self.columns
+            else self.table
+        )
+        return sorted(set(table["keep"]))
+
+    def at(self, keep: float) -> pd.DataFrame:
+        """The rows at one kept fraction, in the methods' usual order."""
+        rows = self.table[(self.table["keep"] - keep).abs() < 1e-6]
+        rank = {name: i for i, name in enumerate(ordered(rows["series"]))}
+        return rows.sort_values("series", key=lambda column: column.map(rank))
+
+
+def summarise(sweep: Sweep) -> Summary:
+    """Join errors, bytes and scores."""
+    sizes = size_table(sweep.sizes)
+    keys = ["series", "keep"]
+    for table in (errors := mean_over_layers(sweep.errors), sizes):
+        table["keep"] = table["keep"].round(6)
+    joined = errors.rename(columns={"value": "error"}).merge(sizes, on=keys, how="outer")
+    columns, original = [], {}
+    for task in dict.fromkeys(sweep.scores["task"]):
+        values, references, metric = task_values(sweep.scores, task)
+        values = values[[*keys, "value"]].assign(keep=values["keep"].round(6))
+        joined = joined.merge(values.rename(columns={"value": f"task {task}"}), on=keys, how="left")
+        lower = lower_is_better(metric)
+        columns.append(Column(f"task {task}", task, percent=not lower, lower_is_better=lower))
+        if "original" in references:
+            original[task] = references["original"]
+    return Summary(joined, tuple(columns), original)
+
+
+@dataclass(frozen=True)
+class Bargain:
+    """The least error that a budget of really stored bytes buys."""
+
+    series: str
+    keep: float
+    error: float
+    true_share: float
+
+
+def best_for_bytes(summary: Summary, true_share: float) -> Bargain | None:
+    """Return the method and kept fraction with the least error among those that store no more than this share.
+
+    Equal kept fractions are not equal bytes: methods with a center also store the center, and pruned matrices
+    their indices. This is the comparison at equal weight.
+    """
+    fits = summary.table[summary.table["true_share"] <= true_share + 1e-9].dropna(subset=["error"])
+    if fits.empty:
+        return None
+    best = fits.sort_values("error").iloc[0]
+    return Bargain(str(best["series"]), float(best["keep"]), float(best["error"]), float(best["true_share"]))

@@ -1,0 +1,272 @@
+"""The parts of a report, each from a sweep to HTML that a notebook shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+
+from .. import plots
+from .._core.params import KEEP
+from ..evaluate.sweep import Sweep
+from ..plots.offline import chart_html
+from ..plots.permutation import permutation_table
+from ..plots.series import lower_is_better
+from .html import Cell, bullets, definitions, human_bytes, number_ranges, table
+from .overview import Summary, best_for_bytes, summarise
+
+_MADE_WITH = ("date", "settings", "versions", "machine")
+
+
+def headline(sweep: Sweep) -> HTML:
+    """The answer first: what is lost and what it weighs at the usual kept fraction, then the table at any of them."""
+    summary = summarise(sweep)
+    keeps = summary.keeps()
+    if not keeps:
+        return HTML("<p class='lead'>This sweep holds no method.</p>")
+    keep = min(keeps, key=lambda value: abs(value - KEEP.default))
+    lead = "".join(f"<p class='lead'>{sentence}</p>" for sentence in _answer(summary, keep))
+    bodies = {f"{value:g}": _summary_rows(summary, value) for value in keeps}
+    header = ["method", "relative error", *(column.label for column in summary.columns)]
+    header += ["paper's count", "really stored", "whole model"]
+    shown = "<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was scored:</p>"
+    note = "Bold: best of its column. Bytes are shares of the original's; all sliders on this page move together."
+    parts = [
+        f"<h1>{_model(sweep)}</h1>",
+        lead,
+        _cards(summary, keep),
+        _page_slider(summary),
+        shown,
+        table(header, bodies),
+    ]
+    return HTML("".join(parts) + f"<p class='note'>{note}</p>")
+
+
+def _page_slider(summary: Summary) -> str:
+    """The one slider that the charts and tables of the page follow."""
+    slider = plots.keep_slider(summary.table["keep"])
+    low, high = slider.values[0], slider.values[-1]
+    return (
+        f"<label class='keep'><span>kept fraction</span> <input type='range' id='page-keep' min='{low:g}' "
+        f"max='{high:g}' step='{slider.step:g}' value='{slider.start:g}'> <output>{slider.start:g}</output></label>"
+    )
+
+
+def _model(sweep: Sweep) -> str:
+    return f"What ResMoE does to {escape(str(sweep.facts.get('model', 'this model')))}"
+
+
+def _answer(summary: Summary, keep: float) -> Iterable[str]:
+    rows = summary.at(keep).dropna(subset=["error"]).sort_values("error")
+    best = rows.iloc[0]
+    first = (
+        f"Keeping {keep:.0%} of the parameters, <b>{escape(best['series'])}</b> stays closest to the original experts: "
+    )
+    first += f"relative error {best['error']:.3f}"
+    if len(rows) > 1:
+        first += f", against {rows.iloc[1]['error']:.3f} for {escape(rows.iloc[1]['series'])}"
+    yield first + "."
+    bargain = best_for_bytes(summary, best["true_share"])
+    if bargain is None:
+        return
+    weigh = f"It really stores {best['true_share']:.1%} of the experts' bytes; "
+    weigh += f"the paper's way of counting says {best['paper_share']:.1%}."
+    if bargain.series == best["series"]:
+        yield f"{weigh} No other method in this sweep does better with as many bytes."
+    else:
+        yield (
+            f"{weigh} With as many bytes, <b>{escape(bargain.series)}</b> does better: "
+            f"relative error {bargain.error:.3f} at keep {bargain.keep:g}."
+        )
+
+
+def _cards(summary: Summary, keep: float) -> str:
+    rows = summary.at(keep)
+    cards = []
+    for column in summary.columns[:4]:
+        values = rows.dropna(subset=[column.name])
+        if values.empty:
+            continue
+        best = values.sort_values(column.name, ascending=column.lower_is_better).iloc[0]
+        start = summary.original.get(column.label)
+        before = "" if start is None else f"{_number(start, column.percent)} &rarr; "
+        number = f"{before}<b>{_number(best[column.name], column.percent)}</b>"
+        caption = f"{escape(column.label)}, {escape(best['series'])} at keep {keep:g}"
+        cards.append(f"<div class='card'><div class='figure'>{number}</div><div class='caption'>{caption}</div></div>")
+    return f"<div class='cards'>{''.join(cards)}</div>" if cards else ""
+
+
+def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
+    rows = summary.at(keep)
+    ends = {"error": rows["error"].min(), "true_share": rows["true_share"].min()}
+    ends |= {c.name: rows[c.name].min() if c.lower_is_better else rows[c.name].max() for c in summary.columns}
+
+    def cell(row: pd.Series, name: str, text: str) -> Cell:
+        return Cell(text, best=name in ends and len(rows) > 1 and row[name] == ends[name])
+
+    result: list[list[Cell | str]] = []
+    if summary.original:
+        scores = [_number(summary.original.get(c.label), c.percent) for c in summary.columns]
+        result.append(["original", _number(0.0, False), *scores, _percent(1.0), _percent(1.0), _percent(1.0)])
+    for _, row in rows.iterrows():
+        scored = [cell(row, c.name, _number(row[c.name], c.percent)) for c in summary.columns]
+        shares = [cell(row, name, _percent(row[name])) for name in ("paper_share", "true_share", "model_share")]
+        result.append([str(row["series"]), cell(row, "error", _number(row["error"], False)), *scored, *shares])
+    return result
+
+
+def score_charts(sweep: Sweep) -> HTML:
+    """One chart a task, and what its score costs in bytes for the first."""
+    tasks = list(dict.fromkeys(sweep.scores["task"]))
+    if not tasks:
+        return _missing("No task was scored in this sweep.")
+    chances = sweep.facts.get("chance") or {}
+    charts = [plots.score_curves(sweep.scores, task, chance=chances.get(task)) for task in tasks]
+    return _figures(charts)
+
+
+def error_charts(sweep: Sweep) -> HTML:
+    """Relative error against the kept fraction, and by layer where there are several."""
+    charts: list[object] = [plots.error_curves(sweep.errors)]
+    if sweep.errors["layer"].nunique() > 1:
+        charts.append(plots.errors_by_layer(sweep.errors))
+    return _figures(charts)
+
+
+def byte_charts(sweep: Sweep) -> HTML:
+    """Both counts of bytes, and what each byte buys."""
+    charts = [plots.size_bars(sweep.sizes), plots.error_by_bytes(sweep.errors, sweep.sizes)]
+    perplexities = sweep.scores[sweep.scores["metric"].map(lambda metric: lower_is_better(str(metric)))]
+    tasks = dict.fromkeys(perplexities["task"])
+    return _figures([*charts, *(plots.score_by_bytes(sweep.scores, sweep.sizes, task) for task in tasks)])
+
+
+def byte_table(sweep: Sweep) -> HTML:
+    """Bytes of the compressed experts by method, at the slider's kept fraction."""
+    sizes = plots.size_table(sweep.sizes)
+    bodies = {}
+    for keep, rows in sizes.groupby("keep"):
+        bodies[f"{keep:g}"] = [
+            [
+                *(
+                    str(row["series"]),
+                    str(row["format"]),
+                    human_bytes(row["paper_bytes"]),
+                    human_bytes(row["true_bytes"]),
+                ),
+                *(human_bytes(row["true_bytes"] - row["paper_bytes"]), human_bytes(row["original_bytes"])),
+                *(human_bytes(row["model_bytes"]), human_bytes(row["original_model_bytes"])),
+            ]
+            for _, row in rows.iterrows()
+        ]
+    header = ["method", "format", "paper's count", "really stored", "not counted", "original experts"]
+    return HTML(
+        "<p class='note'>At keep <output data-shows='keep'></output>:</p>"
+        + table([*header, "whole model", "original model"], bodies)
+    )
+
+
+def similarity_chart(sweep: Sweep) -> HTML:
+    """The cosine similarity of a layer's experts."""
+    if not sweep.similarity:
+        return _missing("The sweep holds no similarities.")
+    return _figures([plots.similarity_heatmap(sweep.similarity)])
+
+
+def permutation_chart(sweep: Sweep) -> HTML:
+    """Who went where in a layer, and how far, over all layers."""
+    if not sweep.permutations:
+        return _missing("The sweep holds no permutations.")
+    facts = permutation_table(sweep.permutations)
+    by_layer = facts.groupby("layer")[["displaced", "distance"]].mean()
+    rows = [
+        [f"layer {layer}", _percent(row["displaced"]), _percent(row["distance"])] for layer, row in by_layer.iterrows()
+    ]
+    facts_table = table(["mean over the experts", "neurons moved", "mean shift (random: 33 %)"], {"": rows})
+    return HTML(_figures([plots.permutation_map(sweep.permutations)]).data + facts_table)
+
+
+def certificate_table(sweep: Sweep) -> HTML:
+    """How good each center is, and how much better any center could be at most."""
+    if sweep.centers.empty:
+        return _missing("The sweep holds no centers.")
+    rows = [
+        [
+            *(
+                f"layer {row['layer']}",
+                str(row["center"]),
+                f"{row['objective']:.5g}",
+                _percent(row["relative_objective"]),
+            ),
+            *(_number(row["lower_bound"], False, "no bound"), _percent(row["certified_gap"], 2)),
+            *(f"{row['iterations']:g}", str(row["solver"]), f"{row['seconds']:.2f} s"),
+        ]
+        for _, row in sweep.centers.iterrows()
+    ]
+    header = ["layer", "center", "objective", "share of the experts' norm", "lower bound", "certified gap"]
+    return HTML(table([*header, "steps", "solver", "time"], {"": rows}))
+
+
+def routing_chart(sweep: Sweep) -> HTML:
+    """How evenly the router spreads the tokens."""
+    if sweep.routing.empty:
+        return _missing("The router's load was not measured.")
+    return _figures([plots.routing_load(sweep.routing)])
+
+
+def model_facts(sweep: Sweep) -> HTML:
+    """What the model is."""
+    return HTML(
+        definitions({name: value for name, value in sweep.facts.items() if name not in (*_MADE_WITH, "chance")})
+    )
+
+
+def made_with(sweep: Sweep) -> HTML:
+    """Settings, seed, versions, machine and date."""
+    return HTML(definitions({name: sweep.facts[name] for name in _MADE_WITH if name in sweep.facts}))
+
+
+def not_measured(sweep: Sweep) -> HTML:
+    """What a reader must not conclude from this report."""
+    settings = sweep.facts.get("settings") or {}
+    lines = [
+        "Speed and memory while running: scores were taken with the restored experts in the original model.",
+        "Spread between seeds: everything here comes from one seed. The intervals of scores (1.96 standard errors) "
+        "only cover which rows were tested.",
+        "Function: similarity and relative error compare weights, not what the experts compute on real tokens.",
+        "Values between the computed kept fractions: sliders show the nearest computed one.",
+    ]
+    done, there = set(sweep.errors["layer"]), set(sweep.facts.get("moe_layers") or [])
+    if there - done:
+        lines.append(f"Layers {number_ranges(there - done)} were left as they are.")
+    if settings.get("limit"):
+        lines.append(f"Scores are of the first {settings['limit']} rows of each task only.")
+    if sweep.scores.empty:
+        lines.append("Tasks: none was scored.")
+    if sweep.centers["lower_bound"].isna().any():
+        lines.append("Centers without a lower bound: how much better another could be is not known.")
+    return HTML(bullets(lines))
+
+
+def _figures(charts: Iterable[object]) -> HTML:
+    return HTML("".join(f"<figure>{chart_html(chart)}</figure>" for chart in charts))
+
+
+def _missing(text: str) -> HTML:
+    return HTML(f"<p class='missing'>{escape(text)}</p>")
+
+
+def _number(value: float | None, percent: bool, missing: str = "not measured") -> str:
+    if value is None or pd.isna(value):
+        return missing
+    if percent:
+        return _percent(value)
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if value else "0"
+
+
+def _percent(value: float, digits: int = 1) -> str:
+    return "not known" if pd.isna(value) else f"{value:.{digits}%}"
