@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from torch import Tensor
 
 from .._core.progress import Progress, silent
 from .certificate import certify as make_certificate
-from .geometry import Direct
+from .geometry import Direct, Geometry
+from .gram import Gram
+from .plan import Plan, look_alike, plan, scratch_folder
 from .problem import Problem
 from .result import Barycenter
 from .run import SOLVERS, Options, Run
@@ -22,8 +25,9 @@ def barycenter(
     start: int | str = 0,
     weights: Tensor | Sequence[float] | None = None,
     seed: int = 0,
+    mode: str = "auto",
     max_iterations: int = 100,
-    tolerance: float = 1e-3,
+    tolerance: float = 2.5e-3,
     restarts: int = 0,
     random_order: bool = False,
     certify: bool = True,
@@ -44,6 +48,9 @@ def barycenter(
         (N,) importance of the experts; equal if left out.
     seed
         For everything random.
+    mode
+        ``"direct"`` computes products as they are needed, ``"gram"`` keeps each for later rounds, ``"auto"`` chooses
+        by :func:`~resmoe_lab.transport.plan`.
     max_iterations
         Rounds at most, of each kind.
     tolerance
@@ -77,17 +84,29 @@ def barycenter(
     began = time.perf_counter()
     options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify)
     problem = Problem(stack, weights)
-    run = Run(problem, Direct(problem), options, progress)
-    SOLVERS[solver](run)
-    center, value = run.result()
-    certificate = make_certificate(run, value, sample_pairs=sample_pairs) if certify else None
+    chosen = plan(
+        problem.count, problem.neurons, problem.width,
+        mode=mode, solver=solver, certify=certify, alike=mode == "auto" and look_alike(problem),
+    )  # fmt: skip
+    with closing(_geometry(problem, chosen)) as geometry:
+        run = Run(problem, geometry, options, progress)
+        SOLVERS[solver](run)
+        center, value = run.result()
+        certificate = make_certificate(run, value, sample_pairs=sample_pairs) if certify else None
     return Barycenter(
         center=center,
-        permutations=run.geometry.permutations,
+        permutations=geometry.permutations,
         objective=value,
         history=tuple(run.steps),
         iterations=len(run.steps),
         seconds=time.perf_counter() - began,
         solver=solver,
         certificate=certificate,
+        plan=chosen,
     )
+
+
+def _geometry(problem: Problem, chosen: Plan) -> Geometry:
+    if chosen.mode == "direct":
+        return Direct(problem)
+    return Gram(problem, scratch_folder() if chosen.scratch else None)

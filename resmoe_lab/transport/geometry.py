@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,10 +12,30 @@ from .matching import Match, match
 from .problem import Problem
 
 
-class Geometry(Protocol):
-    """What a solver asks of the experts; `permutations` are the ones that the mean is taken with.
+@dataclass(frozen=True)
+class Rematch:
+    """An expert matched with the mean anew.
 
-    `buffer` is the only (p_I, p_I) float32 matrix that ever exists beside what a geometry keeps on purpose.
+    Attributes
+    ----------
+    permutation
+        (p_I,) int64: row i of the aligned expert.
+    potential
+        (p_I,) float64 column potentials, to start the next assignment from.
+    gain
+        How much nearer the mean the expert has come, as a sum of squared distances; 0 if nothing changed.
+    """
+
+    permutation: Tensor
+    potential: Tensor
+    gain: float
+
+
+class Geometry(Protocol):
+    """What a solver asks of the experts.
+
+    `permutations` (N, p_I) are the ones that the mean is taken with, `buffer` is the (p_I, p_I) float32 matrix that
+    every assignment works in.
     """
 
     permutations: Tensor
@@ -29,8 +50,11 @@ class Geometry(Protocol):
     def move(self, k: int, permutation: Tensor) -> None:
         """Align expert k anew, (p_I,) int64."""
 
-    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Match:
+    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Rematch:
         """Match the mean of the aligned experts (without expert k if `others`) with expert k; now's match is tried."""
+
+    def close(self) -> None:
+        """Give back what was kept."""
 
 
 class Direct:
@@ -60,7 +84,7 @@ class Direct:
             self._mean.add_(self._problem.expert(k, permutation), alpha=weight)
         self.permutations[k] = permutation
 
-    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Match:
+    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Rematch:
         """Match the mean of the aligned experts (without expert k if `others`) with expert k."""
         problem, order = self._problem, self.permutations[k]
         if self._mean is None:
@@ -69,4 +93,8 @@ class Direct:
         if others:
             weight = float(problem.weights[k])
             center = torch.sub(center, problem.expert(k, order), alpha=weight).div_(1 - weight)
-        return match(center, problem.experts[k], products=self.buffer, guess=order, potential=potential)
+        found = match(center, problem.experts[k], products=self.buffer, guess=order, potential=potential)
+        return Rematch(found.permutation, found.potential, found.gain)
+
+    def close(self) -> None:
+        """Nothing is kept."""

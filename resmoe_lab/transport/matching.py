@@ -59,12 +59,19 @@ class Pair:
     """
 
     def __init__(self, a: Tensor, b: Tensor, products: Tensor) -> None:
-        self.a, self.b, self.products = a, b, products
-        self.columns = 0
+        self.a, self.b, self.products = a, b, products.zero_()
+        self.columns, self.width = 0, a.shape[1]
         self.a_norms = torch.zeros(len(a), dtype=torch.float64, device=a.device)
         self.b_norms = torch.zeros(len(b), dtype=torch.float64, device=a.device)
-        self.width = a.shape[1]
-        products.zero_()
+
+    @classmethod
+    def complete(cls, a: Tensor, b: Tensor, products: Tensor) -> Pair:
+        """Return a pair whose products are known already."""
+        pair = cls(a[:, :0], b[:, :0], products.new_empty(0))
+        pair.a, pair.b, pair.products = a, b, products
+        pair.columns = pair.width = a.shape[1]
+        pair.a_norms, pair.b_norms = row_norms(a), row_norms(b)
+        return pair
 
     def extend(self, columns: int) -> None:
         """Go on to `columns` columns."""
@@ -110,9 +117,14 @@ def match(
     """
     pair = Pair(a, b, products)
     pair.extend(pair.width if pair.width <= NARROW else max(NARROW // 2, int(pair.width * FIRST_LOOK)))
-    order = pair.nearest() if guess is None else guess.to(products.device)
+    return match_pair(pair, guess=guess, potential=potential)
+
+
+def match_pair(pair: Pair, *, guess: Tensor | None = None, potential: Tensor | None = None) -> Match:
+    """Do what :func:`match` does, from the columns that are known already."""
+    order = pair.nearest() if guess is None else guess.to(pair.products.device)
     if guess is not None or torch.unique(order).numel() == len(order):
-        matched = matched_distances(a, b, order)
+        matched = matched_distances(pair.a, pair.b, order)
         easy = _by_nearest(pair, order, matched)
         if easy is not None:
             return easy

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .certificate import Certificate
+from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Barycenter:
         The solver's name.
     certificate
         How far the objective can be from the best possible one; None if it was not asked for.
+    plan
+        How the search was done, and why.
 
     References
     ----------
@@ -68,3 +71,4 @@ class Barycenter:
     seconds: float
     solver: str
     certificate: Certificate | None
+    plan: Plan

@@ -28,7 +28,7 @@ class Options:
     start: int | str = 0
     seed: int = 0
     max_iterations: int = 100
-    tolerance: float = 1e-3
+    tolerance: float = 2.5e-3
     restarts: int = 0
     random_order: bool = False
     certify: bool = True

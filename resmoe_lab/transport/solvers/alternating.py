@@ -47,8 +47,11 @@ def first_round(run: Run, start: int | str) -> bool:
     permutations, easy = problem.identity(), True
     expert = run.first_center(start)
     for k in range(problem.count):
-        if k != expert:
-            matched = geometry.to_mean(k, others=False) if expert is None else run.pair(expert, k)
+        if expert is None:
+            run.tick("barycenter")
+            permutations[k], easy = geometry.to_mean(k, others=False).permutation, False
+        elif k != expert:
+            matched = run.pair(expert, k)
             permutations[k], easy = matched.permutation, easy and matched.easy
     changed = int((permutations != geometry.permutations).sum())
     geometry.place(permutations)

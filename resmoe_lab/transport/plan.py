@@ -1,0 +1,157 @@
+"""What a search will cost, and whether products are computed as they are needed or kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .._core.errors import UsageError
+from .cost import rounding, squared_distances
+from .problem import Problem
+
+#: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
+FLOPS, GATHERED = 1.5e11, 5e8
+#: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.4``.
+ASSIGNMENT = 1.15e-9
+#: Rounds that the coordinate solver usually takes when experts are unrelated.
+ROUNDS = 2
+#: Share of the products that copies need.
+ALIKE = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a search will be done.
+
+    Attributes
+    ----------
+    mode
+        ``"direct"``: products are computed as they are needed; ``"gram"``: each is computed once and kept.
+    scratch
+        Whether kept products go to files that are mapped into memory.
+    reason
+        Why, in one line.
+    seconds
+        Forecast, on two cores.
+    peak_bytes
+        Most memory in use beside the experts themselves; files that are mapped are not counted.
+    scratch_bytes
+        Room that the files take.
+    """
+
+    mode: str
+    scratch: bool
+    reason: str
+    seconds: float
+    peak_bytes: int
+    scratch_bytes: int
+
+
+def plan(
+    experts: int,
+    neurons: int,
+    width: int,
+    *,
+    mode: str = "auto",
+    solver: str = "coordinate",
+    certify: bool = True,
+    alike: bool = False,
+    memory: int | None = None,
+) -> Plan:
+    """Forecast a search, and choose its mode by a model of its cost.
+
+    Parameters
+    ----------
+    experts, neurons, width
+        N, p_I and D.
+    mode
+        ``"direct"``, ``"gram"``, or ``"auto"``.
+    solver, certify
+        As in :func:`~resmoe_lab.transport.barycenter`.
+    alike
+        Whether the experts are near-copies of one another.
+    memory
+        Bytes that may be used; half of the machine's if left out.
+
+    Raises
+    ------
+    UsageError
+        If the mode is unknown.
+    """
+    if mode not in ("auto", "direct", "gram"):
+        raise UsageError(f"mode is {mode!r}, expected 'auto', 'direct' or 'gram'")
+    memory = _memory() // 2 if memory is None else memory
+    kept = 4 * neurons * neurons * experts * (experts + 1) // 2
+    seconds = _seconds(experts, neurons, width, rounds=ROUNDS if solver == "coordinate" else 0, certify=certify)
+    scratch = kept + _working(neurons, width) > memory
+    if mode == "auto":
+        mode, reason = _choose(seconds, alike=alike, room=not scratch or kept < 0.8 * _disk())
+    else:
+        reason = "asked for"
+    scratch = scratch and mode == "gram"
+    held = kept if mode == "gram" and not scratch else 0
+    forecast = ALIKE * experts * _product(neurons, width) if alike else seconds[mode]
+    peak = held + _working(neurons, width)
+    return Plan(mode, scratch, reason, forecast, peak, kept if scratch else 0)
+
+
+def _choose(seconds: dict[str, float], *, alike: bool, room: bool) -> tuple[str, str]:
+    if alike:
+        return "direct", "the experts are near-copies, which a part of the products is enough for"
+    direct, gram = seconds["direct"], seconds["gram"]
+    if gram >= direct:
+        return "direct", f"computing products when needed takes about {direct:.0f} s, keeping them {gram:.0f} s"
+    if not room:
+        return "direct", "keeping all products would be faster, but neither memory nor disk has room for them"
+    return "gram", f"keeping all products takes about {gram:.0f} s, computing them when needed {direct:.0f} s"
+
+
+def _product(neurons: int, width: int) -> float:
+    return 2.0 * neurons * neurons * width / FLOPS
+
+
+def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bool) -> dict[str, float]:
+    """Forecast both modes for unrelated experts: first round, check, coordinate rounds, certificate."""
+    pairs = experts * (experts - 1) // 2
+    matched = pairs if certify else experts - 1
+    products = matched + experts * (1 + rounds)
+    assigned = (matched + experts * rounds) * ASSIGNMENT * neurons**2.4
+    gathered = experts * (1 + rounds) * experts * neurons**2 / GATHERED
+    return {
+        "direct": products * _product(neurons, width) + assigned,
+        "gram": (pairs + experts) * _product(neurons, width) + assigned + gathered,
+    }
+
+
+def _working(neurons: int, width: int) -> int:
+    """Bytes in use at the peak beside experts and kept products: one cost matrix, and four of an expert's size."""
+    return 4 * neurons * neurons + 4 * 4 * neurons * width
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _disk() -> int:
+    return shutil.disk_usage(tempfile.gettempdir()).free
+
+
+def scratch_folder() -> Path:
+    """Return the folder that scratch files go to."""
+    return Path(tempfile.gettempdir())
+
+
+def look_alike(problem: Problem, *, rows: int = 64) -> bool:
+    """Whether most of a few neurons of the first expert have a partner in the second that is clearly the nearest."""
+    if problem.count < 2 or problem.neurons < 2:
+        return False
+    sample = torch.linspace(0, problem.neurons - 1, min(rows, problem.neurons), device=problem.device).long()
+    distances = squared_distances(problem.experts[0][sample], problem.experts[1])
+    first, second = distances.topk(2, 1, largest=False).values.unbind(1)
+    clear = first < 0.8 * second - rounding(problem.width) * second
+    return bool(clear.double().mean() > 0.9)
