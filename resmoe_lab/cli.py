@@ -194,7 +194,7 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
-    options = {"methods": _split(methods), "tasks": _split(tasks), "keeps": _numbers(keep)}
+    options: dict[str, Any] = {"methods": _split(methods), "tasks": _split(tasks), "keeps": _numbers(keep)}
     options |= {"center": center, "limit": limit, "seed": seed, "data_dir": data_dir, "device": device}
     with _progress() as progress:
         found = _sweep(checkpoint, out, layers, progress=progress, **options)
@@ -317,7 +317,7 @@ def _cell(value: Any) -> str:
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         _exit(" ".join(str(error).split()), 2)
     except Cancelled as error:

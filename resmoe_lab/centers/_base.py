@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from .._core.progress import Progress
 from .._core.registry import Registry
 from ..experts import ExpertStack
 from ..transport import Certificate
@@ -54,11 +53,6 @@ class CommonExpert:
             yield weights[permutation.to(weights.device)] - self.center
 
 
-class Center(Protocol):
-    """A way to find a common expert: a function of a stack."""
-
-    def __call__(self, stack: ExpertStack, *, seed: int, progress: Progress, **options: Any) -> CommonExpert:
-        """Find the common expert of a stack."""
-
-
+#: A way to find a common expert: ``center(stack, *, seed, progress, ...)``, with options of its own.
+Center = Callable[..., CommonExpert]
 CENTERS: Registry[Center] = Registry("center", "resmoe_lab.centers")

@@ -77,7 +77,7 @@ class Sweep:
         with (folder / f"{_ARRAYS}.part").open("wb") as stream:
             arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
             arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
-            np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
         (folder / f"{_ARRAYS}.part").replace(folder / _ARRAYS)
         # The facts come last: a folder that has them has everything else.
         _replace(folder / _FACTS, json.dumps(self.facts, indent=2, sort_keys=True).encode())
@@ -95,18 +95,17 @@ class Sweep:
         folder = Path(folder)
         if not (folder / _FACTS).is_file():
             raise DataError(f"{folder} holds no finished sweep ({_FACTS} is missing): run 'resmoe-lab sweep' first")
-        tables = {}
+        parts: dict[str, Any] = {"similarity": {}, "permutations": {}}
         for name, columns in TABLES.items():
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             if tuple(table.columns) != columns:
                 raise DataError(f"{folder / name}.csv has columns {list(table.columns)}, expected {list(columns)}")
-            tables[name] = table
-        arrays: dict[str, dict[int, np.ndarray]] = {"similarity": {}, "permutations": {}}
+            parts[name] = table
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             for key in stored.files:
                 kind, layer = key.rsplit("_", 1)
-                arrays[kind][int(layer)] = stored[key]
-        return cls(json.loads((folder / _FACTS).read_text()), **tables, **arrays)
+                parts[kind][int(layer)] = stored[key]
+        return cls(json.loads((folder / _FACTS).read_text()), **parts)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -116,7 +116,7 @@ def prune_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
 
 def truncate(matrix: torch.Tensor, keep: float) -> LowRank:
     """Keep the largest singular values (ResMoE, appendix A.4)."""
-    rank = kept_rank(*matrix.shape, keep)
+    rank = kept_rank(matrix.shape[0], matrix.shape[1], keep)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return LowRank(left[:, :rank] * values[:rank], right[:rank])
 
@@ -125,4 +125,4 @@ def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]
     """Squared Frobenius error of :func:`truncate` at every keep, from one spectrum."""
     squares = torch.linalg.svdvals(matrix).double().square().flip(0)
     dropped = torch.cat([squares.new_zeros(1), squares.cumsum(0)])
-    return [float(dropped[len(squares) - kept_rank(*matrix.shape, keep)]) for keep in keeps]
+    return [float(dropped[len(squares) - kept_rank(matrix.shape[0], matrix.shape[1], keep)]) for keep in keeps]

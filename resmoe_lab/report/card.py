@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import zoo
 from .._core.errors import UsageError
 from .._core.machine import machine, versions
@@ -80,7 +78,7 @@ def build_zoo_model(
 
 def save_model(trained: Trained, folder: Path) -> None:
     """Save model and tokenizer in bfloat16, in the layout of the hub's checkpoints."""
-    trained.model.to(torch.bfloat16).save_pretrained(folder)
+    trained.model.bfloat16().save_pretrained(folder)
     trained.tokenizer.save_pretrained(folder)
 
 

@@ -25,12 +25,13 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
     errors = sweep.errors[sweep.errors.keep == keep].groupby("method").relative_error.mean()
     sizes = sweep.sizes[sweep.sizes.keep == keep].set_index("method")
     main = sweep.scores[sweep.scores.metric.isin(_MAIN_METRICS)]
-    rows = []
-    for method, scores in main[main.keep.isin([keep, 0.0, 1.0])].groupby("method", sort=False):
+    rows: list[dict[str, Any]] = []
+    for name, scores in main[main.keep.isin([keep, 0.0, 1.0])].groupby("method", sort=False):
+        method = str(name)
         row: dict[str, Any] = {"method": method}
         row["relative error"] = float(errors[method]) if method in errors else None
-        for score in scores[scores.keep.isin([keep] if method in errors else [0.0, 1.0])].itertuples():
-            row[score.task.replace("storyworld_", "")] = float(score.value)
+        for score in scores[scores.keep.isin([keep] if method in errors else [0.0, 1.0])].to_dict("records"):
+            row[str(score["task"]).replace("storyworld_", "")] = float(score["value"])
         if method in sizes.index:
             row["paper MB"] = round(float(sizes.paper_bytes[method]) / 1e6, 3)
             row["true MB"] = round(float(sizes.true_bytes[method]) / 1e6, 3)

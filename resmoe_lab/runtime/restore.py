@@ -25,7 +25,7 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[torch.nn
     logging.disable_progress_bar()
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, dtype=torch.float32, use_safetensors=True, **options
     )
     return model.to(device).eval().requires_grad_(False), tokenizer

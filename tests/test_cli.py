@@ -1,0 +1,229 @@
+"""The command line as users and scripts see it: one JSON object, one line of error, and an exit code."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from resmoe_lab import cli
+
+from .experts import pico
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["resmoe-lab", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return Result(code, out, err)
+
+    return call
+
+
+KEYS = {
+    "inspect": "family moe_layers num_experts top_k hidden_size intermediate_size total_bytes expert_bytes",
+    "barycenter": "objective lower_bound certified_gap solver iterations seconds peak_rss_bytes",
+    "compress": "layers approximation_error relative_error bytes original_bytes seconds peak_rss_bytes manifest",
+}
+
+
+def test_help_names_every_verb(run) -> None:
+    shown = run("--help")
+    assert shown.code == 0
+    for verb in ("zoo", "inspect", "barycenter", "compress", "evaluate", "sweep", "report", "lab"):
+        assert f" {verb} " in shown.out
+    assert "CHECKPOINT is a zoo name" in shown.out
+
+
+@pytest.mark.parametrize("verb", ["inspect", "barycenter", "compress", "evaluate", "sweep", "report"])
+def test_every_verb_has_help(run, verb: str) -> None:
+    assert "--json" in run(verb, "--help").out
+
+
+def test_inspect(run, pico_folder: Path) -> None:
+    facts = run("inspect", pico_folder, "--json").json
+    assert set(KEYS["inspect"].split()) <= set(facts)
+    stored = load_file(pico_folder / "model.safetensors")
+    assert facts["total_bytes"] == sum(t.numel() * t.element_size() for t in stored.values())
+    experts = [t for name, t in stored.items() if ".experts." in name]
+    assert facts["expert_bytes"] == sum(t.numel() * t.element_size() for t in experts)
+    assert (facts["num_experts"], facts["top_k"], facts["moe_layers"]) == (4, 2, [0, 1])
+    human = run("inspect", pico_folder)
+    assert "mixtral" in human.out
+    assert human.err == ""
+
+
+def test_barycenter(run, pico_folder: Path) -> None:
+    facts = run("barycenter", pico_folder, "--layer", 1, "--json").json
+    assert set(KEYS["barycenter"].split()) <= set(facts)
+    assert 0 < facts["lower_bound"] <= facts["objective"]
+    gap = (facts["objective"] - facts["lower_bound"]) / facts["lower_bound"]
+    assert facts["certified_gap"] == pytest.approx(gap, rel=1e-6)
+    paper = run("barycenter", pico_folder, "--layer", 1, "--solver", "alternating", "--json").json
+    assert paper["solver"] == "alternating"
+    assert facts["objective"] <= paper["objective"] * (1 + 1e-9)
+    average = run("barycenter", pico_folder, "--layer", 1, "--center", "average", "--json").json
+    assert average["objective"] >= facts["objective"]
+
+
+def test_compress_then_inspect_then_again(run, pico_folder: Path, tmp_path: Path) -> None:
+    arguments = ("compress", pico_folder, "--out", tmp_path / "out", "--keep", 0.5, "--layers", "top:1", "--json")
+    facts = run(*arguments).json
+    assert set(KEYS["compress"].split()) <= set(facts)
+    assert facts["layers"] == [1]
+    assert facts["bytes"] < facts["original_bytes"]
+    assert json.loads(Path(facts["manifest"]).read_text())["finished"]
+    assert run("inspect", tmp_path / "out", "--json").json["moe_layers"] == [0, 1]
+    assert run(*arguments).json == facts
+
+
+def test_zoo_list(run) -> None:
+    models = run("zoo", "list", "--json").json["models"]
+    assert {model["name"]: model["built"] for model in models}["mixtral-tiny"]
+
+
+def test_evaluate_and_sweep_and_report(run, tmp_path: Path) -> None:
+    scored = run(
+        "evaluate", "mixtral-tiny", "--tasks", "storyworld_action,storyworld_pronoun", "--limit", 8, "--json"
+    ).json
+    assert set(scored["tasks"]) == {"storyworld_action", "storyworld_pronoun"}
+    assert set(scored["tasks"]["storyworld_action"]) == {"metric", "value", "stderr", "n"}
+    options = ("--methods", "up", "--keep", "0.25", "--tasks", "storyworld_action", "--limit", 4, "--layers", "3")
+    rows = run("sweep", "mixtral-tiny", "--out", tmp_path / "sweep", *options, "--json").json["rows"]
+    assert {row["method"] for row in rows} == {"original", "center-only", "up"}
+    facts = run("report", tmp_path / "sweep", "--out", tmp_path / "report.html", "--json").json
+    assert facts["path"] == str(tmp_path / "report.html")
+    assert facts["bytes"] == (tmp_path / "report.html").stat().st_size
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _corrupt(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:8] + b"garbage!" + path.read_bytes()[16:])
+
+
+def _poison(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.block_sparse_moe.experts.0.w1.weight"][0, 0] = float("inf")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+
+
+def _dense(folder: Path) -> None:
+    tensors = {n: t for n, t in load_file(folder / "model.safetensors").items() if "block_sparse_moe" not in n}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _unknown(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+
+
+DAMAGES = [_truncate, _corrupt, _poison, _pickle, _dense, _unknown]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("verb", ["barycenter", "compress", "sweep"])
+def test_a_bad_checkpoint_is_one_line_exit_1_and_nothing_written(run, verb: str, damage, tmp_path: Path) -> None:
+    folder = pico.save(pico.mixtral(), tmp_path / "pico")
+    damage(folder)
+    out = tmp_path / "out"
+    options = {"barycenter": ("--layer", 0), "compress": ("--out", out), "sweep": ("--out", out, "--limit", 2)}[verb]
+    result = run(verb, folder, *options, "--json")
+    _one_line(result, 1)
+    assert not list(tmp_path.glob("out/*.safetensors"))
+    assert not list(tmp_path.glob("out/*.part"))
+
+
+def _one_line(result: Result, code: int) -> None:
+    assert result.code == code
+    assert result.out == ""
+    said = [line for line in result.err.replace("\r", "\n").splitlines() if line.startswith("resmoe-lab: ")]
+    assert len(said) == 1
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("inspect", "no/such/place"), 1),
+        (("inspect",), 2),
+        (("nonsense",), 2),
+        (("barycenter", "PICO", "--layer", "9"), 2),
+        (("barycenter", "PICO", "--layer", "x"), 2),
+        (("barycenter", "PICO", "--layer", "0", "--center", "wassertein"), 2),
+        (("barycenter", "PICO", "--layer", "0", "--center", "average", "--solver", "pot"), 2),
+        (("compress", "PICO", "--keep", "0", "--out", "OUT"), 2),
+        (("compress", "PICO", "--keep", "1.5", "--out", "OUT"), 2),
+        (("compress", "PICO", "--keep", "nan", "--out", "OUT"), 2),
+        (("compress", "PICO", "--layers", "5", "--out", "OUT"), 2),
+        (("compress", "PICO", "--method", "resmo-up", "--out", "OUT"), 2),
+        (("compress", "PICO", "--out", "FULL"), 1),
+        (("sweep", "PICO", "--keep", "a", "--out", "OUT"), 2),
+        (("sweep", "PICO", "--methods", "zip", "--out", "OUT"), 2),
+        (("evaluate", "mixtral-tiny", "--tasks", "nonsense"), 2),
+        (("evaluate", "mixtral-tiny", "--protocol", "mine"), 2),
+        (("evaluate", "mixtral-tiny", "--limit", "0"), 2),
+        (("report", "FULL", "--out", "OUT.html"), 1),
+        (("zoo", "build", "no-such-model"), 2),
+    ],
+)
+def test_wrong_usage_is_one_line(run, arguments: tuple[str, ...], code: int, pico_folder: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "precious").write_text("mine")
+    names = {"PICO": pico_folder, "OUT": tmp_path / "out", "FULL": full, "OUT.html": tmp_path / "out.html"}
+    _one_line(run(*(names.get(word, word) for word in arguments)), code)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.html").exists()
+    assert [path.name for path in full.iterdir()] == ["precious"]
+
+
+def test_an_interrupt_exits_130_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "resmoe_lab", "sweep", "mixtral-tiny", "--out", str(tmp_path / "out")]
+    command += ["--methods", "up", "--keep", "0.25", "--limit", "40", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/scores-*.json")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline, "no score was finished in two minutes"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert "run the same command again" in err
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert {row["method"] for row in json.loads(again.stdout)["rows"]} == {"original", "center-only", "up"}

@@ -1,0 +1,62 @@
+"""The embedded model is what its card says, and worth compressing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resmoe_lab import zoo
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate
+from resmoe_lab.experts import family_of
+from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, unmet
+from resmoe_lab.runtime import load_model
+from resmoe_lab.zoo.recipes import MIXTRAL_TINY
+
+
+@pytest.fixture(scope="module")
+def card() -> dict:
+    return json.loads((zoo.folder("mixtral-tiny") / FACTS_FILE).read_text("utf-8"))
+
+
+def test_it_is_small_and_of_mixtrals_kind(tiny: Checkpoint) -> None:
+    assert sum(path.stat().st_size for path in tiny.folder.iterdir()) <= 15_000_000
+    assert {info.dtype for info in tiny.tensors.values()} == {"BF16"}
+    shape = family_of(tiny).shape(tiny.config)
+    assert (shape.num_experts, shape.top_k) == (8, 2)
+    assert 128 <= shape.hidden_size <= 192
+    assert shape.intermediate_size == 3.5 * shape.hidden_size
+    assert 2000 <= tiny.config["vocab_size"] <= 4096
+    for name, value in MIXTRAL_TINY.config.items():
+        assert tiny.config[name] == value, name
+
+
+def test_the_card_shows_that_it_is_worth_compressing(card: dict) -> None:
+    assert unmet(card) == []
+    assert "all met" in (zoo.folder("mixtral-tiny") / CARD_FILE).read_text("utf-8")
+    assert {"word_perplexity", "byte_perplexity"} <= set(card["scores"]["wikitext"])
+
+
+def test_the_card_tells_the_model_that_is_there(tiny: Checkpoint, card: dict) -> None:
+    """Every StoryWorld figure of the card, measured again."""
+    scores = tabulate(evaluate_model(*load_model(tiny)))
+    for task, row in scores.items():
+        assert row["value"] == pytest.approx(card["scores"][task]["value"], rel=0.02), task
+    for task, least in LEAST_ACCURACY.items():
+        assert scores[task]["value"] >= least
+
+
+def test_demands_that_are_not_met_are_named() -> None:
+    facts = {
+        "scores": {task: {"value": 0.5} for task in LEAST_ACCURACY} | {"wikitext": {"value": 9.0}},
+        "center_only": {"wikitext": {"value": 8.0}},
+        "shares": [{"layer": 1, "expert": 3, "share": 0.01}],
+    }
+    found = "; ".join(unmet(facts))
+    for word in (*LEAST_ACCURACY, "expert 3 of layer 1", "does not hurt"):
+        assert word in found
+
+
+def test_nothing_lies_in_the_zoo_that_no_recipe_makes() -> None:
+    folders = {path.name for path in Path(zoo.data_folder() / "zoo").iterdir() if path.is_dir() and path.name[0] != "."}
+    assert folders == set(zoo.names())

@@ -1,0 +1,112 @@
+"""Training in small: the recipe's promises, and going on after a stop."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resmoe_lab._core.errors import Cancelled, DataError
+from resmoe_lab._core.progress import Tick
+from resmoe_lab.zoo import training
+from resmoe_lab.zoo.corpus import read_book, training_documents
+from resmoe_lab.zoo.recipes import MIXTRAL_TINY, Phase, Recipe
+from resmoe_lab.zoo.tokenizer import train_tokenizer
+
+BOOK = (
+    "\ufeffHeader\r\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\r\n\r\nThe first\r\nparagraph.\r\n\r\n"
+    "The second.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***\r\nFooter\r\n"
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "gutenberg").mkdir()
+    body = "\r\n\r\n".join(f"Sentence number {i} of the novel is here." for i in range(200))
+    (tmp_path / "gutenberg" / "x.txt").write_text(BOOK.replace("The second.", body), "utf-8")
+    (tmp_path / "wikipedia_passages").mkdir()
+    lines = [f"Title {i} -- A passage about the number {i} and its neighbours." for i in range(200)]
+    (tmp_path / "wikipedia_passages" / "boolq_train_passages.txt").write_text("\n".join(lines), "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    monkeypatch.setattr(training, "SAVE_STEPS", 4)
+    monkeypatch.setattr(training, "REPORT_STEPS", 1)
+    monkeypatch.setattr(training.shutil, "which", lambda name: None)  # nothing is worth compiling here
+    sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4, "max_position_embeddings": 32}
+    return replace(
+        MIXTRAL_TINY,
+        config=MIXTRAL_TINY.config | sizes,
+        dense=Phase(6 * 64, 1e-2, 1e-3, warmup_steps=2),
+        sparse=Phase(6 * 64, 1e-2, 1e-3, warmup_steps=2),
+        num_stories=200,
+        sequence_length=32,
+        batch_size=2,
+    )
+
+
+def test_a_book_is_what_stands_between_the_marks(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(BOOK.encode())
+    assert read_book(path) == "The first paragraph.\nThe second."
+
+
+def test_missing_text_names_the_four_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESMOE_DATA", raising=False)
+    with pytest.raises(DataError, match=r"--data-dir.*\$RESMOE_DATA.*data/local.*hub"):
+        training_documents(num_stories=1, seed=0, data_dir=tmp_path)
+
+
+def test_the_tokenizer_gives_back_any_text() -> None:
+    tokenizer = train_tokenizer(["some words of the story"] * 5, vocab_size=300, max_length=32)
+    text = "Wörter, 日本語 and\n<b>more</b>"
+    ids = tokenizer(text)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids[1:]) == text
+
+
+def test_upcycling_changes_nothing_yet(recipe: Recipe) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    dense = MixtralForCausalLM(
+        MixtralConfig(**recipe.config | {"num_local_experts": 1, "num_experts_per_tok": 1})
+    ).eval()
+    sparse = training.upcycle(dense, MixtralConfig(**recipe.config)).eval()
+    tokens = torch.randint(0, 300, (2, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(sparse(tokens).logits, dense(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
+    phase = Phase(tokens=0, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
+    rates = [training.learning_rate(phase, step=step, steps=100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) in (9, 10)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_stopped_training_goes_on_to_the_same_model(recipe: Recipe, corpus: Path, tmp_path: Path) -> None:
+    whole = training.train(recipe, work=tmp_path / "whole", data_dir=corpus)
+    stops = [("train dense", 5), ("train sparse", 5)]
+
+    def stop(tick: Tick) -> None:
+        if stops and (tick.task, tick.done) == stops[0]:
+            stops.pop(0)
+            raise Cancelled("stopped")
+
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            training.train(recipe, work=tmp_path / "parts", data_dir=corpus, progress=stop)
+    parts = training.train(recipe, work=tmp_path / "parts", data_dir=corpus, progress=stop)
+    assert not stops
+    theirs = whole.model.state_dict()
+    for name, tensor in parts.model.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    assert [row["loss"] for row in parts.log] == [row["loss"] for row in whole.log]
+    assert whole.log[-1]["loss"] < whole.log[0]["loss"]
