@@ -55,7 +55,7 @@ def permutation_picture(permutation: np.ndarray, *, pixels: int = _PIXELS) -> tu
     cells, moved = np.zeros((side, side)), np.zeros((side, side))
     np.add.at(cells, place, 1)
     np.add.at(moved, place, permutation != index)
-    darkness = np.where(cells > 0, np.clip(0.4 + 0.6 * cells * side / width, 0, 1), 0.0)
+    darkness = np.where(cells > 0, np.clip(0.75 + 0.25 * cells * side / width, 0, 1), 0.0)
     return darkness, moved > 0
 
 

@@ -1,0 +1,29 @@
+"""A picture that changes without flicker."""
+
+from __future__ import annotations
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from ...plots.raster import figure_png
+
+
+class PicturePanel:
+    """One image widget whose bytes are replaced: the element stays, so nothing jumps.
+
+    Parameters
+    ----------
+    alt
+        What the picture is, for readers who cannot see it.
+    """
+
+    def __init__(self, alt: str) -> None:
+        self.widget = ipywidgets.Image(
+            format="png", tooltip=alt, layout=ipywidgets.Layout(max_width="100%", object_fit="contain", display="none")
+        )
+        self.widget.add_class("resmoe-picture")
+
+    def show(self, figure: Figure) -> None:
+        """Replace the picture."""
+        self.widget.value = figure_png(figure)
+        self.widget.layout.display = ""
