@@ -8,11 +8,12 @@ from contextlib import closing
 
 from torch import Tensor
 
+from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from .certificate import certify as make_certificate
 from .geometry import Direct, Geometry
 from .gram import Gram
-from .plan import Plan, look_alike, plan, scratch_folder
+from .planning import Plan, look_alike, plan, scratch_folder
 from .problem import Problem
 from .result import Barycenter
 from .run import SOLVERS, Options, Run
@@ -26,6 +27,7 @@ def barycenter(
     weights: Tensor | Sequence[float] | None = None,
     seed: int = 0,
     mode: str = "auto",
+    memory: int | None = None,
     max_iterations: int = 100,
     tolerance: float = 2.5e-3,
     restarts: int = 0,
@@ -51,6 +53,9 @@ def barycenter(
     mode
         ``"direct"`` computes products as they are needed, ``"gram"`` keeps each for later rounds, ``"auto"`` chooses
         by :func:`~resmoe_lab.transport.plan`.
+    memory
+        Bytes that may be used beside the experts, half of the machine's if left out; kept products that need more go
+        to files.
     max_iterations
         Rounds at most, of each kind.
     tolerance
@@ -82,12 +87,20 @@ def barycenter(
     The paper's equation (4), Proposition 4.1 and Algorithm 1, step 1.
     """
     began = time.perf_counter()
+    if sample_pairs is not None and sample_pairs < 1:
+        raise UsageError(f"sample_pairs is {sample_pairs}, expected at least 1, or None for all")
     options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify)
     problem = Problem(stack, weights)
     chosen = plan(
-        problem.count, problem.neurons, problem.width,
-        mode=mode, solver=solver, certify=certify, alike=mode == "auto" and look_alike(problem),
-    )  # fmt: skip
+        problem.count,
+        problem.neurons,
+        problem.width,
+        mode=mode,
+        solver=solver,
+        certify=certify,
+        alike=mode == "auto" and look_alike(problem),
+        memory=memory,
+    )
     with closing(_geometry(problem, chosen)) as geometry:
         run = Run(problem, geometry, options, progress)
         SOLVERS[solver](run)

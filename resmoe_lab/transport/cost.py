@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .._core.errors import WeightError
 
-#: Entries that a temporary may hold while a big matrix is walked through block by block: it stays in a core's cache.
-BLOCK_ENTRIES = 1 << 17
+#: Entries that a temporary may hold while a big matrix is walked through block by block. It stays in a core's cache,
+#: and below torch's threshold for threads, whose waiting for one another would take longer than the work.
+BLOCK_ENTRIES = (1 << 15) - 1
 #: Columns that are widened to float32 at a time.
 COLUMNS = 1024
 
@@ -105,13 +106,10 @@ def _bfloat16_products(wanted: bool) -> Iterator[None]:
 
 
 def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
-    """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, free of the cancellation in a distance matrix."""
+    """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, without the cancellation in a distance matrix."""
     order = order.to(b.device)
-    parts = [
-        torch.linalg.vector_norm(a[part].float() - b[order[part]].float(), dim=1, dtype=torch.float64)
-        for part in blocks(len(a), a.shape[1])
-    ]
-    return torch.cat(parts).square()
+    parts = [(a[part].double() - b[order[part]]).square_().sum(1) for part in blocks(len(a), a.shape[1])]
+    return torch.cat(parts)
 
 
 def objective(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from .matching import Match, match
@@ -80,8 +79,8 @@ class Direct:
         """Align expert k anew; the mean follows without being summed up again."""
         if self._mean is not None:
             weight = float(self._problem.weights[k])
-            self._mean.sub_(self._problem.expert(k, self.permutations[k]), alpha=weight)
-            self._mean.add_(self._problem.expert(k, permutation), alpha=weight)
+            self._problem.add_to(self._mean, k, self.permutations[k], factor=-weight)
+            self._problem.add_to(self._mean, k, permutation, factor=weight)
         self.permutations[k] = permutation
 
     def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Rematch:
@@ -92,7 +91,8 @@ class Direct:
         center = self._mean
         if others:
             weight = float(problem.weights[k])
-            center = torch.sub(center, problem.expert(k, order), alpha=weight).div_(1 - weight)
+            center = center / (1 - weight)
+            problem.add_to(center, k, order, factor=-weight / (1 - weight))
         found = match(center, problem.experts[k], products=self.buffer, guess=order, potential=potential)
         return Rematch(found.permutation, found.potential, found.gain)
 

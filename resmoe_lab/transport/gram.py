@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from .assignment import solve
-from .cost import add_products, row_norms
+from .cost import BLOCK_ENTRIES, add_products, row_norms
 from .geometry import Rematch
 from .matching import SAME, Match, Pair, match_pair
 from .problem import Problem
 
-#: Rows that are gathered at a time: enough that their transpose is written in whole cache lines.
-ROWS = 64
+#: Rows that are gathered at a time at least, so that their transpose is not written entry by entry.
+ROWS = 8
 
 
 class Gram:
@@ -97,13 +97,14 @@ class Gram:
         before = [m for m in range(k + 1) if factors[m]]
         after = [m for m in range(k + 1, len(factors)) if factors[m]]
         self.buffer.zero_()
-        for start in range(0, len(self.buffer), ROWS):
-            part = slice(start, start + ROWS)
+        step = max(ROWS, BLOCK_ENTRIES // len(self.buffer))
+        for start in range(0, len(self.buffer), step):
+            part = slice(start, start + step)
             for m in before:
                 self.buffer[part].add_(self.products(m, k).index_select(0, orders[m][part]), alpha=factors[m])
-            if after:
-                turned = [self.products(k, m)[part].index_select(1, orders[m]).mul_(factors[m]) for m in after]
-                self.buffer[:, part].add_(torch.stack(turned).sum(0).T)
+            for m in after:
+                turned = self.products(k, m)[part].index_select(1, orders[m])
+                self.buffer[:, part].add_(turned.T, alpha=factors[m])
 
     def close(self) -> None:
         """Give back the products, and the files if there are any."""

@@ -35,12 +35,7 @@ class Problem:
         self.count = len(self.experts)
         self.neurons, self.width = self.experts[0].shape
         self.device = self.experts[0].device
-        self.weights = _shares(weights, self.count)
-        for index, rows in enumerate(self.experts):
-            if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
-                raise WeightError(
-                    f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint"
-                )
+        self.weights = check_shares(weights, self.count)
 
     def expert(self, index: int, order: Tensor | None = None) -> Tensor:
         """Return one expert in float32, its rows in `order`."""
@@ -55,10 +50,14 @@ class Problem:
         """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations."""
         total = torch.zeros(self.neurons, self.width, device=self.device)
         for index, weight in enumerate(self.weights.tolist()):
-            order = permutations[index].to(self.device)
-            for part in blocks(self.neurons, self.width):
-                total[part].add_(self.experts[index][order[part]], alpha=weight)
+            self.add_to(total, index, permutations[index], factor=weight)
         return total
+
+    def add_to(self, total: Tensor, index: int, order: Tensor, *, factor: float) -> None:
+        """Add a multiple of an aligned expert to `total` (p_I, D), without a copy of the expert."""
+        order = order.to(self.device)
+        for part in blocks(self.neurons, self.width):
+            total[part].add_(self.experts[index][order[part]], alpha=factor)
 
     def identity(self) -> Tensor:
         """Return the permutations that leave every expert as it is, (N, p_I) int64."""
@@ -69,11 +68,7 @@ def _check_shapes(experts: list[Tensor]) -> None:
     if not experts:
         raise WeightError("no expert to find a center of, expected at least one: check the layer that was asked for")
     for index, rows in enumerate(experts):
-        if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
-            raise WeightError(
-                f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
-                "expected a float matrix (p_I, D) that is not empty"
-            )
+        check_expert(rows, index)
         if rows.shape != experts[0].shape:
             raise WeightError(
                 f"expert {index} has shape {tuple(rows.shape)} and expert 0 {tuple(experts[0].shape)}, "
@@ -81,7 +76,32 @@ def _check_shapes(experts: list[Tensor]) -> None:
             )
 
 
-def _shares(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
+def check_expert(rows: Tensor, index: int) -> None:
+    """Make sure that an expert is a float matrix with finite entries.
+
+    Raises
+    ------
+    WeightError
+        If it is not.
+    """
+    if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
+        raise WeightError(
+            f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
+            "expected a float matrix (p_I, D) that is not empty"
+        )
+    # A sum takes one pass and no room, and is NaN or infinite if any entry is.
+    if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
+        raise WeightError(f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint")
+
+
+def check_shares(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
+    """Return the weights of `count` experts scaled to sum 1, (N,) float64 on the CPU.
+
+    Raises
+    ------
+    UsageError
+        If they are not `count` non-negative numbers, or all zero.
+    """
     if weights is None:
         return torch.full((count,), 1.0 / count, dtype=torch.float64)
     shares = torch.as_tensor(weights, dtype=torch.float64).cpu()

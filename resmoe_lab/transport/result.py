@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .certificate import Certificate
-from .plan import Plan
+from .planning import Plan
 
 
 @dataclass(frozen=True)

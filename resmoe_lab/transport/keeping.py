@@ -1,0 +1,74 @@
+"""Barycenters on disk, so that a run over many layers takes up where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .._core.errors import CheckpointError, OutputError
+from .certificate import Certificate
+from .planning import Plan
+from .result import Barycenter, Step
+
+_KIND = "resmoe_lab barycenter"
+
+
+def save_barycenter(result: Barycenter, path: str | Path) -> None:
+    """Write a result as one safetensors file, renamed into place when it is whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
+    path = Path(path)
+    facts = {
+        "objective": result.objective,
+        "history": [asdict(step) for step in result.history],
+        "iterations": result.iterations,
+        "seconds": result.seconds,
+        "solver": result.solver,
+        "certificate": None if result.certificate is None else asdict(result.certificate),
+        "plan": asdict(result.plan),
+    }
+    tensors = {"center": result.center.cpu().contiguous(), "permutations": result.permutations.contiguous()}
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, part, metadata={"kind": _KIND, "facts": json.dumps(facts)})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"barycenter cannot be written to {path} ({error}): choose a folder with room") from error
+
+
+def load_barycenter(path: str | Path, *, device: torch.device | str = "cpu") -> Barycenter:
+    """Read a result that :func:`save_barycenter` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            if notes.get("kind") != _KIND:
+                raise CheckpointError(f"{path} is not a barycenter, expected a file that save_barycenter wrote")
+            facts = json.loads(notes["facts"])
+            center, permutations = file.get_tensor("center"), file.get_tensor("permutations")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"barycenter {path} cannot be read ({error}): compute it again") from error
+    certificate = facts.pop("certificate")
+    return Barycenter(
+        center=center.to(device),
+        permutations=permutations,
+        history=tuple(Step(**step) for step in facts.pop("history")),
+        certificate=None if certificate is None else Certificate(**certificate),
+        plan=Plan(**facts.pop("plan")),
+        **facts,
+    )

@@ -1,0 +1,52 @@
+import torch
+
+from resmoe_lab.transport import barycenter
+from resmoe_lab.transport.geometry import Direct
+from resmoe_lab.transport.gram import Gram
+from resmoe_lab.transport.problem import Problem
+
+from .clouds import unrelated
+
+
+def test_gathered_products_are_those_of_the_mean():
+    stack = unrelated(4, 130, 9)
+    problem = Problem(stack, [1.0, 2.0, 3.0, 4.0])
+    gram = Gram(problem)
+    gram.place(torch.stack([torch.randperm(130) for _ in range(4)]))
+    factors = [0.5, -1.0, 0.0, 2.0]
+    for k in range(4):
+        gram._gather(k, factors)
+        mean = sum(f * stack[m][gram.permutations[m]] for m, f in enumerate(factors))
+        torch.testing.assert_close(gram.buffer, mean @ stack[k].T, rtol=1e-4, atol=1e-4)
+
+
+def test_rematching_agrees_with_the_direct_way():
+    problem = Problem(unrelated(5, 60, 12), [1.0, 2.0, 1.0, 3.0, 1.0])
+    direct, gram = Direct(problem), Gram(problem)
+    for others in (True, False):
+        for k in range(5):
+            one, other = direct.to_mean(k, others=others), gram.to_mean(k, others=others)
+            assert torch.equal(one.permutation, other.permutation)
+            assert abs(one.gain - other.gain) < 1e-3
+            warm = gram.to_mean(k, others=others, potential=other.potential)
+            assert torch.equal(warm.permutation, other.permutation)
+            assert abs(warm.gain - other.gain) < 1e-3
+
+
+def test_products_on_disk_are_the_same_and_are_cleaned_up(tmp_path):
+    problem = Problem(unrelated(3, 50, 8))
+    here, there = Gram(problem), Gram(problem, tmp_path)
+    assert torch.equal(here.pair(0, 2).permutation, there.pair(0, 2).permutation)
+    assert len(list(tmp_path.rglob("0-2"))) == 1
+    there.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_files_are_gone_after_a_search(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stack = unrelated(4, 50, 8)
+    result = barycenter(stack, mode="gram", memory=1)
+    assert result.plan.scratch
+    assert result.plan.scratch_bytes == 4 * 50 * 50 * 10
+    assert torch.equal(result.permutations, barycenter(stack, mode="gram").permutations)
+    assert list(tmp_path.iterdir()) == []

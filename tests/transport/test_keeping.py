@@ -1,0 +1,38 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from resmoe_lab._core.errors import CheckpointError, OutputError
+from resmoe_lab.transport import barycenter, load_barycenter, save_barycenter
+
+from .clouds import unrelated
+
+
+@pytest.mark.parametrize("certify", [True, False])
+def test_what_is_saved_is_what_is_loaded(tmp_path, certify):
+    result = barycenter(unrelated(3, 10, 4), certify=certify)
+    path = tmp_path / "layer-3.safetensors"
+    save_barycenter(result, path)
+    again = load_barycenter(path)
+    assert torch.equal(again.center, result.center)
+    assert torch.equal(again.permutations, result.permutations)
+    for name in ("objective", "history", "iterations", "seconds", "solver", "certificate", "plan"):
+        assert getattr(again, name) == getattr(result, name)
+    assert [file.name for file in tmp_path.iterdir()] == ["layer-3.safetensors"]
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"center": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a barycenter"):
+        load_barycenter(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_barycenter(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_barycenter(tmp_path / "none")
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_barycenter(barycenter(unrelated(2, 3, 2)), tmp_path / "no" / "where")

@@ -1,0 +1,79 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from resmoe_lab._core.errors import UsageError
+from resmoe_lab.transport import plan
+from resmoe_lab.transport.planning import look_alike
+from resmoe_lab.transport.problem import Problem
+
+from .clouds import unrelated, upcycled
+
+LIMIT = 8 << 30
+
+
+def test_wide_experts_are_kept_and_narrow_ones_are_not():
+    assert plan(8, 3072, 6144, memory=LIMIT).mode == "gram"
+    assert plan(8, 3072, 32, certify=False, memory=LIMIT).mode == "direct"
+
+
+def test_copies_are_computed_as_needed():
+    found = plan(8, 3072, 6144, alike=True, memory=LIMIT)
+    assert found.mode == "direct"
+    assert "near-copies" in found.reason
+
+
+def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
+    assert plan(8, 3072, 6144, memory=1 << 28).scratch
+    monkeypatch.setattr("resmoe_lab.transport.planning._disk", lambda: 0)
+    found = plan(8, 3072, 6144, memory=1 << 28)
+    assert found.mode == "direct"
+    assert "room" in found.reason
+
+
+def test_forecasts_grow_with_the_problem():
+    small, large = plan(8, 1024, 512, memory=LIMIT), plan(8, 2048, 512, memory=LIMIT)
+    assert 0 < small.seconds < large.seconds
+    assert 0 < small.peak_bytes < large.peak_bytes
+
+
+def test_modes_are_as_asked():
+    assert plan(2, 10, 10, mode="gram").reason == "asked for"
+    with pytest.raises(UsageError, match="mode is 'fast'"):
+        plan(2, 10, 10, mode="fast")
+
+
+def test_copies_look_alike_and_strangers_do_not():
+    assert look_alike(Problem(upcycled(3, 100, 60)[0]))
+    assert not look_alike(Problem(unrelated(3, 100, 60)))
+    assert not look_alike(Problem(unrelated(1, 100, 60)))
+    assert not look_alike(Problem(torch.zeros(3, 10, 4)))
+
+
+MEASURE = """
+import resource, sys, torch
+from resmoe_lab.transport import barycenter
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+mode = sys.argv[1]
+barycenter(torch.randn(2, 700, 500), mode=mode)
+stack = torch.empty(3, 2600, 300)
+for rows in stack:
+    rows.normal_()
+before = peak()
+result = barycenter(stack, mode=mode)
+print(peak() - before, result.plan.peak_bytes)
+"""
+
+
+@pytest.mark.parametrize("mode", ["direct", "gram"])
+def test_real_memory_stays_within_the_plan(mode):
+    done = subprocess.run([sys.executable, "-c", MEASURE, mode], capture_output=True, text=True, check=True)
+    used, planned = map(int, done.stdout.split())
+    assert used <= planned * 1.1 + (16 << 20)
+    if mode == "direct":
+        assert used < 2 * 4 * 2600**2  # never two cost matrices
