@@ -12,8 +12,14 @@ window.resmoe = window.resmoe || (() => {
 
   function fit(spec, room) {
     if (spec.usermeta && spec.usermeta.fixed) return spec;
-    const widths = parts(spec).map((part) => part.width || 300);
-    if (spec.hconcat && widths.reduce((sum, width) => sum + width + AXES, 0) > room + AXES) {
+    if (spec.hconcat) {
+      // Side by side as long as the panels stay readable, one below the other on a narrow page.
+      const sum = spec.hconcat.reduce((total, part) => total + (part.width || 300), 0);
+      const scale = Math.min(1, (room - AXES * spec.hconcat.length - 30) / sum);
+      if (scale >= 0.6) {
+        for (const part of spec.hconcat) part.width = Math.floor((part.width || 300) * scale);
+        return spec;
+      }
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }

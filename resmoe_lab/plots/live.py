@@ -76,7 +76,7 @@ def residual_figure(
     blocks
         Names of the column blocks and where they start and stop.
     title
-        What the matrix is.
+        What the matrix is. In brackets, the shares of the matrix' squared norm.
     """
     pictures = {"before": before, "kept": after, "lost": before - after}
     scaled = {name: shrink(values, _ROWS, _COLUMNS) for name, values in pictures.items()}
@@ -97,7 +97,7 @@ def residual_figure(
                 aspect="auto",
                 interpolation="nearest",
             )
-            axis.set_title(name if name == "before" else f"{name}: {share:.0%} of its square", weight="normal", size=9)
+            axis.set_title(f"{name} ({share:.0%})", weight="normal", size=9)
             _mark_blocks(axis, blocks)
         axes[0].set_ylabel("neuron")
         figure.colorbar(image, ax=list(axes), label="root mean square", shrink=0.9, pad=0.02)

@@ -21,7 +21,7 @@ from .layer import LayerBench, open_layer
 from .panels import PicturePanel, ProgressPanel
 
 _METHODS = ("up", "svd", "resmoe-up", "resmoe-svd")
-_RESIDUAL, _PERMUTATIONS = "matrix before and after", "permutations"
+_RESIDUAL, _PERMUTATIONS = "before and after", "permutations"
 
 
 class Explorer:
@@ -59,11 +59,11 @@ class Explorer:
         self.expert = choice("expert", [0], doc="which expert is pictured")
         self.picture = choice("picture", [_RESIDUAL, _PERMUTATIONS], doc="what the lower picture shows")
         self.keep = slider(KEEP)
-        self._errors = PicturePanel("relative error of every method against the kept fraction")
-        self._matrix = PicturePanel("a matrix before and after compression, or the permutations")
+        self._errors = PicturePanel()
+        self._matrix = PicturePanel()
         self._progress = ProgressPanel(self.cancel)
         self._benches: dict[int, LayerBench] = {}
-        self._latest = Latest()
+        self._latest = Latest(lambda error: self._progress.idle(str(error)))
         self._job: Job[LayerBench] | None = None
         self.widget = self._laid_out()
         self.layer.observe(self._open, names="value")

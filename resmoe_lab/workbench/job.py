@@ -77,9 +77,15 @@ class Latest:
     """Runs only the newest of the calls that are waiting.
 
     A slider sends many values while it is dragged; pictures of values that it has already left need not be drawn.
+
+    Parameters
+    ----------
+    failed
+        Told what a call raised; nobody else would notice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self._failed = failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resmoe-latest")
         self._waiting: Future[None] | None = None
 
@@ -88,6 +94,12 @@ class Latest:
         if self._waiting is not None:
             self._waiting.cancel()
         self._waiting = self._thread.submit(call)
+        self._waiting.add_done_callback(self._ended)
+
+    def _ended(self, future: Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed(error)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the newest call has ended, and raise what it raised.

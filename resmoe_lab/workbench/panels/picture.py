@@ -11,16 +11,12 @@ from ...plots.raster import figure_png
 class PicturePanel:
     """One image widget whose bytes are replaced: the element stays, so nothing jumps.
 
-    Parameters
-    ----------
-    alt
-        What the picture is, for readers who cannot see it.
+    It is hidden until it has a picture. It has no tooltip: ipywidgets 8's image view fails on one.
     """
 
-    def __init__(self, alt: str) -> None:
-        self.widget = ipywidgets.Image(
-            format="png", tooltip=alt, layout=ipywidgets.Layout(max_width="100%", object_fit="contain", display="none")
-        )
+    def __init__(self) -> None:
+        layout = ipywidgets.Layout(max_width="100%", object_fit="contain", display="none")
+        self.widget = ipywidgets.Image(format="png", layout=layout)
         self.widget.add_class("resmoe-picture")
 
     def show(self, figure: Figure) -> None:
