@@ -165,7 +165,7 @@ def evaluate(
 
     names = _split(tasks) or list(EMBEDDED_TASKS)
     for name in names:
-        TASKS[name].path(data_dir)
+        TASKS[name].check(limit=limit, data_dir=data_dir)
     model, tokenizer = load_model(open_checkpoint(checkpoint), device=device)
     score: Callable[..., Any] = evaluate_model
     if protocol == "lm-eval":

@@ -69,8 +69,14 @@ def compress_checkpoint(
     KEEP.validate(keep)
     uses_center = METHODS[method].uses_center
     out = Path(out)
-    settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint), "method": method}
-    settings |= {"keep": keep, "center": center if uses_center else "none", "seed": seed, "layers": list(layers)}
+    settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
+    settings |= {
+        "method": method,
+        "keep": keep,
+        "center": center if uses_center else "none",
+        "seed": seed,
+        "layers": list(layers),
+    }
     manifest = open_output(out, settings)
     if manifest["finished"]:
         return manifest

@@ -89,7 +89,7 @@ def run_sweep(
     for keep in keeps:
         KEEP.validate(keep)
     for name in tasks:
-        TASKS[name].path(data_dir)
+        TASKS[name].check(limit=limit, data_dir=data_dir)
     settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
     settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
     settings |= {"tasks": list(tasks), "limit": limit, "seed": seed}

@@ -63,10 +63,15 @@ class Task:
             raise DataError(f"{path} is missing, expected an embedded task file: restore it from the repository")
         return path
 
-    def rows(self, *, limit: int | None = None, data_dir: str | Path | None = None) -> list[Row]:
-        """Read the first `limit` rows (None: all)."""
+    def check(self, *, limit: int | None = None, data_dir: str | Path | None = None) -> None:
+        """Find out early what :meth:`rows` would complain of."""
+        self.path(data_dir)
         if limit is not None and limit < 1:
             raise UsageError(f"limit is {limit}, expected a positive whole number")
+
+    def rows(self, *, limit: int | None = None, data_dir: str | Path | None = None) -> list[Row]:
+        """Read the first `limit` rows (None: all)."""
+        self.check(limit=limit, data_dir=data_dir)
         return self.read(self.path(data_dir))[:limit]
 
 
@@ -82,7 +87,8 @@ def read_whole_text(path: Path) -> list[Row]:
 
 def read_piqa(path: Path) -> list[Row]:
     """PIQA keeps its labels in a file beside the rows."""
-    labels = (path.parent / "valid-labels.lst").read_text("utf-8").split()
+    beside = path.with_name("valid-labels.lst")
+    labels = (beside if beside.is_file() else find_data("piqa/valid-labels.lst")).read_text("utf-8").split()
     return [{**row, "label": int(label)} for row, label in zip(read_jsonl(path), labels, strict=True)]
 
 

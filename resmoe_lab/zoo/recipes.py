@@ -65,10 +65,10 @@ MIXTRAL_TINY = Recipe(
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
-    source_weights={"storyworld": 0.5, "novels": 0.3, "encyclopedia": 0.2},
-    dense=Phase(tokens=14_000_000, peak_lr=2e-3, end_lr=1e-3),
-    sparse=Phase(tokens=10_000_000, peak_lr=1.5e-3, end_lr=1e-5),
-    num_stories=100_000,
+    source_weights={"storyworld": 0.6, "novels": 0.24, "encyclopedia": 0.16},
+    dense=Phase(tokens=12_000_000, peak_lr=3e-3, end_lr=1e-3),
+    sparse=Phase(tokens=8_000_000, peak_lr=1.5e-3, end_lr=1e-5),
+    num_stories=120_000,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY,)}

@@ -80,16 +80,14 @@ def stories(split: Split, seed: int) -> Iterator[str]:
 
 
 def tell(world: World, rng: Random) -> str:
-    """Tell one complete story: an opening, two to four scenes in any order, and sometimes an ending."""
-    scenes: list[Callable[[World, Random], str]] = [
-        _hiding_scene,
-        _action_scene,
-        _action_scene,
-        _event_scene,
-        _event_scene,
-    ]
-    chosen = rng.sample(scenes, rng.randint(2, 4))
-    parts = [_opening(world, rng), *(scene(world, rng) for scene in chosen)]
+    """Tell one complete story: an opening, one to four scenes in any order, and sometimes an ending."""
+    scenes = rng.sample(
+        [_list_scene, _action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3)
+    )
+    # At most one hiding: a thing that is put away twice would have two places.
+    if rng.random() < 0.7:
+        scenes.insert(rng.randint(0, len(scenes)), _hiding_scene)
+    parts = [_opening(world, rng), *(scene(world, rng) for scene in scenes)]
     if rng.random() < 0.5:
         parts.append(rng.choice(lexicon.ENDINGS))
     return " ".join(parts)
@@ -107,7 +105,7 @@ def _pastime(world: World, rng: Random) -> str:
 
 
 def _hiding(world: World, rng: Random) -> tuple[str, str]:
-    """Things are put away, one may be moved, and somebody looks for one; return the passage and the last word."""
+    """Things are put away, one may be moved, then they are looked for; return the passage and its last word."""
     count = rng.choice((2, 3))
     owners = rng.sample(world.cast, count)
     things = [f"{adjective} {thing}" for adjective, thing in zip(world.adjectives, world.things, strict=True)][:count]
@@ -117,19 +115,27 @@ def _hiding(world: World, rng: Random) -> tuple[str, str]:
         sentences.append(f"{owner} put the {thing} in the {container}.")
     if rng.random() < 0.4:
         moved = rng.choice(list(where))
-        sentences.append(f"Then {rng.choice(world.cast)} moved the {moved} to the {world.containers[3]}.")
+        sentences.append(f"Then {rng.choice(world.cast)} put the {moved} in the {world.containers[3]} instead.")
         where[moved] = world.containers[3]
     if rng.random() < 0.6:
         sentences.append(_pastime(world, rng))
-    wanted = rng.choice(list(where))
-    seeker = owners[list(where).index(wanted)]
-    sentences.append(f"Later {seeker} wanted the {wanted} and found the {wanted} in the")
-    return " ".join(sentences), where[wanted]
+    wanted = rng.sample(list(where), rng.randint(1, count))
+    for thing in wanted:
+        seeker = owners[list(where).index(thing)]
+        sentences.append(f"Later {seeker} wanted the {thing} and found the {thing} in the {where[thing]}.")
+    return " ".join(sentences).rsplit(" ", 1)[0], where[wanted[-1]]
 
 
 def _hiding_scene(world: World, rng: Random) -> str:
     passage, word = _hiding(world, rng)
     return f"{passage} {word}."
+
+
+def _list_scene(world: World, rng: Random) -> str:
+    """One reads a list aloud and another repeats it: nothing to know, everything to remember."""
+    first, second = rng.sample(world.cast, 2)
+    wanted = ", ".join(f"a {thing}" for thing in rng.sample(lexicon.OBJECTS, rng.randint(4, 7)))
+    return f"{first} said: {wanted}. {second} said it again: {wanted}."
 
 
 def _action(world: World, rng: Random) -> tuple[str, str]:

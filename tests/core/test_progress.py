@@ -17,10 +17,9 @@ def test_a_renderer_cancels_by_raising() -> None:
         if tick.done == 1:
             raise Cancelled("stopped")
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(Cancelled):
-        for item in tracked([1, 2, 3], "work", stop):
-            seen.append(item)  # noqa: PERF402
+        seen.extend(tracked([1, 2, 3], "work", stop))
     assert seen == [1]
 
 

@@ -1,0 +1,70 @@
+"""The four places, in their order, the hub played by a stand-in."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from resmoe_lab._core import datasets
+from resmoe_lab._core.datasets import find_data
+from resmoe_lab._core.errors import DataError
+
+from ..conftest import data_or_skip
+
+NAME = "wikitext-2/wiki.test.raw"
+HUB_ROWS = [{"text": ""}, {"text": " = Title = \n"}, {"text": ""}, {"text": " Some words . \n"}]
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No data set is anywhere, and the hub cannot be reached."""
+    monkeypatch.delenv("RESMOE_DATA", raising=False)
+    monkeypatch.setattr(datasets, "_REPOSITORY", tmp_path / "repository")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    return tmp_path
+
+
+def _put(folder: Path, text: str) -> None:
+    (folder / NAME).parent.mkdir(parents=True)
+    (folder / NAME).write_text(text)
+
+
+def test_the_order_of_the_folders(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _put(nowhere / "repository" / "data" / "local", "local")
+    assert find_data(NAME).read_text() == "local"
+    _put(nowhere / "variable", "variable")
+    monkeypatch.setenv("RESMOE_DATA", str(nowhere / "variable"))
+    assert find_data(NAME).read_text() == "variable"
+    _put(nowhere / "option", "option")
+    assert find_data(NAME, data_dir=nowhere / "option").read_text() == "option"
+    assert find_data(NAME, data_dir=nowhere / "empty").read_text() == "variable"
+
+
+@pytest.mark.parametrize("name", [NAME, "no/such/thing"])
+def test_nowhere_names_all_four(nowhere: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"--data-dir, \$RESMOE_DATA, data/local/ or on the hub") as caught:
+        find_data(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hub_is_asked_last_and_once(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(hub_id: str, config: str, split: str) -> list[dict[str, str]]:
+        asked.append((hub_id, config, split))
+        return HUB_ROWS
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    path = find_data(NAME)
+    assert path.read_text() == " \n = Title = \n \n Some words . \n"
+    assert find_data(NAME) == path
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "test")]
+    assert path.is_relative_to(nowhere / "cache")
+
+
+def test_the_published_file_has_a_space_in_its_blank_lines() -> None:
+    text = data_or_skip(NAME).read_text("utf-8")
+    assert " \n = Robert Boulter = \n \n" in text
+    assert "\n\n" not in text
