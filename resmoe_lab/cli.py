@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -282,9 +283,20 @@ def _progress() -> Any:
 
 def _show(facts: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
     if as_json:
-        print(json.dumps(facts, default=str, allow_nan=False))  # noqa: T201
+        print(json.dumps(_plain(facts), allow_nan=False))  # noqa: T201
     else:
         human()
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types: what is not finite becomes null, a path becomes text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
 
 
 def _facts(facts: dict[str, Any]) -> None:

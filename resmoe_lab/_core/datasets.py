@@ -84,8 +84,8 @@ def find_data(name: str, *, data_dir: str | Path | None = None) -> Path:
         reason = "not kept there" if isinstance(error, KeyError) else str(error).strip().splitlines()[0]
         places = ", ".join(f"{label} ({folder})" for label, folder in data_folders(data_dir))
         raise DataError(
-            f"data set {name!r} not found in --data-dir, ${DATA_VARIABLE}, data/local/ or on the hub; looked in {places} "
-            f"and there ({reason}): set ${DATA_VARIABLE} to the folder that holds it"
+            f"data set {name!r} not found in --data-dir, ${DATA_VARIABLE}, data/local/ or on the hub; "
+            f"looked in {places} and there ({reason}): set ${DATA_VARIABLE} to the folder that holds it"
         ) from error
 
 

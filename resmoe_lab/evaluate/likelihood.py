@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from .._core.errors import WeightError
 from .._core.progress import Progress, Tick
 
 #: About how many tokens go through the model at once.
@@ -61,6 +63,11 @@ def likelihoods(
     progress
         Told after every batch.
 
+    Raises
+    ------
+    WeightError
+        If a log-probability is not a number.
+
     Returns
     -------
     list of Likelihood
@@ -73,7 +80,10 @@ def likelihoods(
         first = requests[order[len(results)]]
         length = min(window, len(first.context) + len(first.continuation))
         batch = order[len(results) : len(results) + max(1, BATCH_TOKENS // length)]
-        results |= dict(zip(batch, _score(model, [requests[i] for i in batch], window), strict=True))
+        scored = _score(model, [requests[i] for i in batch], window)
+        if any(math.isnan(result.log_probability) for result in scored):
+            raise WeightError(f"the model gives NaN on task {task}, expected numbers: its weights are damaged")
+        results |= dict(zip(batch, scored, strict=True))
         progress(Tick(task, len(results), len(requests)))
     return [results[i] for i in range(len(requests))]
 

@@ -20,7 +20,7 @@ from ..checkpoint.writer import write_json
 from ..experts import ExpertStack, family_of
 from ..methods import METHODS, Method
 from ..runtime import load_model, restored_experts
-from ..store import weigh
+from ..store import forecast
 from ..store.ledger import VALUE_BYTES
 from ..store.manifest import checkpoint_hash, open_output
 from .approximation import error_curves
@@ -130,7 +130,7 @@ def run_sweep(
         facts=_facts(checkpoint, settings, opened),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=_sizes(checkpoint, opened, chosen, CURVE_KEEPS),
+        sizes=_sizes(checkpoint, opened, chosen, sorted({*CURVE_KEEPS, *keeps})),
         centers=pd.DataFrame([_center_row(layer) for layer in opened], columns=list(TABLES["centers"])),
         routing=routing,
         similarity={layer.stack.layer: expert_similarity(layer.stack, layer.common) for layer in opened},
@@ -174,20 +174,19 @@ def _center_row(layer: _Layer) -> tuple[Any, ...]:
 def _sizes(
     checkpoint: Checkpoint, opened: Sequence[_Layer], methods: Sequence[Method], keeps: Sequence[float]
 ) -> pd.DataFrame:
-    """Bytes at 16 bit of the compressed experts and of the whole model.
-
-    Experts of one model have one shape, so one expert tells the bytes of all of them.
-    """
+    """Bytes at 16 bit of the compressed experts and of the whole model; all layers of a model have one shape."""
     whole = sum(VALUE_BYTES * _count(info.shape) for info in checkpoint.tensors.values())
-    first = opened[0]
+    stack = opened[0].stack
     rows = []
     for method in methods:
         for keep in keeps:
-            ledger = weigh(method.compress(first.stack, keep, first.common))
+            ledger = forecast(
+                method, num_experts=stack.num_experts, rows=stack.intermediate_size, columns=stack.width, keep=keep
+            )
             paper, true, original = (
                 len(opened) * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
             )
-            center = first.common.name if method.uses_center else "none"
+            center = opened[0].common.name if method.uses_center else "none"
             row = (method.name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(TABLES["sizes"]))

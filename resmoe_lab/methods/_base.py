@@ -78,6 +78,10 @@ class Method(ABC):
     def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
         """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep, without running it at each."""
 
+    @abstractmethod
+    def outline(self, rows: int, columns: int, *, keep: float) -> Piece:
+        """The form of the piece that :meth:`compress_matrix` makes of such a matrix, on the meta device."""
+
     def compress(self, stack: ExpertStack, keep: float, common: CommonExpert | None = None) -> CompressedLayer:
         """Compress the experts of a layer.
 

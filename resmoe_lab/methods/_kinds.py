@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ._base import Method
-from ._pieces import LowRank, Sparse, prune, prune_errors, truncate, truncate_errors
+from ._pieces import LowRank, Sparse, prune, prune_errors, prune_outline, truncate, truncate_errors, truncate_outline
 
 
 class PruningMethod(Method):
@@ -21,6 +21,10 @@ class PruningMethod(Method):
         """Errors at every keep, from one sort."""
         return prune_errors(matrix, keeps)
 
+    def outline(self, rows: int, columns: int, *, keep: float) -> Sparse:
+        """Sizes without contents."""
+        return prune_outline(rows, columns, keep)
+
 
 class LowRankMethod(Method):
     """Keeps the largest singular values (ResMoE, appendix A.4)."""
@@ -32,3 +36,7 @@ class LowRankMethod(Method):
     def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
         """Errors at every keep, from one spectrum."""
         return truncate_errors(matrix, keeps)
+
+    def outline(self, rows: int, columns: int, *, keep: float) -> LowRank:
+        """Sizes without contents."""
+        return truncate_outline(rows, columns, keep)

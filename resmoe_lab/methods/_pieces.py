@@ -107,6 +107,12 @@ def prune(matrix: torch.Tensor, keep: float) -> Sparse:
     return Sparse(matrix[mask], mask)
 
 
+def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
+    """The form of what :func:`prune` returns, on the meta device: sizes without contents."""
+    values = torch.empty(kept_entries(rows * columns, keep), device="meta")
+    return Sparse(values, torch.empty(rows, columns, dtype=torch.bool, device="meta"))
+
+
 def prune_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
     """Squared Frobenius error of :func:`prune` at every keep, from one sort."""
     squares = matrix.flatten().square().sort(descending=False).values.double()
@@ -119,6 +125,12 @@ def truncate(matrix: torch.Tensor, keep: float) -> LowRank:
     rank = kept_rank(matrix.shape[0], matrix.shape[1], keep)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return LowRank(left[:, :rank] * values[:rank], right[:rank])
+
+
+def truncate_outline(rows: int, columns: int, keep: float) -> LowRank:
+    """The form of what :func:`truncate` returns, on the meta device: sizes without contents."""
+    rank = kept_rank(rows, columns, keep)
+    return LowRank(torch.empty(rows, rank, device="meta"), torch.empty(rank, columns, device="meta"))
 
 
 def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:

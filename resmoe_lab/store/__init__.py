@@ -2,4 +2,5 @@
 
 from .ledger import Entry as Entry
 from .ledger import Ledger as Ledger
+from .ledger import forecast as forecast
 from .ledger import weigh as weigh

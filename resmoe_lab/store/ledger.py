@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..methods import CompressedLayer, LowRank, Piece, Sparse
+from ..methods import CompressedLayer, LowRank, Method, Piece, Sparse
 
 #: Bytes of one value at 16 bit.
 VALUE_BYTES = 2
@@ -75,16 +75,39 @@ def weigh(layer: CompressedLayer, *, value_bytes: int = VALUE_BYTES) -> Ledger:
     -----
     Permutations are not stored: a restored expert stays in the order of the center's rows and computes the same.
     """
-    entries = [entry for piece in layer.pieces for entry in _weigh_piece(piece, value_bytes)]
+    return _weigh(layer.pieces, layer.common is not None, value_bytes)
+
+
+def forecast(
+    method: Method, *, num_experts: int, rows: int, columns: int, keep: float, value_bytes: int = VALUE_BYTES
+) -> Ledger:
+    """Weigh what a method would make of a layer, from its shape alone.
+
+    Parameters
+    ----------
+    method
+        The method.
+    num_experts, rows, columns
+        N, p_I and D of the layer.
+    keep
+        Kept fraction of the parameters per expert.
+    value_bytes
+        Bytes of one stored value.
+    """
+    return _weigh((method.outline(rows, columns, keep=keep),) * num_experts, method.uses_center, value_bytes)
+
+
+def _weigh(pieces: Sequence[Piece], center: bool, value_bytes: int) -> Ledger:
+    entries = [entry for piece in pieces for entry in _weigh_piece(piece, value_bytes)]
     kinds = dict.fromkeys((entry.item, entry.format) for entry in entries)
     merged = [
         Entry(item, form, sum(entry.nbytes for entry in entries if (entry.item, entry.format) == (item, form)))
         for item, form in kinds
     ]
-    rows, columns = layer.pieces[0].shape
-    if layer.common is not None:
-        merged.append(Entry("center", "dense", layer.common.center.numel() * value_bytes))
-    return Ledger(tuple(merged), len(layer.pieces) * rows * columns * value_bytes)
+    rows, columns = pieces[0].shape
+    if center:
+        merged.append(Entry("center", "dense", rows * columns * value_bytes))
+    return Ledger(tuple(merged), len(pieces) * rows * columns * value_bytes)
 
 
 def _weigh_sparse(piece: Sparse, value_bytes: int) -> list[Entry]:

@@ -110,7 +110,7 @@ def test_the_hub_caches_links_are_followed(pico_folder: Path, tmp_path: Path) ->
 
 def test_a_missing_shard_is_named(pico_folder: Path) -> None:
     _index(pico_folder, "model-00002-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match="lacks the shard 'model-00002-of-00002.safetensors'"):
+    with pytest.raises(CheckpointError, match=r"lacks the shard 'model-00002-of-00002\.safetensors'"):
         open_checkpoint(pico_folder)
 
 

@@ -145,14 +145,14 @@ def _config(folder: Path, **changes: object) -> None:
 
 def test_an_unknown_family_lists_the_known(pico_folder: Path) -> None:
     _config(pico_folder, model_type="llama")
-    with pytest.raises(CheckpointError, match="model_type 'llama', expected one of: .*mixtral"):
+    with pytest.raises(CheckpointError, match=r"model_type 'llama', expected one of: .*mixtral"):
         moe_layers(open_checkpoint(pico_folder))
 
 
 @pytest.mark.parametrize("value", [None, "8", 0, -1])
 def test_a_config_without_a_number_is_told(pico_folder: Path, value: object) -> None:
     _config(pico_folder, num_local_experts=value)
-    with pytest.raises(CheckpointError, match="num_local_experts = .*, expected a positive whole number"):
+    with pytest.raises(CheckpointError, match=r"num_local_experts = .*, expected a positive whole number"):
         load_stack(open_checkpoint(pico_folder), layer=0)
 
 

@@ -10,7 +10,7 @@ from resmoe_lab.centers import CommonExpert, find_center
 from resmoe_lab.evaluate.approximation import approximation_error, error_curves
 from resmoe_lab.experts import ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer
-from resmoe_lab.store import weigh
+from resmoe_lab.store import forecast, weigh
 
 KEEPS = [0.25, 0.4, 0.5, 0.75, 1.0]
 
@@ -53,6 +53,14 @@ def test_more_is_kept_for_more_bytes(name: str, stack: ExpertStack, common: Comm
     sizes = [weigh(compress_layer(stack, method=name, keep=keep, common=common)).true_bytes for keep in KEEPS]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("keep", KEEPS)
+def test_the_forecast_is_what_is_stored(name: str, keep: float, stack: ExpertStack, common: CommonExpert) -> None:
+    shape = {"num_experts": 3, "rows": 10, "columns": 12}
+    stored = weigh(compress_layer(stack, method=name, keep=keep, common=common))
+    assert forecast(METHODS[name](), keep=keep, **shape) == stored
 
 
 @pytest.mark.parametrize("name", METHODS.names())
