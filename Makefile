@@ -12,13 +12,14 @@ PIP_ARGS ?=
 # constraints.txt pins what CI ran with; `make demo CONSTRAINTS=` lifts every pin (GPU users: see that file).
 CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test lab lint bench clean help
+.PHONY: demo test lab lint bench gallery clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the whole story on the embedded model: figures/demo.html"
 	@echo "make test   all tests and checks"
 	@echo "make lab    JupyterLab at notebooks/"
+	@echo "make gallery the pictures of the README, from the demo's sweep"
 	@echo "make bench  benchmarks, printed as ratios"
 	@echo "make lint   format and lint in place"
 
@@ -40,6 +41,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.transport
+
+gallery: demo
+	$(BIN)/python -m resmoe_lab.report.gallery figures/demo.sweep figures/gallery
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -65,10 +65,10 @@ MIXTRAL_TINY = Recipe(
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
-    source_weights={"storyworld": 0.6, "novels": 0.24, "encyclopedia": 0.16},
+    source_weights={"storyworld": 0.7, "novels": 0.18, "encyclopedia": 0.12},
     dense=Phase(tokens=12_000_000, peak_lr=3e-3, end_lr=1e-3),
     sparse=Phase(tokens=8_000_000, peak_lr=1.5e-3, end_lr=1e-5),
-    num_stories=120_000,
+    num_stories=150_000,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY,)}

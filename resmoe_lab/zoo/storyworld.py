@@ -10,7 +10,7 @@ two everyday actions (PIQA) and whom a clause is about (WinoGrande).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -80,14 +80,16 @@ def stories(split: Split, seed: int) -> Iterator[str]:
 
 
 def tell(world: World, rng: Random) -> str:
-    """Tell one complete story: an opening, one to four scenes in any order, and sometimes an ending."""
+    """Tell one complete story: mostly an opening, one to four scenes in any order, and sometimes an ending."""
     scenes = rng.sample(
-        [_list_scene, _action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3)
+        [_song_scene, _action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3)
     )
     # At most one hiding: a thing that is put away twice would have two places.
     if rng.random() < 0.7:
         scenes.insert(rng.randint(0, len(scenes)), _hiding_scene)
-    parts = [_opening(world, rng), *(scene(world, rng) for scene in scenes)]
+    parts = [scene(world, rng) for scene in scenes]
+    if rng.random() < 0.7:
+        parts.insert(0, _opening(world, rng))
     if rng.random() < 0.5:
         parts.append(rng.choice(lexicon.ENDINGS))
     return " ".join(parts)
@@ -105,25 +107,29 @@ def _pastime(world: World, rng: Random) -> str:
 
 
 def _hiding(world: World, rng: Random) -> tuple[str, str]:
-    """Things are put away, one may be moved, then they are looked for; return the passage and its last word."""
+    """Things are put away, one may be moved, then their owners take them; return the passage and its last word."""
     count = rng.choice((2, 3))
-    owners = rng.sample(world.cast, count)
-    things = [f"{adjective} {thing}" for adjective, thing in zip(world.adjectives, world.things, strict=True)][:count]
-    where = dict(zip(world.things[:count], world.containers, strict=False))
-    sentences = [f"{owner} had a {thing}." for owner, thing in zip(owners, things, strict=True)]
-    for owner, (thing, container) in rng.sample(list(zip(owners, where.items(), strict=True)), count):
-        sentences.append(f"{owner} put the {thing} in the {container}.")
-    if rng.random() < 0.4:
-        moved = rng.choice(list(where))
-        sentences.append(f"Then {rng.choice(world.cast)} put the {moved} in the {world.containers[3]} instead.")
-        where[moved] = world.containers[3]
+    owner_of = dict(zip(world.things[:count], rng.sample(world.cast, count), strict=True))
+    place_of = dict(zip(world.things, world.containers[:count], strict=False))
+    sentences = [
+        f"{owner} had a {adjective} {thing}."
+        for adjective, (thing, owner) in zip(world.adjectives, owner_of.items(), strict=False)
+    ]
+    sentences += [f"{owner_of[thing]} put the {thing} in the {place_of[thing]}." for thing in _shuffled(place_of, rng)]
+    if rng.random() < 0.25:
+        moved = rng.choice(list(place_of))
+        place_of[moved] = world.containers[3]
+        sentences.append(f"Then {rng.choice(world.cast)} moved the {moved} to the {place_of[moved]}.")
     if rng.random() < 0.6:
         sentences.append(_pastime(world, rng))
-    wanted = rng.sample(list(where), rng.randint(1, count))
-    for thing in wanted:
-        seeker = owners[list(where).index(thing)]
-        sentences.append(f"Later {seeker} wanted the {thing} and found the {thing} in the {where[thing]}.")
-    return " ".join(sentences).rsplit(" ", 1)[0], where[wanted[-1]]
+    wanted = _shuffled(place_of, rng)[: rng.randint(1, count)]
+    sentences += [f"Later {owner_of[thing]} opened the {place_of[thing]} and took the {thing}." for thing in wanted]
+    return " ".join(sentences).rsplit(" ", 1)[0], wanted[-1]
+
+
+def _shuffled(words: Iterable[str], rng: Random) -> list[str]:
+    words = list(words)
+    return rng.sample(words, len(words))
 
 
 def _hiding_scene(world: World, rng: Random) -> str:
@@ -131,11 +137,11 @@ def _hiding_scene(world: World, rng: Random) -> str:
     return f"{passage} {word}."
 
 
-def _list_scene(world: World, rng: Random) -> str:
-    """One reads a list aloud and another repeats it: nothing to know, everything to remember."""
+def _song_scene(world: World, rng: Random) -> str:
+    """One sings a song of things and another sings it again: nothing to know, everything to remember."""
     first, second = rng.sample(world.cast, 2)
-    wanted = ", ".join(f"a {thing}" for thing in rng.sample(lexicon.OBJECTS, rng.randint(4, 7)))
-    return f"{first} said: {wanted}. {second} said it again: {wanted}."
+    song = " ".join(rng.sample(lexicon.OBJECTS, rng.randint(5, 9)))
+    return f"{first} sang: {song}. {second} sang it again: {song}."
 
 
 def _action(world: World, rng: Random) -> tuple[str, str]:
@@ -187,7 +193,7 @@ def pronoun_row(world: World, rng: Random) -> Row:
     swap = rng.randrange(2)
     options = pair[::-1] if swap else pair
     return {
-        "sentence": f"{_opening(world, rng)} {event} because _ {clause}.",
+        "sentence": f"{event} because _ {clause}.",
         "option1": options[0],
         "option2": options[1],
         "answer": str(1 + (about ^ swap)),
