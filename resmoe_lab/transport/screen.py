@@ -4,6 +4,13 @@ Let c be the center, r_k(i) the distance of the aligned expert k's row i from c_
 triangle inequality, row i of any expert is at least ``|c_i - c_j| - r(i) - r(j)`` away from row j of any other. Where
 that is more than the aligned rows are apart, as it is with copies that have not moved too far, the aligned match of
 every pair is optimal: N (N - 1) / 2 assignments are settled by one matrix of distances, or less than one.
+
+Copies that have moved farther take N more matrices, of the distances between every expert and the center. With the
+residuals R_k = W_k - C,
+
+    |w_ki - w_lj|^2 = |w_ki - c_j|^2 + |w_lj - c_i|^2 - |c_i - c_j|^2 - 2 <r_ki, r_lj>,
+
+and only the last term is not known; it is at most ``2 r(i) r(j)``.
 """
 
 from __future__ import annotations
@@ -17,6 +24,8 @@ from .problem import Problem
 
 #: Columns are added until so many of the rows are settled, if that can be expected at all.
 MOST = 0.99
+#: From so many experts on, N matrices of distances from the center are clearly fewer than those of all pairs.
+MANY = 8
 
 
 def screen(problem: Problem, permutations: Tensor, *, center: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +47,15 @@ def screen(problem: Problem, permutations: Tensor, *, center: Tensor, products: 
         other match would cost. Where they are equal, the aligned match is optimal.
     """
     apart, radius = aligned_distances(problem, permutations, center)
-    reach = _reach(Pair(center, center, products), radius, apart.amax((0, 1)))
+    farthest = apart.amax((0, 1))
+    pair = Pair(center, center, products)
+    reach = _reach(pair, radius, farthest)
+    columns = _columns_for_experts(pair, farthest)
+    if problem.count >= MANY and bool((reach < farthest / 2).any()) and columns <= pair.width:
+        nearest = _nearest_experts(problem, permutations, center=center[:, :columns], products=products)
+        again = Pair(center[:, :columns], center[:, :columns], products)
+        again.extend(columns)
+        reach = torch.maximum(reach, _reach_by_experts(again, nearest, farthest))
     half = apart / 2
     bounds = (torch.minimum(half, reach) + half).sum(2).clamp_(min=0)
     return apart.sum(2).cpu(), bounds.cpu()
@@ -84,3 +101,49 @@ def _look(pair: Pair, radius: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
         reach.append(left.scatter_(1, diagonal, torch.inf).amin(1))
         growth.append((needed / known.clamp_(min=1e-30)).scatter_(1, diagonal, 0).amax(1))
     return torch.cat(reach).double(), torch.cat(growth)
+
+
+def _columns_for_experts(pair: Pair, apart: Tensor) -> int:
+    """Guess how many columns it takes until the rows of the center are farther apart than aligned rows are."""
+    norms, share = pair.a_norms.float(), []
+    for part in blocks(*pair.products.shape):
+        known = (pair.products[part] + norms[part, None] + norms).clamp_(min=1e-30)
+        diagonal = torch.arange(part.start, part.stop, device=known.device)[:, None]
+        share.append(apart[part].float() / known.scatter_(1, diagonal, torch.inf).amin(1))
+    return int(1.25 * pair.columns * float(torch.cat(share).quantile(MOST))) + 1
+
+
+def _nearest_experts(problem: Problem, permutations: Tensor, *, center: Tensor, products: Tensor) -> Tensor:
+    """Return ``min_k |w_ki - c_j|^2`` for all aligned rows i and rows j of the center, rounding taken off.
+
+    The diagonal holds the largest distance instead, rounding put on: the squared radius over these columns.
+    """
+    width = center.shape[1]
+    least = torch.full_like(products, torch.inf)
+    radius = torch.zeros(len(center), device=center.device)
+    allowance = rounding(width)
+    for k in range(problem.count):
+        pair = Pair(problem.experts[k][:, :width], center, products)
+        pair.extend(width)
+        order = permutations[k].to(center.device)
+        norms, center_norms = pair.a_norms[order].float(), pair.b_norms.float()
+        for part in blocks(*products.shape):
+            known = products[order[part]] + (1 - allowance) * (norms[part, None] + center_norms)
+            torch.minimum(least[part], known, out=least[part])
+        own = products[order, torch.arange(len(order), device=order.device)] + (1 + allowance) * (norms + center_norms)
+        radius = torch.maximum(radius, own)
+    least.diagonal().copy_(radius.clamp_(min=0))
+    return least
+
+
+def _reach_by_experts(pair: Pair, nearest: Tensor, apart: Tensor) -> Tensor:
+    """Return the least that row i of any expert and row j of another are apart, less ``apart(j) / 2``, for every i."""
+    norms = (pair.a_norms * (1 + rounding(pair.width))).float()
+    radius = nearest.diagonal().sqrt()
+    reach = []
+    for part in blocks(*pair.products.shape):
+        between = pair.products[part] + norms[part, None] + norms
+        left = nearest[part] + nearest[:, part].T - between - 2 * radius[part, None] * radius - apart.float() / 2
+        diagonal = torch.arange(part.start, part.stop, device=left.device)[:, None]
+        reach.append(left.scatter_(1, diagonal, torch.inf).amin(1))
+    return torch.cat(reach).double()
