@@ -58,7 +58,13 @@ def zoo_build(name: str, *, out: Path | None = None, data_dir: DataDir = None, j
 
     with _progress() as progress:
         card = build_zoo_model(name, out=out, data_dir=data_dir, progress=progress)
-    _show({"models": [card]}, json, lambda: print(f"{card['path']}: {card['bytes'] / 1e6:.1f} MB, see MODEL_CARD.md"))  # noqa: T201
+
+    def human() -> None:
+        print(f"{card['path']}: {card['bytes'] / 1e6:.1f} MB, see MODEL_CARD.md")  # noqa: T201
+        for demand in card["unmet"]:
+            print(f"demand of the zoo not met: {demand}")  # noqa: T201
+
+    _show({"models": [card]}, json, human)
 
 
 @app.command
@@ -245,6 +251,8 @@ def lab() -> None:
     if not notebooks.is_dir():
         raise ResmoeError(f"{notebooks} is missing: run this command from a checkout of the repository")
     command = [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", f"--notebook-dir={notebooks}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers run as root, and the server listens to this machine only
     raise SystemExit(subprocess.call(command))
 
 

@@ -98,6 +98,7 @@ def write_card(
     facts["parameters"] = checkpoint.total_bytes // 2
     facts["seconds"] = sum(max(row["seconds"] for row in log if row["phase"] == phase) for phase in ("dense", "sparse"))
     facts |= _measure(checkpoint, data_dir=data_dir, progress=progress)
+    facts["unmet"] = unmet(facts)
     figure = training_loss(log)
     figure.savefig(folder / FIGURE_FILE, dpi=110)
     write_json(folder / FACTS_FILE, facts)
@@ -161,7 +162,7 @@ def _card_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"- layer {layer}: " + ", ".join(f"{share:.1%}" for share in shares) + f" (least {min(shares):.1%})"
         )
-    demands = unmet(facts)
+    demands = facts["unmet"]
     lines += ["", "Demands of the zoo: " + ("all met." if not demands else "NOT met: " + "; ".join(demands) + "."), ""]
     lines += ["## Training", "", f"![training loss]({FIGURE_FILE})", ""]
     sources = ", ".join(f"{name} {weight:.0%}" for name, weight in recipe["source_weights"].items())
