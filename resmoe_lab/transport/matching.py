@@ -20,6 +20,8 @@ FIRST_LOOK = 1 / 8
 NARROW = 256
 #: Where the columns seen say that more than this many times all columns would be needed, nearest rows decide nothing.
 HOPELESS = 1.5
+#: Where it seems to take more than this share of the columns, all of them are taken at once.
+MOST = 0.85
 #: A cost that is lower by less than this share is the same cost.
 SAME = 1e-7
 
@@ -74,7 +76,8 @@ class Pair:
         return pair
 
     def extend(self, columns: int) -> None:
-        """Go on to `columns` columns."""
+        """Go on to `columns` columns, or all if there are fewer."""
+        columns = min(columns, self.width)
         part = slice(self.columns, columns)
         a, b = self.a[:, part], self.b[:, part]
         add_products(self.products, a, b, scale=-2.0)
@@ -147,11 +150,11 @@ def _by_nearest(pair: Pair, order: Tensor, matched: Tensor) -> Match | None:
         if bool((reach >= half).all()):
             cost = float(matched.sum())
             return Match(order.cpu(), potential.cpu(), cost, cost, easy=True)
-        growth = float((matched / (reach + half).clamp_(min=1e-30)).max())
-        needed = pair.columns * growth
+        needed = 1.05 * pair.columns * float((matched / (reach + half).clamp_(min=1e-30)).max())
         if pair.columns == pair.width or needed > pair.width * HOPELESS:
             return None
-        pair.extend(min(pair.width, max(int(needed * 1.05), pair.columns + pair.width // 8) + 1))
+        worth_it = needed < pair.width * MOST
+        pair.extend(max(int(needed), pair.columns + pair.width // 16) + 1 if worth_it else pair.width)
 
 
 def _by_assignment(pair: Pair, potential: Tensor | None) -> Match:

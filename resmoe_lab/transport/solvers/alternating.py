@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..certificate import settled
 from ..run import SOLVERS, Run
@@ -24,13 +25,16 @@ def alternate(run: Run, start: int | str) -> bool:
     if easy and settled(run):
         return True
     geometry, problem = run.geometry, run.problem
+    potentials: list[Tensor | None] = [None] * problem.count
     for _ in range(1, run.options.max_iterations):
         before = geometry.permutations.clone()
         geometry.place(before)
         found = []
         for k in range(problem.count):
             run.tick("barycenter")
-            found.append(geometry.to_mean(k, others=False).permutation)
+            matched = geometry.to_mean(k, others=False, potential=potentials[k])
+            potentials[k] = matched.potential
+            found.append(matched.permutation)
         changed = int((torch.stack(found) != before).sum())
         if changed:
             geometry.place(torch.stack(found))
