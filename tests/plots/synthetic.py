@@ -75,7 +75,7 @@ def _sizes() -> pd.DataFrame:
         for keep in KEEPS:
             paper = round(original * keep)
             center = original // 8 if method.startswith("resmoe") else 0
-            true = paper + center if "svd" in method else min(round(paper + original / 16), original) + center
+            true = paper + center if "svd" in method else min(round(paper + original / 15), original) + center
             kind = "lowrank-joint" if "svd" in method else "bitmask"
             rows.append((method, _center(method), keep, kind, paper, true, original, model - original + true, model))
     return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
@@ -109,7 +109,7 @@ def _similarity(experts: int, rng: np.random.Generator) -> np.ndarray:
 def _permutations(experts: int, width: int, rng: np.random.Generator, *, share: float) -> np.ndarray:
     result = np.tile(np.arange(width), (experts, 1))
     for expert in range(experts):
-        moved = rng.choice(width, size=round(share * width * expert / experts), replace=False)
+        moved = rng.choice(width, size=round(min(1, share) * width * expert / experts), replace=False)
         result[expert, moved] = rng.permutation(moved)
     return result
 
