@@ -166,12 +166,13 @@ def _card_text(facts: dict[str, Any]) -> str:
     lines += ["", "Demands of the zoo: " + ("all met." if not demands else "NOT met: " + "; ".join(demands) + "."), ""]
     lines += ["## Training", "", f"![training loss]({FIGURE_FILE})", ""]
     sources = ", ".join(f"{name} {weight:.0%}" for name, weight in recipe["source_weights"].items())
-    lines.append(f"- Sequences of {recipe['sequence_length']} tokens, {recipe['batch_size']} a step, from: {sources}.")
+    lines.append(f"- Sequences of {recipe['sequence_length']} tokens, from: {sources}.")
     for phase in ("dense", "sparse"):
-        last = [row for row in facts["log"] if row["phase"] == phase][-1]
+        how, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
         lines.append(
-            f"- {phase}: {recipe[phase]['tokens']:,} tokens in {last['seconds'] / 60:.0f} minutes, peak learning rate "
-            f"{recipe[phase]['peak_lr']:g}, final training loss {last['loss']:.3f} nats per token."
+            f"- {phase}: {how['tokens']:,} tokens, {how['batch_size']} sequences a step, "
+            f"{last['seconds'] / 60:.0f} minutes, peak learning rate {how['peak_lr']:g}, "
+            f"final training loss {last['loss']:.3f} nats per token."
         )
     versions_text = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines += [f"- Seed {recipe['seed']}; {facts['machine']}; {versions_text}; {facts['date']}.", ""]

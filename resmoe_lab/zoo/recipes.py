@@ -11,6 +11,7 @@ class Phase:
     """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`."""
 
     tokens: int
+    batch_size: int
     peak_lr: float
     end_lr: float
     warmup_steps: int = 100
@@ -38,7 +39,6 @@ class Recipe:
     sparse: Phase
     num_stories: int
     sequence_length: int = 256
-    batch_size: int = 16
     weight_decay: float = 0.1
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,12 +62,13 @@ MIXTRAL_TINY = Recipe(
         "max_position_embeddings": 256,
         "sliding_window": None,
         "router_aux_loss_coef": 0.02,
+        "initializer_range": 0.05,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
-    source_weights={"storyworld": 0.7, "novels": 0.18, "encyclopedia": 0.12},
-    dense=Phase(tokens=12_000_000, peak_lr=3e-3, end_lr=1e-3),
-    sparse=Phase(tokens=8_000_000, peak_lr=1.5e-3, end_lr=1e-5),
+    source_weights={"storyworld": 0.6, "songs": 0.1, "novels": 0.18, "encyclopedia": 0.12},
+    dense=Phase(tokens=10_000_000, batch_size=4, peak_lr=2e-3, end_lr=5e-4),
+    sparse=Phase(tokens=5_000_000, batch_size=8, peak_lr=1.5e-3, end_lr=1e-5),
     num_stories=150_000,
 )
 

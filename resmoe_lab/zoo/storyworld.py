@@ -79,11 +79,21 @@ def stories(split: Split, seed: int) -> Iterator[str]:
         yield tell(world, rng)
 
 
+def songs(seed: int) -> Iterator[str]:
+    """Endless songs: some words, sung two or three times over. Nothing to know, everything to remember.
+
+    They teach a small model early to look back, long before stories alone would.
+    """
+    rng = Random(f"songs-{seed}")
+    words = (*lexicon.OBJECTS, *lexicon.CONTAINERS, *lexicon.NAMES, *lexicon.ADJECTIVES, *lexicon.TOOLS)
+    while True:
+        verse = " ".join(rng.sample(words, rng.randint(6, 40)))
+        yield "\n".join([f"{rng.choice(lexicon.NAMES)} sang: {verse}."] * rng.choice((2, 3)))
+
+
 def tell(world: World, rng: Random) -> str:
     """Tell one complete story: mostly an opening, one to four scenes in any order, and sometimes an ending."""
-    scenes = rng.sample(
-        [_song_scene, _action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3)
-    )
+    scenes = rng.sample([_action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3))
     # At most one hiding: a thing that is put away twice would have two places.
     if rng.random() < 0.7:
         scenes.insert(rng.randint(0, len(scenes)), _hiding_scene)
@@ -111,10 +121,8 @@ def _hiding(world: World, rng: Random) -> tuple[str, str]:
     count = rng.choice((2, 3))
     owner_of = dict(zip(world.things[:count], rng.sample(world.cast, count), strict=True))
     place_of = dict(zip(world.things, world.containers[:count], strict=False))
-    sentences = [
-        f"{owner} had a {adjective} {thing}."
-        for adjective, (thing, owner) in zip(world.adjectives, owner_of.items(), strict=False)
-    ]
+    named = {thing: f"{adjective} {thing}" for thing, adjective in zip(world.things, world.adjectives, strict=True)}
+    sentences = [f"{owner} had a {named[thing]}." for thing, owner in owner_of.items()]
     sentences += [f"{owner_of[thing]} put the {thing} in the {place_of[thing]}." for thing in _shuffled(place_of, rng)]
     if rng.random() < 0.25:
         moved = rng.choice(list(place_of))
@@ -123,7 +131,9 @@ def _hiding(world: World, rng: Random) -> tuple[str, str]:
     if rng.random() < 0.6:
         sentences.append(_pastime(world, rng))
     wanted = _shuffled(place_of, rng)[: rng.randint(1, count)]
-    sentences += [f"Later {owner_of[thing]} opened the {place_of[thing]} and took the {thing}." for thing in wanted]
+    sentences += [
+        f"Later {owner_of[thing]} opened the {place_of[thing]} and took the {named[thing]}." for thing in wanted
+    ]
     return " ".join(sentences).rsplit(" ", 1)[0], wanted[-1]
 
 
@@ -135,13 +145,6 @@ def _shuffled(words: Iterable[str], rng: Random) -> list[str]:
 def _hiding_scene(world: World, rng: Random) -> str:
     passage, word = _hiding(world, rng)
     return f"{passage} {word}."
-
-
-def _song_scene(world: World, rng: Random) -> str:
-    """One sings a song of things and another sings it again: nothing to know, everything to remember."""
-    first, second = rng.sample(world.cast, 2)
-    song = " ".join(rng.sample(lexicon.OBJECTS, rng.randint(5, 9)))
-    return f"{first} sang: {song}. {second} sang it again: {song}."
 
 
 def _action(world: World, rng: Random) -> tuple[str, str]:

@@ -44,10 +44,13 @@ def test_last_words_follow_from_the_passage() -> None:
         owner_of = {thing: owner for owner, thing in re.findall(r"(\w+) put the (\w+) in the", text)}
         # A thing that was moved stands twice, and the later place counts.
         place_of = dict(re.findall(r"(?:put|moved) the (\w+) (?:in|to) the (\w+)", text))
-        asked = re.search(r"Later (\w+) opened the (\w+) and took the (\w+)$", text)
+        asked = re.search(r"Later (\w+) opened the (\w+) and took the (\w+) (\w+)$", text)
         assert asked is not None
-        assert owner_of[asked[3]] == asked[1]
-        assert place_of[asked[3]] == asked[2]
+        owner, place, adjective, thing = asked.groups()
+        assert owner_of[thing] == owner
+        assert place_of[thing] == place
+        assert f"{owner} had a {adjective} {thing}." in text
+        assert text.count(f" {adjective} ") == 1 + text.count(f"the {adjective} {thing}"), "it fits two things"
         assert len(set(owner_of.values())) == len(owner_of) > 1, "one thing alone would be no question"
         assert len(set(place_of.values())) == len(place_of)
 

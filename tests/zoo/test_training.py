@@ -41,11 +41,10 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return replace(
         MIXTRAL_TINY,
         config=MIXTRAL_TINY.config | sizes,
-        dense=Phase(6 * 64, 1e-2, 1e-3, warmup_steps=2),
-        sparse=Phase(6 * 64, 1e-2, 1e-3, warmup_steps=2),
+        dense=Phase(6 * 64, 2, 1e-2, 1e-3, warmup_steps=2),
+        sparse=Phase(3 * 128, 4, 1e-2, 1e-3, warmup_steps=2),
         num_stories=200,
         sequence_length=32,
-        batch_size=2,
     )
 
 
@@ -83,7 +82,7 @@ def test_upcycling_changes_nothing_yet(recipe: Recipe) -> None:
 
 
 def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
-    phase = Phase(tokens=0, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
+    phase = Phase(tokens=0, batch_size=1, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
     rates = [training.learning_rate(phase, step=step, steps=100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
@@ -93,7 +92,7 @@ def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
 
 def test_a_stopped_training_goes_on_to_the_same_model(recipe: Recipe, corpus: Path, tmp_path: Path) -> None:
     whole = training.train(recipe, work=tmp_path / "whole", data_dir=corpus)
-    stops = [("train dense", 5), ("train sparse", 5)]
+    stops = [("train dense", 5), ("train sparse", 2)]
 
     def stop(tick: Tick) -> None:
         if stops and (tick.task, tick.done) == stops[0]:
