@@ -138,8 +138,8 @@ def error_charts(sweep: Sweep) -> HTML:
 def byte_charts(sweep: Sweep) -> HTML:
     """Both counts of bytes, and what each byte buys."""
     charts = [plots.size_bars(sweep.sizes), plots.error_by_bytes(sweep.errors, sweep.sizes)]
-    perplexities = sweep.scores[sweep.scores["metric"].map(lambda metric: lower_is_better(str(metric)))]
-    tasks = dict.fromkeys(perplexities["task"])
+    main = sweep.scores.drop_duplicates("task")
+    tasks = [str(row.task) for row in main.itertuples() if lower_is_better(str(row.metric))]
     return _figures([*charts, *(plots.score_by_bytes(sweep.scores, sweep.sizes, task) for task in tasks)])
 
 
