@@ -89,7 +89,7 @@ def barycenter(
     began = time.perf_counter()
     if sample_pairs is not None and sample_pairs < 1:
         raise UsageError(f"sample_pairs is {sample_pairs}, expected at least 1, or None for all")
-    options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify)
+    options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify and sample_pairs is None)
     problem = Problem(stack, weights)
     chosen = plan(
         problem.count,

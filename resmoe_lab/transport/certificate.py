@@ -43,13 +43,13 @@ class Certificate:
 def settled(run: Run) -> bool:
     """Whether the permutations as they stand are known to be the best there are.
 
-    The center's own rows may show it. If not, and a certificate is wanted anyway, pairs are matched as long as each
-    turns out to be aligned as well as it can be.
+    The center's own rows may show it. If not, and all pairs will be matched anyway, they are, as long as each turns
+    out to be aligned as well as it can be.
     """
     aligned, bounds = run.screened()
     if bool(bounds.sum() >= aligned.sum() * (1 - TIGHT)):
         return True
-    if not run.options.certify:
+    if not run.options.match_pairs:
         return False
     return all(_pair_bound(run, i, j) >= aligned[i, j] * (1 - TIGHT) for i, j in run.all_pairs())
 

@@ -16,8 +16,8 @@ from .problem import Problem
 
 #: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
 FLOPS, GATHERED = 1.5e11, 5e8
-#: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.4``.
-ASSIGNMENT = 1.15e-9
+#: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.2``.
+ASSIGNMENT = 9e-9
 #: Rounds that the coordinate solver usually takes when experts are unrelated.
 ROUNDS = 2
 #: Share of the products that copies need.
@@ -120,7 +120,7 @@ def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bo
     pairs = experts * (experts - 1) // 2
     matched = pairs if certify else experts - 1
     products = matched + experts * (1 + rounds)
-    assigned = (matched + experts * rounds) * ASSIGNMENT * neurons**2.4
+    assigned = (matched + experts * rounds) * ASSIGNMENT * neurons**2.2
     gathered = experts * (1 + rounds) * experts * neurons**2 / GATHERED
     return {
         "direct": products * _product(neurons, width) + assigned,

@@ -23,7 +23,10 @@ from .screen import screen
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose; see :func:`~resmoe_lab.transport.barycenter`."""
+    """What a caller may choose; see :func:`~resmoe_lab.transport.barycenter`.
+
+    `match_pairs`: all pairs of experts will be matched anyway, for the certificate.
+    """
 
     start: int | str = 0
     seed: int = 0
@@ -31,7 +34,7 @@ class Options:
     tolerance: float = 2.5e-3
     restarts: int = 0
     random_order: bool = False
-    certify: bool = True
+    match_pairs: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("max_iterations", 1), ("tolerance", 0), ("restarts", 0)):
