@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 from .._core.datasets import find_data
-from .storyworld import songs, stories
+from .storyworld import stories
 
 _BOOK_START = "*** START OF THIS PROJECT GUTENBERG EBOOK"
 _BOOK_END = "*** END OF THIS PROJECT GUTENBERG EBOOK"
 #: A novel is cut into documents of about this many characters, at paragraph ends.
-_CHAPTER_CHARACTERS = 4000
+_CHAPTER_CHARACTERS = 1000
 
 
 def training_documents(*, num_stories: int, seed: int, data_dir: str | Path | None = None) -> dict[str, list[str]]:
@@ -30,7 +30,7 @@ def training_documents(*, num_stories: int, seed: int, data_dir: str | Path | No
     Returns
     -------
     dict of str to list of str
-        Documents of ``"novels"``, ``"encyclopedia"``, ``"storyworld"`` and ``"songs"`` (a fifth as many).
+        Documents of ``"novels"``, ``"encyclopedia"`` and ``"storyworld"``.
     """
     books = sorted(find_data("gutenberg", data_dir=data_dir).glob("*.txt"))
     passages = find_data("wikipedia_passages/boolq_train_passages.txt", data_dir=data_dir)
@@ -38,7 +38,6 @@ def training_documents(*, num_stories: int, seed: int, data_dir: str | Path | No
         "novels": [chapter for book in books for chapter in _chapters(read_book(book))],
         "encyclopedia": [line.replace(" -- ", ". ", 1) for line in passages.read_text("utf-8").splitlines() if line],
         "storyworld": list(islice(stories("train", seed), num_stories)),
-        "songs": list(islice(songs(seed), num_stories // 5)),
     }
 
 

@@ -66,10 +66,10 @@ MIXTRAL_TINY = Recipe(
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
-    source_weights={"storyworld": 0.6, "songs": 0.1, "novels": 0.18, "encyclopedia": 0.12},
-    dense=Phase(tokens=10_000_000, batch_size=4, peak_lr=2e-3, end_lr=5e-4),
-    sparse=Phase(tokens=5_000_000, batch_size=8, peak_lr=1.5e-3, end_lr=1e-5),
-    num_stories=150_000,
+    source_weights={"storyworld": 0.65, "novels": 0.2, "encyclopedia": 0.15},
+    dense=Phase(tokens=6_500_000, batch_size=4, peak_lr=3e-3, end_lr=5e-4),
+    sparse=Phase(tokens=4_500_000, batch_size=8, peak_lr=1.5e-3, end_lr=1e-5),
+    num_stories=100_000,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY,)}

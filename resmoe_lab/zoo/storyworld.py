@@ -79,18 +79,6 @@ def stories(split: Split, seed: int) -> Iterator[str]:
         yield tell(world, rng)
 
 
-def songs(seed: int) -> Iterator[str]:
-    """Endless songs: some words, sung two or three times over. Nothing to know, everything to remember.
-
-    They teach a small model early to look back, long before stories alone would.
-    """
-    rng = Random(f"songs-{seed}")
-    words = (*lexicon.OBJECTS, *lexicon.CONTAINERS, *lexicon.NAMES, *lexicon.ADJECTIVES, *lexicon.TOOLS)
-    while True:
-        verse = " ".join(rng.sample(words, rng.randint(6, 40)))
-        yield "\n".join([f"{rng.choice(lexicon.NAMES)} sang: {verse}."] * rng.choice((2, 3)))
-
-
 def tell(world: World, rng: Random) -> str:
     """Tell one complete story: mostly an opening, one to four scenes in any order, and sometimes an ending."""
     scenes = rng.sample([_action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3))

@@ -70,7 +70,8 @@ def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, pro
     tokenizer = train_tokenizer(
         sample, vocab_size=recipe.config["vocab_size"], max_length=recipe.config["max_position_embeddings"]
     )
-    sequences = sample_sequences(recipe, {name: encode(tokenizer, texts) for name, texts in documents.items()})
+    encoded = {name: encode(tokenizer, texts) for name, texts in documents.items()}
+    sequences = sample_sequences(recipe, encoded, bos=tokenizer.bos_token_id)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     config = MixtralConfig(**recipe.config, **special)
     dense_config = MixtralConfig(**{**recipe.config, "num_local_experts": 1, "num_experts_per_tok": 1}, **special)
@@ -88,16 +89,26 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> np.ndarr
     return np.concatenate([np.asarray([*ids, tokenizer.eos_token_id], dtype=np.uint16) for ids in encodings])
 
 
-def sample_sequences(recipe: Recipe, tokens: dict[str, np.ndarray]) -> Iterator[torch.Tensor]:
-    """Endless (sequence_length,) int64 sequences, each from one source at a random place."""
+def sample_sequences(recipe: Recipe, tokens: dict[str, np.ndarray], *, bos: int) -> Iterator[torch.Tensor]:
+    """Endless (sequence_length,) int64 sequences, each from one source, from the beginning of a random document on."""
     rng = np.random.default_rng(recipe.seed)
     names = list(recipe.source_weights)
     weights = np.array([recipe.source_weights[name] for name in names])
     length = recipe.sequence_length
+    starts = {name: np.flatnonzero(text[: len(text) - length] == bos) for name, text in tokens.items()}
     while True:
-        text = tokens[names[rng.choice(len(names), p=weights / weights.sum())]]
-        start = rng.integers(len(text) - length)
-        yield torch.from_numpy(text[start : start + length].astype(np.int64))
+        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        start = rng.choice(starts[name])
+        yield torch.from_numpy(tokens[name][start : start + length].astype(np.int64))
+
+
+def document_positions(tokens: torch.Tensor, *, bos: int) -> torch.Tensor:
+    """Positions that start again at every ``<s>``, by which transformers keeps documents from seeing each other.
+
+    Stories that saw their neighbours' people and things would take many times as long to learn to remember their own.
+    """
+    places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return places - torch.where(tokens == bos, places, 0).cummax(dim=1).values
 
 
 def upcycle(dense: MixtralForCausalLM, config: Any) -> MixtralForCausalLM:
@@ -154,7 +165,13 @@ def _run_phase(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step=step, steps=steps)
         tokens = torch.stack(list(islice(sequences, phase.batch_size))).to(device)
-        output = forward(input_ids=tokens, labels=tokens, output_router_logits=model.config.num_local_experts > 1)
+        output = forward(
+            input_ids=tokens,
+            labels=tokens,
+            position_ids=document_positions(tokens, bos=model.config.bos_token_id),
+            output_router_logits=model.config.num_local_experts > 1,
+            use_cache=False,
+        )
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
