@@ -14,6 +14,8 @@ from resmoe_lab.zoo.corpus import read_book, training_documents
 from resmoe_lab.zoo.recipes import MIXTRAL_TINY, Phase, Recipe
 from resmoe_lab.zoo.tokenizer import train_tokenizer
 
+from ..experts import pico
+
 BOOK = (
     "\ufeffHeader\r\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\r\n\r\nThe first\r\nparagraph.\r\n\r\n"
     "The second.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***\r\nFooter\r\n"
@@ -109,3 +111,19 @@ def test_a_stopped_training_goes_on_to_the_same_model(recipe: Recipe, corpus: Pa
         assert torch.equal(tensor, theirs[name]), name
     assert [row["loss"] for row in parts.log] == [row["loss"] for row in whole.log]
     assert whole.log[-1]["loss"] < whole.log[0]["loss"]
+
+
+def test_documents_of_a_row_do_not_see_each_other() -> None:
+    model = pico.mixtral()
+    first, second = [1, 9, 8, 7, 6], [1, 20, 21, 22]
+    row = torch.tensor([[*first, *second]])
+    positions = training.document_positions(row, bos=1)
+    assert positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3]]
+    with torch.no_grad():
+        together = model(row, position_ids=positions, use_cache=False).logits[0]
+        alone = [model(torch.tensor([document])).logits[0] for document in (first, second)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_begun_inside_a_document_counts_from_its_first_token() -> None:
+    assert training.document_positions(torch.tensor([[5, 6, 1, 7]]), bos=1).tolist() == [[0, 1, 0, 1]]
