@@ -95,9 +95,9 @@ def plan(
         reason = "asked for"
     scratch = scratch and mode == "gram"
     held = kept if mode == "gram" and not scratch else 0
+    working = _working(neurons, width) + (_pot(experts, neurons, width) if solver == "pot" else 0)
     forecast = ALIKE * experts * _product(neurons, width) if alike else seconds[mode]
-    peak = held + _working(neurons, width)
-    return Plan(mode, scratch, reason, forecast, peak, kept if scratch else 0)
+    return Plan(mode, scratch, reason, forecast, held + working, kept if scratch else 0)
 
 
 def _choose(seconds: dict[str, float], *, alike: bool, room: bool) -> tuple[str, str]:
@@ -131,6 +131,11 @@ def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bo
 def _working(neurons: int, width: int) -> int:
     """Bytes in use at the peak beside experts and kept products: one cost matrix, and four of an expert's size."""
     return 4 * neurons * neurons + 4 * 4 * neurons * width
+
+
+def _pot(experts: int, neurons: int, width: int) -> int:
+    """Bytes that POT takes on top: all experts in float64, and cost, plan and arcs of one pair."""
+    return 8 * experts * neurons * width + 3 * 8 * neurons * neurons
 
 
 def _memory() -> int:
