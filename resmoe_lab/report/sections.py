@@ -31,7 +31,8 @@ def headline(sweep: Sweep) -> HTML:
     bodies = {f"{value:g}": _summary_rows(summary, value) for value in keeps}
     header = ["method", "relative error", *(column.label for column in summary.columns)]
     header += ["paper's count", "really stored", "whole model"]
-    shown = "<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was scored:</p>"
+    known = "scored" if summary.columns else "computed"
+    shown = f"<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was {known}:</p>"
     note = "Bold: best of its column. Bytes are shares of the original's; all sliders on this page move together."
     parts = [
         f"<h1>{_model(sweep)}</h1>",
@@ -197,7 +198,7 @@ def certificate_table(sweep: Sweep) -> HTML:
             *(
                 f"layer {row['layer']}",
                 str(row["center"]),
-                f"{row['objective']:.5g}",
+                f"{row['objective']:#.5g}",
                 _percent(row["relative_objective"]),
             ),
             *(_number(row["lower_bound"], False, "no bound"), _percent(row["certified_gap"], 2)),
