@@ -165,12 +165,12 @@ def _card_text(facts: dict[str, Any]) -> str:
     demands = facts["unmet"]
     lines += ["", "Demands of the zoo: " + ("all met." if not demands else "NOT met: " + "; ".join(demands) + "."), ""]
     lines += ["## Training", "", f"![training loss]({FIGURE_FILE})", ""]
-    sources = ", ".join(f"{name} {weight:.0%}" for name, weight in recipe["source_weights"].items())
-    lines.append(f"- Sequences of {recipe['sequence_length']} tokens, from: {sources}.")
     for phase in ("dense", "sparse"):
         how, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
+        sources = ", ".join(f"{name} {weight:.0%}" for name, weight in how["source_weights"].items())
         lines.append(
-            f"- {phase}: {how['tokens']:,} tokens, {how['batch_size']} sequences a step, "
+            f"- {phase}: {how['tokens']:,} tokens ({sources}), "
+            f"{how['batch_size']} x {recipe['sequence_length']} a step, "
             f"{last['seconds'] / 60:.0f} minutes, peak learning rate {how['peak_lr']:g}, "
             f"final training loss {last['loss']:.3f} nats per token."
         )

@@ -8,8 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`."""
+    """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`.
 
+    ``source_weights`` says how often a sequence comes from each source of
+    :func:`~resmoe_lab.zoo.corpus.training_documents`.
+    """
+
+    source_weights: dict[str, float]
     tokens: int
     batch_size: int
     peak_lr: float
@@ -25,8 +30,6 @@ class Recipe:
     ----------
     config
         Keyword arguments of the model's configuration class in transformers.
-    source_weights
-        How often a training sequence comes from each source of :func:`~resmoe_lab.zoo.corpus.training_documents`.
     dense, sparse
         The two phases: with one expert, and with all of them.
     """
@@ -34,7 +37,6 @@ class Recipe:
     name: str
     seed: int
     config: dict[str, Any]
-    source_weights: dict[str, float]
     dense: Phase
     sparse: Phase
     num_stories: int
@@ -66,9 +68,21 @@ MIXTRAL_TINY = Recipe(
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
-    source_weights={"storyworld": 0.65, "novels": 0.2, "encyclopedia": 0.15},
-    dense=Phase(tokens=6_500_000, batch_size=4, peak_lr=3e-3, end_lr=5e-4),
-    sparse=Phase(tokens=4_500_000, batch_size=8, peak_lr=1.5e-3, end_lr=1e-5),
+    # Stories first: what has to be remembered is learned sooner where little else is to be learned.
+    dense=Phase(
+        source_weights={"storyworld": 0.85, "novels": 0.09, "encyclopedia": 0.06},
+        tokens=5_000_000,
+        batch_size=4,
+        peak_lr=3e-3,
+        end_lr=5e-4,
+    ),
+    sparse=Phase(
+        source_weights={"storyworld": 0.5, "novels": 0.3, "encyclopedia": 0.2},
+        tokens=4_000_000,
+        batch_size=8,
+        peak_lr=1.5e-3,
+        end_lr=1e-5,
+    ),
     num_stories=100_000,
 )
 

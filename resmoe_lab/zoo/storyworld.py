@@ -150,16 +150,19 @@ def _action_scene(world: World, rng: Random) -> str:
 
 def _event(world: World, rng: Random) -> tuple[str, str, tuple[str, str], int]:
     """Return an event, the clause that explains it, the two people, and which of them the clause is about."""
-    event, of_first, of_second = rng.choice(lexicon.EVENTS)
+    event, *clauses = rng.choice(lexicon.EVENTS)
     pair = rng.sample(world.cast, 2)
     about = rng.randrange(2)
-    clause = rng.choice((of_first, of_second)[about])
-    return event.format(a=pair[0], b=pair[1]), clause, (pair[0], pair[1]), about
+    return event.format(a=pair[0], b=pair[1]), rng.choice(clauses[about]), (pair[0], pair[1]), about
 
 
 def _event_scene(world: World, rng: Random) -> str:
+    """An event, its reason, and a little more about the same two people."""
     event, clause, pair, about = _event(world, rng)
-    return f"{event} because {pair[about]} {clause}."
+    known = next(e for e in lexicon.EVENTS if e[0].format(a=pair[0], b=pair[1]) == event)
+    more = [(pair[who], other) for who in (0, 1) for other in known[1 + who] if other != clause]
+    rest = "".join(f" {who} {other}." for who, other in rng.sample(more, rng.randint(0, len(more))))
+    return f"{event} because {pair[about]} {clause}.{rest}"
 
 
 def last_word_row(world: World, rng: Random) -> Row:

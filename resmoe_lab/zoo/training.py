@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,15 +72,17 @@ def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, pro
         sample, vocab_size=recipe.config["vocab_size"], max_length=recipe.config["max_position_embeddings"]
     )
     encoded = {name: encode(tokenizer, texts) for name, texts in documents.items()}
-    sequences = sample_sequences(recipe, encoded, bos=tokenizer.bos_token_id)
+    text = partial(sample_sequences, tokens=encoded, length=recipe.sequence_length, bos=tokenizer.bos_token_id)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     config = MixtralConfig(**recipe.config, **special)
     dense_config = MixtralConfig(**{**recipe.config, "num_local_experts": 1, "num_experts_per_tok": 1}, **special)
     log: list[dict[str, Any]] = []
     model = MixtralForCausalLM(dense_config)
-    _run_phase(model, "dense", sequences, recipe, log=log, work=work, progress=progress)
+    _run_phase(model, "dense", text(recipe.dense, seed=recipe.seed), recipe, log=log, work=work, progress=progress)
     model = upcycle(model, config)
-    _run_phase(model, "sparse", sequences, recipe, log=log, work=work, progress=progress)
+    _run_phase(
+        model, "sparse", text(recipe.sparse, seed=recipe.seed + 1), recipe, log=log, work=work, progress=progress
+    )
     return Trained(model.eval(), tokenizer, log)
 
 
@@ -89,12 +92,13 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> np.ndarr
     return np.concatenate([np.asarray([*ids, tokenizer.eos_token_id], dtype=np.uint16) for ids in encodings])
 
 
-def sample_sequences(recipe: Recipe, tokens: dict[str, np.ndarray], *, bos: int) -> Iterator[torch.Tensor]:
-    """Endless (sequence_length,) int64 sequences, each from one source, from the beginning of a random document on."""
-    rng = np.random.default_rng(recipe.seed)
-    names = list(recipe.source_weights)
-    weights = np.array([recipe.source_weights[name] for name in names])
-    length = recipe.sequence_length
+def sample_sequences(
+    phase: Phase, *, tokens: dict[str, np.ndarray], length: int, bos: int, seed: int
+) -> Iterator[torch.Tensor]:
+    """Endless (length,) int64 sequences, each from one source, from the beginning of a random document on."""
+    rng = np.random.default_rng(seed)
+    names = list(phase.source_weights)
+    weights = np.array([phase.source_weights[name] for name in names])
     starts = {name: np.flatnonzero(text[: len(text) - length] == bos) for name, text in tokens.items()}
     while True:
         name = names[rng.choice(len(names), p=weights / weights.sum())]

@@ -43,8 +43,8 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return replace(
         MIXTRAL_TINY,
         config=MIXTRAL_TINY.config | sizes,
-        dense=Phase(6 * 64, 2, 1e-2, 1e-3, warmup_steps=2),
-        sparse=Phase(3 * 128, 4, 1e-2, 1e-3, warmup_steps=2),
+        dense=Phase(MIXTRAL_TINY.dense.source_weights, 6 * 64, 2, 1e-2, 1e-3, warmup_steps=2),
+        sparse=Phase(MIXTRAL_TINY.sparse.source_weights, 3 * 128, 4, 1e-2, 1e-3, warmup_steps=2),
         num_stories=200,
         sequence_length=32,
     )
@@ -84,7 +84,7 @@ def test_upcycling_changes_nothing_yet(recipe: Recipe) -> None:
 
 
 def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
-    phase = Phase(tokens=0, batch_size=1, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
+    phase = Phase(source_weights={}, tokens=0, batch_size=1, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
     rates = [training.learning_rate(phase, step=step, steps=100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
