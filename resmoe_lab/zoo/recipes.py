@@ -70,20 +70,20 @@ MIXTRAL_TINY = Recipe(
     },
     # Stories first: what has to be remembered is learned sooner where little else is to be learned.
     dense=Phase(
-        source_weights={"storyworld": 0.85, "novels": 0.09, "encyclopedia": 0.06},
-        tokens=5_000_000,
+        source_weights={"storyworld": 0.6, "novels": 0.24, "encyclopedia": 0.16},
+        tokens=2_700_000,
         batch_size=4,
         peak_lr=3e-3,
         end_lr=5e-4,
     ),
     sparse=Phase(
-        source_weights={"storyworld": 0.5, "novels": 0.3, "encyclopedia": 0.2},
-        tokens=4_000_000,
+        source_weights={"storyworld": 0.4, "novels": 0.36, "encyclopedia": 0.24},
+        tokens=2_700_000,
         batch_size=8,
         peak_lr=1.5e-3,
         end_lr=1e-5,
     ),
-    num_stories=100_000,
+    num_stories=50_000,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY,)}

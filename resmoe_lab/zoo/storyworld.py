@@ -10,7 +10,7 @@ two everyday actions (PIQA) and whom a clause is about (WinoGrande).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -27,22 +27,24 @@ HELD_OUT_ONE_IN = 10
 
 @dataclass(frozen=True)
 class World:
-    """What a story is about: three people, a place, and three things with three containers to put them in.
+    """What a story is about: a woman, a man and a third person, a place, and a thing that is put into a container.
 
     Parameters
     ----------
-    cast, things, containers
-        Three different words each; ``adjectives[i]`` describes ``things[i]``.
     time, place
         When and where the story begins.
+    cast
+        Three different names; the first is a woman's, the second a man's.
+    thing, adjective, container
+        What is put away, how it looks, and where it is put.
     """
 
     time: str
     place: str
-    cast: tuple[str, ...]
-    things: tuple[str, ...]
-    adjectives: tuple[str, ...]
-    containers: tuple[str, ...]
+    cast: tuple[str, str, str]
+    thing: str
+    adjective: str
+    container: str
 
     @property
     def split(self) -> Split:
@@ -53,13 +55,15 @@ class World:
 
 def draw_world(rng: Random) -> World:
     """Draw one world, of either split."""
+    woman, man = rng.choice(lexicon.WOMEN), rng.choice(lexicon.MEN)
+    third = rng.choice([name for name in (*lexicon.WOMEN, *lexicon.MEN) if name not in (woman, man)])
     return World(
         time=rng.choice(lexicon.TIMES),
         place=rng.choice(lexicon.PLACES),
-        cast=tuple(rng.sample(lexicon.NAMES, 3)),
-        things=tuple(rng.sample(lexicon.OBJECTS, 3)),
-        adjectives=tuple(rng.sample(lexicon.ADJECTIVES, 3)),
-        containers=tuple(rng.sample(lexicon.CONTAINERS, 4)),
+        cast=(woman, man, third),
+        thing=rng.choice(lexicon.OBJECTS),
+        adjective=rng.choice(lexicon.ADJECTIVES),
+        container=rng.choice(lexicon.CONTAINERS),
     )
 
 
@@ -80,59 +84,40 @@ def stories(split: Split, seed: int) -> Iterator[str]:
 
 
 def tell(world: World, rng: Random) -> str:
-    """Tell one complete story: mostly an opening, one to four scenes in any order, and sometimes an ending."""
-    scenes = rng.sample([_action_scene, _action_scene, _event_scene, _event_scene, _event_scene], rng.randint(1, 3))
-    # At most one hiding: a thing that is put away twice would have two places.
+    """Tell one complete story: an opening, some scenes, mostly framed by a thing put away and found again."""
+    parts = _scenes(world, rng, rng.randint(1, 3))
     if rng.random() < 0.7:
-        scenes.insert(rng.randint(0, len(scenes)), _hiding_scene)
-    parts = [scene(world, rng) for scene in scenes]
-    if rng.random() < 0.7:
+        owner = rng.choice(world.cast)
+        parts = [_hidden(world, owner), *parts, f"{_found(world, owner)} {world.thing}."]
+    if rng.random() < 0.8:
         parts.insert(0, _opening(world, rng))
     if rng.random() < 0.5:
         parts.append(rng.choice(lexicon.ENDINGS))
     return " ".join(parts)
 
 
+def _scenes(world: World, rng: Random, count: int) -> list[str]:
+    return [rng.choice((_action_scene, _event_scene))(world, rng) for _ in range(count)]
+
+
 def _opening(world: World, rng: Random) -> str:
-    a, b, c = world.cast
+    a, b, c = rng.sample(world.cast, 3)
     who = f"{a}, {b} and {c}" if rng.random() < 0.5 else f"{a} and {b}"
     opening = f"{world.time} {who} were in the {world.place}."
     return f"{opening} {rng.choice(lexicon.WEATHER)}" if rng.random() < 0.5 else opening
 
 
+def _hidden(world: World, owner: str) -> str:
+    return f"{owner} had a {world.adjective} {world.thing} and put it in the {world.container}."
+
+
+def _found(world: World, owner: str) -> str:
+    """The sentence that asks for the thing, its last word left out."""
+    return f"Later {owner} opened the {world.container} and took out the {world.adjective}"
+
+
 def _pastime(world: World, rng: Random) -> str:
     return f"{rng.choice(world.cast)} {rng.choice(lexicon.PASTIMES)}."
-
-
-def _hiding(world: World, rng: Random) -> tuple[str, str]:
-    """Things are put away, one may be moved, then their owners take them; return the passage and its last word."""
-    count = rng.choice((2, 3))
-    owner_of = dict(zip(world.things[:count], rng.sample(world.cast, count), strict=True))
-    place_of = dict(zip(world.things, world.containers[:count], strict=False))
-    named = {thing: f"{adjective} {thing}" for thing, adjective in zip(world.things, world.adjectives, strict=True)}
-    sentences = [f"{owner} had a {named[thing]}." for thing, owner in owner_of.items()]
-    sentences += [f"{owner_of[thing]} put the {thing} in the {place_of[thing]}." for thing in _shuffled(place_of, rng)]
-    if rng.random() < 0.25:
-        moved = rng.choice(list(place_of))
-        place_of[moved] = world.containers[3]
-        sentences.append(f"Then {rng.choice(world.cast)} moved the {moved} to the {place_of[moved]}.")
-    if rng.random() < 0.6:
-        sentences.append(_pastime(world, rng))
-    wanted = _shuffled(place_of, rng)[: rng.randint(1, count)]
-    sentences += [
-        f"Later {owner_of[thing]} opened the {place_of[thing]} and took the {named[thing]}." for thing in wanted
-    ]
-    return " ".join(sentences).rsplit(" ", 1)[0], wanted[-1]
-
-
-def _shuffled(words: Iterable[str], rng: Random) -> list[str]:
-    words = list(words)
-    return rng.sample(words, len(words))
-
-
-def _hiding_scene(world: World, rng: Random) -> str:
-    passage, word = _hiding(world, rng)
-    return f"{passage} {word}."
 
 
 def _action(world: World, rng: Random) -> tuple[str, str]:
@@ -149,26 +134,23 @@ def _action_scene(world: World, rng: Random) -> str:
 
 
 def _event(world: World, rng: Random) -> tuple[str, str, tuple[str, str], int]:
-    """Return an event, the clause that explains it, the two people, and which of them the clause is about."""
-    event, *clauses = rng.choice(lexicon.EVENTS)
-    pair = rng.sample(world.cast, 2)
+    """Return an event between a woman and a man, its reason, the two names, and which of them the reason is about."""
     about = rng.randrange(2)
-    return event.format(a=pair[0], b=pair[1]), rng.choice(clauses[about]), (pair[0], pair[1]), about
+    reason = rng.choice(lexicon.REASONS).format(**(lexicon.HER, lexicon.HIS)[about])
+    first, second = rng.sample(world.cast[:2], 2)
+    return rng.choice(lexicon.EVENTS).format(a=first, b=second), reason, world.cast[:2], about
 
 
 def _event_scene(world: World, rng: Random) -> str:
-    """An event, its reason, and a little more about the same two people."""
-    event, clause, pair, about = _event(world, rng)
-    known = next(e for e in lexicon.EVENTS if e[0].format(a=pair[0], b=pair[1]) == event)
-    more = [(pair[who], other) for who in (0, 1) for other in known[1 + who] if other != clause]
-    rest = "".join(f" {who} {other}." for who, other in rng.sample(more, rng.randint(0, len(more))))
-    return f"{event} because {pair[about]} {clause}.{rest}"
+    event, reason, pair, about = _event(world, rng)
+    return f"{event} because {pair[about]} {reason}."
 
 
 def last_word_row(world: World, rng: Random) -> Row:
-    """One row in LAMBADA's form: ``text``, whose last word follows from the whole passage and nothing less."""
-    passage, word = _hiding(world, rng)
-    return {"text": f"{_opening(world, rng)} {passage} {word}"}
+    """One row in LAMBADA's form: ``text``, whose last word was told at its beginning and follows from nothing later."""
+    owner = rng.choice(world.cast)
+    told = [_opening(world, rng), _hidden(world, owner), *_scenes(world, rng, rng.randint(1, 3))]
+    return {"text": f"{' '.join(told)} {_found(world, owner)} {world.thing}"}
 
 
 def action_row(world: World, rng: Random) -> Row:
@@ -183,13 +165,12 @@ def action_row(world: World, rng: Random) -> Row:
 
 def pronoun_row(world: World, rng: Random) -> Row:
     """One row in WinoGrande's form: ``sentence`` with one ``_``, ``option1``, ``option2``, ``answer`` ('1' or '2')."""
-    event, clause, pair, about = _event(world, rng)
+    event, reason, pair, about = _event(world, rng)
     swap = rng.randrange(2)
-    options = pair[::-1] if swap else pair
     return {
-        "sentence": f"{event} because _ {clause}.",
-        "option1": options[0],
-        "option2": options[1],
+        "sentence": f"{_opening(world, rng)} {event} because _ {reason}.",
+        "option1": pair[swap],
+        "option2": pair[1 - swap],
         "answer": str(1 + (about ^ swap)),
     }
 
