@@ -45,9 +45,11 @@ def use_offline_renderer() -> Any:
 
 def _chart_html(spec: dict[str, Any]) -> str:
     name = f"resmoe-{uuid.uuid4().hex}"
+    # JupyterLab would take the slider's arrow keys for its own shortcuts, were it not told to leave them.
     # A notebook that was just opened runs this before or after the bundle, so it waits for it.
     return (
-        f'<div id="{name}" class="resmoe-chart"></div>\n<script>(function wait(turn) {{\n'
+        f'<div id="{name}" class="resmoe-chart" data-lm-suppress-shortcuts="true"></div>\n'
+        "<script>(function wait(turn) {\n"
         f'const element = document.getElementById("{name}");\n'
         f"if (element && window.resmoe && window.vegaEmbed) window.resmoe.draw(element, {script_json(spec)});\n"
         "else if (turn < 600) setTimeout(wait, 50, turn + 1);\n})(0);</script>"

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, Page
 from ..plots.synthetic import METHODS, SCORED_KEEPS, make_sweep
 
 pytestmark = pytest.mark.browser
+#: Waits until every chart has drawn what its sliders say.
+_SETTLED = "Promise.all(resmoe.charts.map((chart) => chart.view.runAsync())).then(() => true)"
 
 
 @pytest.fixture
@@ -18,6 +20,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report, open; whatever it asks of a network or complains about fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
     page = context.new_page()
+    page.set_default_timeout(120_000)
     complaints: list[str] = []
     page.on("request", lambda request: complaints.append(request.url[:100]) if _leaves(request.url) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -48,7 +51,7 @@ def test_the_kept_fraction_moves_every_chart_and_the_tables(page: Page) -> None:
         page.keyboard.press("ArrowRight")
     page.wait_for_function("resmoe.charts.every((c) => !('keep' in c.values) || c.view.signal('keep') >= 0.45)")
     keyed = page.evaluate("resmoe.charts.map((chart) => (chart.spec.params || []).some((p) => p.name === 'keep'))")
-    page.wait_for_timeout(300)
+    page.evaluate(_SETTLED)
     changed = [old != new for old, new in zip(before, _pictures(page), strict=True)]
     assert sum(keyed) >= 8
     assert changed == keyed
@@ -65,7 +68,7 @@ def test_a_chart_shows_the_value_of_the_table(page: Page) -> None:
         page.locator("#page-keep").focus()
         for _ in range(presses):
             page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(300)
+        page.evaluate(_SETTLED)
         figure = page.locator("figure", has_text="Relative approximation error, mean over the layers").inner_text()
         for method in METHODS:
             assert f"{mean[method, keep]:.3f}" in figure
@@ -79,7 +82,7 @@ def test_the_layer_slider_changes_both_heatmaps(page: Page) -> None:
     sliders.first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("resmoe.charts.filter((c) => c.values.layer === 1).length === 2")
-    page.wait_for_timeout(300)
+    page.evaluate(_SETTLED)
     after = page.evaluate("[...document.querySelectorAll('svg image')].map((image) => image.getAttribute('href'))")
     assert len(after) == len(before) == 9
     assert before[0] != after[0]
