@@ -16,12 +16,14 @@ from .problem import Problem
 
 #: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
 FLOPS, GATHERED = 1.5e11, 5e8
+#: Entries gathered in a second from files, once they are too big to stay in the page cache.
+GATHERED_FROM_FILES = 5e7
 #: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.2``.
 ASSIGNMENT = 9e-9
 #: Rounds that the coordinate solver usually takes when experts are unrelated.
 ROUNDS = 2
 #: Share of the products that copies need.
-ALIKE = 0.2
+ALIKE = 0.35
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,11 @@ def plan(
         raise UsageError(f"mode is {mode!r}, expected 'auto', 'direct' or 'gram'")
     memory = _memory() // 2 if memory is None else memory
     kept = 4 * neurons * neurons * experts * (experts + 1) // 2
-    seconds = _seconds(experts, neurons, width, rounds=ROUNDS if solver == "coordinate" else 0, certify=certify)
     scratch = kept + _working(neurons, width) > memory
+    rounds = 1 + (ROUNDS if solver == "coordinate" else 0)
+    seconds = _seconds(experts, neurons, width, rounds=rounds, certify=certify)
+    gathered = experts * rounds * experts * neurons**2
+    seconds["gram"] += gathered / (GATHERED_FROM_FILES if scratch else GATHERED)
     if mode == "auto":
         mode, reason = _choose(seconds, alike=alike, room=not scratch or kept < 0.8 * _disk())
     else:
@@ -116,15 +121,13 @@ def _product(neurons: int, width: int) -> float:
 
 
 def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bool) -> dict[str, float]:
-    """Forecast both modes for unrelated experts: first round, check, coordinate rounds, certificate."""
+    """Forecast products and assignments of both modes for unrelated experts; one of the rounds only checks."""
     pairs = experts * (experts - 1) // 2
     matched = pairs if certify else experts - 1
-    products = matched + experts * (1 + rounds)
-    assigned = (matched + experts * rounds) * ASSIGNMENT * neurons**2.2
-    gathered = experts * (1 + rounds) * experts * neurons**2 / GATHERED
+    assigned = (matched + experts * (rounds - 1)) * ASSIGNMENT * neurons**2.2
     return {
-        "direct": products * _product(neurons, width) + assigned,
-        "gram": (pairs + experts) * _product(neurons, width) + assigned + gathered,
+        "direct": (matched + experts * rounds) * _product(neurons, width) + assigned,
+        "gram": (pairs + experts) * _product(neurons, width) + assigned,
     }
 
 

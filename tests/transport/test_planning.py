@@ -26,9 +26,12 @@ def test_copies_are_computed_as_needed():
 
 
 def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
-    assert plan(8, 3072, 6144, memory=1 << 28).scratch
+    wide = plan(8, 3072, 24576, memory=1 << 28)
+    assert (wide.mode, wide.scratch) == ("gram", True)
+    assert wide.peak_bytes < wide.scratch_bytes + 4 * 3072 * 24576 * 4
+    assert plan(8, 3072, 6144, memory=1 << 28).mode == "direct"  # files are too slow for that little
     monkeypatch.setattr("resmoe_lab.transport.planning._disk", lambda: 0)
-    found = plan(8, 3072, 6144, memory=1 << 28)
+    found = plan(8, 3072, 24576, memory=1 << 28)
     assert found.mode == "direct"
     assert "room" in found.reason
 
