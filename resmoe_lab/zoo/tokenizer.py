@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-BOS, EOS, UNKNOWN = "<s>", "</s>", "<unk>"
+UNKNOWN, BOS, EOS = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
+#: A token's number is its place among the special tokens.
+BOS_ID = SPECIAL_TOKENS.index(BOS)
 
 
 def train_tokenizer(documents: Iterable[str], *, vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
@@ -36,7 +38,7 @@ def train_tokenizer(documents: Iterable[str], *, vocab_size: int, max_length: in
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[UNKNOWN, BOS, EOS],
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -24,7 +24,7 @@ from .._core.progress import Progress, Tick, silent
 from ._saved import SavedPhase
 from .corpus import training_documents
 from .recipes import Phase, Recipe
-from .tokenizer import train_tokenizer
+from .tokenizer import BOS_ID, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import MixtralForCausalLM, PreTrainedTokenizerFast
@@ -72,7 +72,7 @@ def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, pro
         sample, vocab_size=recipe.config["vocab_size"], max_length=recipe.config["max_position_embeddings"]
     )
     encoded = {name: encode(tokenizer, texts) for name, texts in documents.items()}
-    text = partial(sample_sequences, tokens=encoded, length=recipe.sequence_length, bos=tokenizer.bos_token_id)
+    text = partial(sample_sequences, tokens=encoded, length=recipe.sequence_length, bos=BOS_ID)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     config = MixtralConfig(**recipe.config, **special)
     dense_config = MixtralConfig(**{**recipe.config, "num_local_experts": 1, "num_experts_per_tok": 1}, **special)
@@ -172,7 +172,7 @@ def _run_phase(
         output = forward(
             input_ids=tokens,
             labels=tokens,
-            position_ids=document_positions(tokens, bos=model.config.bos_token_id),
+            position_ids=document_positions(tokens, bos=BOS_ID),
             output_router_logits=model.config.num_local_experts > 1,
             use_cache=False,
         )
