@@ -26,6 +26,7 @@ app = App(
     "CHECKPOINT is a zoo name (such as mixtral-tiny), a local folder, or a hub id.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 zoo_app = App(name="zoo", help="Embedded models: list them, or train one again from nothing.")
 app.command(zoo_app)

@@ -45,7 +45,8 @@ def test_the_papers_tasks_are_the_harnesss(model_and_tokenizer: tuple) -> None:
 def test_wikitext_is_cut_into_its_articles() -> None:
     path = data_or_skip("wikitext-2/wiki.test.raw")
     pages = _pages([{"text": path.read_text("utf-8")}])
-    assert "".join(page["page"] for page in pages) == path.read_text("utf-8")
+    # Only the blank line before the first title is left out.
+    assert "".join(page["page"] for page in pages) == path.read_text("utf-8").removeprefix(" \n")
     # WikiText-2's test split has 62 articles on the hub's document-level copy; the first stub is its blank line.
     assert len(pages) in (60, 61, 62, 63)
 
