@@ -141,6 +141,7 @@ def compress(
     from .checkpoint import open_checkpoint
     from .compress import compress_checkpoint, select_layers
     from .experts import moe_layers
+    from .store.manifest import MANIFEST_FILE
 
     opened = open_checkpoint(checkpoint)
     chosen = select_layers(layers, moe_layers(opened))
@@ -150,7 +151,7 @@ def compress(
         )
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
     facts = {"layers": chosen, **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")}}
-    facts["manifest"] = str(out / "resmoe_manifest.json")
+    facts["manifest"] = str(out / MANIFEST_FILE)
     _show(facts, json, lambda: _facts(facts))
 
 

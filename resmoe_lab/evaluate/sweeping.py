@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,8 +23,9 @@ from ..methods import METHODS, Method
 from ..runtime import load_model, restored_experts
 from ..store import forecast
 from ..store.ledger import VALUE_BYTES
-from ..store.manifest import checkpoint_hash, open_output
+from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
 from .approximation import error_curves
+from .likelihood import model_window
 from .routing import routing_shares
 from .similarity import expert_similarity
 from .sweep import TABLES, Sweep
@@ -96,7 +98,7 @@ def run_sweep(
     manifest = open_output(out, settings)
     if manifest["finished"]:
         return Sweep.load(out)
-    write_json(out / "resmoe_manifest.json", manifest)
+    write_json(out / MANIFEST_FILE, manifest)
     family = family_of(checkpoint)
     stacks = (family.load(checkpoint, layer, device=device) for layer in layers)
     opened = [_Layer(stack, find_center(stack, center=center, seed=seed, progress=progress)) for stack in stacks]
@@ -123,7 +125,9 @@ def run_sweep(
     pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
     pairs += [(method, keep) for method in chosen for keep in keeps]
     scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
-    windows = [w for row in TASKS["storyworld_perplexity"].rows() for w in text_windows(tokenizer, row["text"], 256)]
+    window = model_window(model, tokenizer)
+    texts = [row["text"] for row in TASKS["storyworld_perplexity"].rows()]
+    windows = [request for text in texts for request in text_windows(tokenizer, text, window)]
     top_k = family.shape(checkpoint.config).top_k
     routing = routing_shares(model, windows, layers=family.layers(checkpoint), top_k=top_k)
     sweep = Sweep(
@@ -137,7 +141,7 @@ def run_sweep(
         permutations={layer.stack.layer: layer.common.permutations.numpy() for layer in opened},
     )
     sweep.save(out)
-    write_json(out / "resmoe_manifest.json", manifest | {"finished": True})
+    write_json(out / MANIFEST_FILE, manifest | {"finished": True})
     return sweep
 
 
@@ -175,7 +179,7 @@ def _sizes(
     checkpoint: Checkpoint, opened: Sequence[_Layer], methods: Sequence[Method], keeps: Sequence[float]
 ) -> pd.DataFrame:
     """Bytes at 16 bit of the compressed experts and of the whole model; all layers of a model have one shape."""
-    whole = sum(VALUE_BYTES * _count(info.shape) for info in checkpoint.tensors.values())
+    whole = sum(VALUE_BYTES * math.prod(info.shape) for info in checkpoint.tensors.values())
     stack = opened[0].stack
     rows = []
     for method in methods:
@@ -192,13 +196,6 @@ def _sizes(
     return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
 
 
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
-
-
 def _facts(checkpoint: Checkpoint, settings: dict[str, Any], opened: Sequence[_Layer]) -> dict[str, Any]:
     family = family_of(checkpoint)
     shape = family.shape(checkpoint.config)
@@ -209,7 +206,7 @@ def _facts(checkpoint: Checkpoint, settings: dict[str, Any], opened: Sequence[_L
         "moe_layers": family.layers(checkpoint),
         "shape": asdict(shape),
         "width": opened[0].stack.width,
-        "parameters": sum(_count(info.shape) for info in checkpoint.tensors.values()),
+        "parameters": sum(math.prod(info.shape) for info in checkpoint.tensors.values()),
         "chance": {name: TASKS[name].chance for name in settings["tasks"]},
         "versions": versions(),
         "machine": machine(),

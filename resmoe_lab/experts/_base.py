@@ -155,7 +155,7 @@ class Family:
         if layer not in layers:
             raise UsageError(f"layer {layer} has no experts, expected one of {layers}")
         shape = self._check_sizes(checkpoint, layer)
-        blocks = self.blocks(shape)
+        blocks = self.blocks(shape.hidden_size)
         weights = torch.empty(shape.num_experts, shape.intermediate_size, blocks[-1].stop, device=device)
         # One tensor at a time: the stack is the only copy of the layer in memory.
         for k in range(shape.num_experts):
@@ -165,9 +165,8 @@ class Family:
                 weights[k, :, block.start : block.stop] = tensor.T if part.transposed else tensor
         return ExpertStack(weights, blocks, layer).checked()
 
-    def blocks(self, shape: Shape) -> tuple[Block, ...]:
-        """Column ranges of the design matrix."""
-        p = shape.hidden_size
+    def blocks(self, p: int) -> tuple[Block, ...]:
+        """Column ranges of the design matrix for hidden size p."""
         return tuple(Block(part.block, i * p, (i + 1) * p) for i, part in enumerate(self.parts))
 
     def split(self, stack: ExpertStack, *, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -199,9 +198,7 @@ class FusedGatedFamily(Family):
         gate, up = _tensor(module, "gate_up_proj").chunk(2, dim=1)
         down = _tensor(module, "down_proj").transpose(1, 2)
         weights = torch.cat([gate, up, down], dim=2).float()
-        p = down.shape[2]
-        blocks = tuple(Block(part.block, i * p, (i + 1) * p) for i, part in enumerate(self.parts))
-        return ExpertStack(weights, blocks, layer)
+        return ExpertStack(weights, self.blocks(down.shape[2]), layer)
 
     def push(self, model: torch.nn.Module, stack: ExpertStack) -> None:
         """Put a stack's weights into a transformers model, in the model's own dtype and device."""
