@@ -79,9 +79,9 @@ def inspect(checkpoint: str, *, json: Json = False) -> None:
     opened = open_checkpoint(checkpoint)
     family = family_of(opened)
     layers, shape = family.layers(opened), family.shape(opened.config)
-    keys = (key for layer in layers for key in family.expert_keys(layer, shape.num_experts))
+    expert_bytes = sum(family.expert_bytes(opened, layer) for layer in layers)
     facts = {"checkpoint": opened.name, "family": family.name, "moe_layers": layers, **asdict(shape)}
-    facts |= {"total_bytes": opened.total_bytes, "expert_bytes": sum(opened.tensors[key].nbytes for key in keys)}
+    facts |= {"total_bytes": opened.total_bytes, "expert_bytes": expert_bytes}
     _show(facts, json, lambda: _facts(facts))
 
 

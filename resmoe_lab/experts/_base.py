@@ -1,14 +1,14 @@
 """What a model family declares, and everything that follows from it.
 
-A family is described by where its experts' parts are stored; reading, splitting for the writer and moving
-between a running model and an :class:`~._stack.ExpertStack` all follow from that description.
+A family is described by where its experts' parts lie, on disk and in a running model; reading, splitting for the
+writer and moving between a model and an :class:`~._stack.ExpertStack` all follow from that description.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -17,46 +17,20 @@ from .._core.errors import CheckpointError, UsageError, WeightError
 from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import read_tensors
+from ._layout import FUSED_PARTS, Part, Shape, blocks_of
 from ._stack import Block, ExpertStack
 
-
-@dataclass(frozen=True)
-class Part:
-    """One stored matrix of an expert.
-
-    Parameters
-    ----------
-    block
-        Its name in the design matrix.
-    key
-        Its tensor name below the MoE block, with ``{k}`` for the expert.
-    transposed
-        True where columns, not rows, are neurons (the down-projection).
-    """
-
-    block: str
-    key: str
-    transposed: bool = False
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a model's MoE layers, from its config.
-
-    Parameters
-    ----------
-    num_experts, hidden_size, intermediate_size, top_k
-        N, p, p_I and experts per token.
-    """
-
-    num_experts: int
-    hidden_size: int
-    intermediate_size: int
-    top_k: int
+#: What experts can be stored as; anything else is a quantized form that has no design matrix.
+_READABLE = ("F64", "F32", "F16", "BF16")
 
 
 class Family:
     """One model family: subclass it, fill in the class variables, register it.
+
+    Parameters
+    ----------
+    config
+        The checkpoint's config.
 
     Attributes
     ----------
@@ -65,84 +39,154 @@ class Family:
     model_types
         The ``model_type`` values of configs that belong to it.
     block
-        Tensor-name prefix of an MoE block, with ``{layer}``.
+        Tensor-name prefix of an MoE block on disk, with ``{layer}``.
     parts
-        An expert's matrices, in the order of the design matrix's columns.
+        An expert's matrices below it, in the order of the design matrix's columns.
+    router
+        Tensor name of the router's weight (N, p) below it.
     others
-        Pattern of the other tensors that may stand below an MoE block (routers, shared experts).
+        Pattern of the other tensors that may stand in a block with experts (shared experts, biases of routers).
+    dense
+        Pattern of the tensors of a layer that has no experts.
+    module
+        Name of the MoE block in a running transformers model, with ``{layer}``.
+    module_parts
+        An expert's matrices below the block's ``experts``.
+    module_router
+        Name of the router module below the block; its ``weight`` is the router's.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
-    block: ClassVar[str]
+    block: ClassVar[str] = "model.layers.{layer}.mlp"
     parts: ClassVar[tuple[Part, ...]]
-    others: ClassVar[str]
+    router: ClassVar[str] = "gate.weight"
+    others: ClassVar[str] = r"(?!)"
+    dense: ClassVar[str] = r"(?!)"
+    module: ClassVar[str] = "model.layers.{layer}.mlp"
+    module_parts: ClassVar[tuple[Part, ...]] = FUSED_PARTS
+    module_router: ClassVar[str] = "gate"
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """Read the sizes from a config."""
         raise NotImplementedError
 
-    def experts_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
-        """Return the module of a transformers model that holds a layer's experts."""
-        raise NotImplementedError
-
     # -- on disk ---------------------------------------------------------------------------------------------
+
+    def prefix(self, layer: int) -> str:
+        """Tensor-name prefix of a layer's MoE block."""
+        return self.block.format(layer=layer)
+
+    def locate(self, name: str) -> tuple[int, str] | None:
+        """Layer and remaining name of a tensor that stands in the place of an MoE block (None: it does not)."""
+        match = re.fullmatch(re.escape(self.block).replace(r"\{layer\}", r"(\d+)") + r"\.(.+)", name)
+        return (int(match[1]), match[2]) if match else None
 
     def layers(self, checkpoint: Checkpoint) -> list[int]:
         """Numbers of the layers that have experts, in order.
+
+        Layers beyond the config's number of layers (for multi-token prediction) are left alone.
 
         Raises
         ------
         CheckpointError
             If there is none, or a tensor below an MoE block is not known to the family.
         """
-        pattern = re.compile(re.escape(self.block).replace(r"\{layer\}", r"(\d+)") + r"\.(.+)")
-        known = "|".join(re.escape(part.key).replace(r"\{k\}", r"\d+") for part in self.parts)
-        expert_key, other_key = re.compile(known), re.compile(self.others)
-        found = set()
+        blocks: dict[int, list[str]] = defaultdict(list)
         for name in checkpoint.tensors:
-            if not (match := pattern.fullmatch(name)):
-                continue
-            if expert_key.fullmatch(match[2]):
-                found.add(int(match[1]))
-            elif not other_key.fullmatch(match[2]):
-                raise CheckpointError(
-                    f"tensor {name!r} stands in an MoE block but is unknown to family {self.name}: "
-                    "this layout is not supported"
-                )
-        if not found:
+            if place := self.locate(name):
+                blocks[place[0]].append(place[1])
+        last = self._num_layers()
+        layers = [layer for layer in sorted(blocks) if layer < last and self._has_experts(layer, blocks[layer])]
+        if not layers:
             raise CheckpointError(
-                f"{checkpoint.folder} has no MoE layer: expected tensors such as {self._key(0, 0, self.parts[0])!r}"
+                f"{checkpoint.folder} has no MoE layer: expected tensors such as {self._key(0, self.parts[0], 0)!r}"
             )
-        return sorted(found)
+        return layers
+
+    def _num_layers(self) -> int:
+        return config_int(self.config, "num_hidden_layers")
+
+    def _has_experts(self, layer: int, names: list[str]) -> bool:
+        """Whether a block's tensors are those of experts; a tensor that is neither theirs nor known is an error."""
+        expert_key = re.compile("|".join(re.escape(part.key).replace(r"\{k\}", r"(\d+)") for part in self.parts))
+        count = self.shape(self.config).num_experts
+        experts, rest = 0, []
+        for name in names:
+            match = expert_key.fullmatch(name)
+            if match and int(match[match.lastindex] if match.lastindex else 0) < count:
+                experts += 1
+            else:
+                rest.append(name)
+        known = re.compile(f"{re.escape(self.router)}|{self.others}" if experts else self.dense)
+        for name in rest:
+            if not known.fullmatch(name):
+                raise CheckpointError(
+                    f"tensor {f'{self.prefix(layer)}.{name}'!r} stands in an MoE block but is unknown to family "
+                    f"{self.name} with {count} experts: this layout is not supported"
+                )
+        return experts > 0
 
     def expert_keys(self, layer: int, num_experts: int) -> Iterator[str]:
-        """Names of all stored expert tensors of a layer, expert by expert."""
-        return (self._key(layer, k, part) for k in range(num_experts) for part in self.parts)
+        """Names of all stored expert tensors of a layer, each once."""
+        yield from dict.fromkeys(self._key(layer, part) for part in self.parts if part.fused)
+        separate = [part for part in self.parts if not part.fused]
+        yield from (self._key(layer, part, k) for k in range(num_experts if separate else 0) for part in separate)
 
-    def _key(self, layer: int, expert: int, part: Part) -> str:
-        return f"{self.block.format(layer=layer)}.{part.key.format(k=expert)}"
+    def router_key(self, layer: int) -> str:
+        """Name of the stored (N, p) weight of a layer's router."""
+        return f"{self.prefix(layer)}.{self.router}"
+
+    def expert_bytes(self, checkpoint: Checkpoint, layer: int) -> int:
+        """Stored bytes of a layer's experts.
+
+        Raises
+        ------
+        CheckpointError, WeightError
+            If a tensor is missing or has a shape that the config does not say.
+        """
+        shape = self._check_sizes(checkpoint, layer)
+        return sum(checkpoint.tensors[key].nbytes for key in self.expert_keys(layer, shape.num_experts))
+
+    def _key(self, layer: int, part: Part, expert: int | None = None) -> str:
+        return f"{self.prefix(layer)}.{part.key.format(k=expert)}"
 
     def _check_sizes(self, checkpoint: Checkpoint, layer: int) -> Shape:
         shape = self.shape(checkpoint.config)
-        for name in self.expert_keys(layer, shape.num_experts):
-            if name not in checkpoint.tensors:
-                raise CheckpointError(
-                    f"{checkpoint.folder} has no tensor {name!r}, though its config promises "
-                    f"{shape.num_experts} experts: the checkpoint is incomplete"
-                )
-            found = checkpoint.tensors[name].shape
-            neurons_first = (shape.intermediate_size, shape.hidden_size)
-            expected = neurons_first[::-1] if self._part_of(name).transposed else neurons_first
-            if found != expected:
-                raise WeightError(f"tensor {name!r} has shape {found}, expected {expected} by the config")
+        for k in range(shape.num_experts):
+            for part in self.parts:
+                name, expected = self._key(layer, part, k), part.stored_shape(shape)
+                if name not in checkpoint.tensors:
+                    raise CheckpointError(
+                        f"{checkpoint.folder} has no tensor {name!r}, though its config promises "
+                        f"{shape.num_experts} experts: the checkpoint is incomplete"
+                    )
+                found = checkpoint.tensors[name]
+                if found.shape != expected:
+                    raise WeightError(f"tensor {name!r} has shape {found.shape}, expected {expected} by the config")
+                if found.dtype not in _READABLE:
+                    raise CheckpointError(
+                        f"tensor {name!r} is stored as {found.dtype}, expected one of {', '.join(_READABLE)}: "
+                        "use the checkpoint that is not quantized"
+                    )
         return shape
 
-    def _part_of(self, name: str) -> Part:
-        return next(part for part in self.parts if name.endswith(part.key.split("{k}")[-1]))
+    def load(
+        self, checkpoint: Checkpoint, layer: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> ExpertStack:
+        """Load one layer's experts as (N, p_I, D) design matrices.
 
-    def load(self, checkpoint: Checkpoint, layer: int, *, device: str = "cpu") -> ExpertStack:
-        """Load one layer's experts as float32 design matrices.
+        Parameters
+        ----------
+        checkpoint
+            Where they are stored.
+        layer
+            The layer's number.
+        device, dtype
+            Where the stack goes, and as what.
 
         Raises
         ------
@@ -155,77 +199,87 @@ class Family:
         if layer not in layers:
             raise UsageError(f"layer {layer} has no experts, expected one of {layers}")
         shape = self._check_sizes(checkpoint, layer)
-        blocks = self.blocks(shape.hidden_size)
-        weights = torch.empty(shape.num_experts, shape.intermediate_size, blocks[-1].stop, device=device)
-        # One tensor at a time: the stack is the only copy of the layer in memory.
-        for k in range(shape.num_experts):
-            for part, block in zip(self.parts, blocks, strict=True):
-                key = self._key(layer, k, part)
-                tensor = read_tensors(checkpoint, [key], device=device)[key]
-                weights[k, :, block.start : block.stop] = tensor.T if part.transposed else tensor
-        return ExpertStack(weights, blocks, layer).checked()
+        # Mapped from their files: the stack is the only copy of the layer in memory.
+        stored = read_tensors(checkpoint, self.expert_keys(layer, shape.num_experts))
+        stack = self._empty(layer, shape, dtype=dtype, device=device)
+        _fill(stack, self.parts, lambda part, k: stored[self._key(layer, part, k)])
+        return stack.checked()
 
-    def blocks(self, p: int) -> tuple[Block, ...]:
+    def _empty(self, layer: int, shape: Shape, **options: Any) -> ExpertStack:
+        blocks = self.blocks(shape.hidden_size)
+        weights = torch.empty(shape.num_experts, shape.intermediate_size, blocks[-1].stop, **options)
+        return ExpertStack(weights, blocks, layer)
+
+    def blocks(self, hidden_size: int) -> tuple[Block, ...]:
         """Column ranges of the design matrix for hidden size p."""
-        return tuple(Block(part.block, i * p, (i + 1) * p) for i, part in enumerate(self.parts))
+        return blocks_of(self.parts, hidden_size)
 
     def split(self, stack: ExpertStack, *, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """Return the stored tensors of a stack, under their names on disk."""
-        tensors = {}
+        shape = self.shape(self.config)
+        tensors: dict[str, torch.Tensor] = {}
         for k in range(stack.num_experts):
             for part in self.parts:
-                matrix = stack.block(part.block)[k].to(dtype)
-                tensors[self._key(stack.layer, k, part)] = (matrix.T if part.transposed else matrix).contiguous()
+                key = self._key(stack.layer, part, k)
+                if key not in tensors:
+                    tensors[key] = torch.empty(part.stored_shape(shape), dtype=dtype, device=stack.weights.device)
+                part.view(tensors[key], k).copy_(stack.block(part.block)[k])
         return tensors
 
     # -- in a running model ----------------------------------------------------------------------------------
 
-    def pull(self, model: torch.nn.Module, layer: int) -> ExpertStack:
-        """Copy a layer's experts out of a transformers model as float32 design matrices."""
-        raise NotImplementedError
+    def module_name(self, layer: int) -> str:
+        """Name of a layer's MoE block in a running transformers model."""
+        return self.module.format(layer=layer)
 
-    def push(self, model: torch.nn.Module, stack: ExpertStack) -> None:
-        """Put a stack's weights into a transformers model, in the model's own dtype and device."""
-        raise NotImplementedError
+    def experts_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
+        """Return the module of a transformers model that holds a layer's experts."""
+        return model.get_submodule(f"{self.module_name(layer)}.experts")
 
-
-class FusedGatedFamily(Family):
-    """Families that transformers 5 keeps as ``gate_up_proj`` (N, 2 p_I, p) and ``down_proj`` (N, p, p_I)."""
+    def router_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
+        """Return the module of a transformers model whose ``weight`` (N, p) routes a layer's tokens."""
+        return model.get_submodule(f"{self.module_name(layer)}.{self.module_router}")
 
     def pull(self, model: torch.nn.Module, layer: int) -> ExpertStack:
         """Copy a layer's experts out of a transformers model as float32 design matrices."""
         module = self.experts_module(model, layer)
-        gate, up = _tensor(module, "gate_up_proj").chunk(2, dim=1)
-        down = _tensor(module, "down_proj").transpose(1, 2)
-        weights = torch.cat([gate, up, down], dim=2).float()
-        return ExpertStack(weights, self.blocks(down.shape[2]), layer)
+        first = _tensor(module, self.module_parts[0].key.format(k=0))
+        stack = self._empty(layer, self.shape(self.config), device=first.device)
+        _fill(stack, self.module_parts, lambda part, k: _tensor(module, part.key.format(k=k)))
+        return stack
 
     def push(self, model: torch.nn.Module, stack: ExpertStack) -> None:
         """Put a stack's weights into a transformers model, in the model's own dtype and device."""
         module = self.experts_module(model, stack.layer)
-        gate, up, down = (stack.block(part.block) for part in self.parts)
-        with torch.no_grad():
-            _tensor(module, "gate_up_proj").copy_(torch.cat([gate, up], dim=1))
-            _tensor(module, "down_proj").copy_(down.transpose(1, 2))
+        for k in range(stack.num_experts):
+            for part in self.module_parts:
+                part.view(_tensor(module, part.key.format(k=k)), k).copy_(stack.block(part.block)[k])
+
+
+def _fill(stack: ExpertStack, parts: tuple[Part, ...], tensor_of: Callable[[Part, int], torch.Tensor]) -> None:
+    for k in range(stack.num_experts):
+        for part in parts:
+            stack.block(part.block)[k].copy_(part.view(tensor_of(part, k), k))
 
 
 def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor:
-    tensor = getattr(module, name, None)
-    if not isinstance(tensor, torch.Tensor):
+    try:
+        return module.get_parameter(name).data
+    except AttributeError as error:
         raise CheckpointError(
-            f"{type(module).__name__} has no fused {name!r}, expected transformers 5's layout: upgrade transformers"
-        )
-    return tensor.data
+            f"{type(module).__name__} has no {name!r}, expected transformers 5's layout: upgrade transformers"
+        ) from error
 
 
-def config_int(config: Mapping[str, Any], key: str) -> int:
-    """Return a positive whole number of a config.
+def config_int(config: Mapping[str, Any], *keys: str) -> int:
+    """Return a positive whole number of a config, under the first of some names that it has.
 
     Raises
     ------
     CheckpointError
-        If the config does not have it.
+        If the config has none of them, or something else there.
     """
+    key = next((key for key in keys if key in config), keys[0])
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
         raise CheckpointError(f"config.json has {key} = {value!r}, expected a positive whole number")
@@ -241,12 +295,19 @@ def family_of(checkpoint: Checkpoint) -> Family:
     Raises
     ------
     CheckpointError
-        If its ``model_type`` belongs to no family that is known here.
+        If its ``model_type`` belongs to no family that is known here, or its weights are quantized.
     """
+    quantization = checkpoint.config.get("quantization_config") or {}
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if quantization and method != "resmoe":
+        raise CheckpointError(
+            f"{checkpoint.folder} is quantized ({method}), expected 16 or 32 bit weights: "
+            "use the checkpoint that is not quantized"
+        )
     known = [FAMILIES[name] for name in FAMILIES.names()]
     for family in known:
         if checkpoint.model_type in family.model_types:
-            return family()
+            return family(checkpoint.config)
     supported = ", ".join(model_type for family in known for model_type in family.model_types)
     found = checkpoint.model_type or "none at all"
     raise CheckpointError(f"{checkpoint.folder} has model_type {found!r}, expected one of: {supported}")

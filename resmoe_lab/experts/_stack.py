@@ -8,6 +8,9 @@ import torch
 
 from .._core.errors import WeightError
 
+#: Neurons that are turned into float64 at once.
+_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Block:
@@ -25,7 +28,7 @@ class ExpertStack:
     Parameters
     ----------
     weights
-        (N, p_I, D) float tensor.
+        (N, p_I, D) float tensor, float32 unless asked for otherwise.
     blocks
         What the columns are.
     layer
@@ -66,7 +69,9 @@ class ExpertStack:
 
     def mean_squared_norm(self) -> float:
         """(1/N) sum_k ||W_k||_F^2 in float64: what relative errors are relative to."""
-        return float(self.weights.double().square().sum()) / self.num_experts
+        # In pieces: the whole layer in float64 would be the largest thing in memory.
+        pieces = (piece for expert in self.weights for piece in expert.split(_ROWS))
+        return sum(float(piece.double().square().sum()) for piece in pieces) / self.num_experts
 
     def checked(self) -> ExpertStack:
         """Return the stack itself if every weight is finite.
@@ -76,11 +81,11 @@ class ExpertStack:
         WeightError
             If an expert holds NaN or infinity, naming the first such expert.
         """
-        finite = torch.isfinite(self.weights).flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            expert = int((~finite).nonzero()[0])
-            raise WeightError(
-                f"layer {self.layer}, expert {expert} holds NaN or infinite weights, expected finite ones: "
-                "the checkpoint is damaged, fetch it again"
-            )
+        for expert, weights in enumerate(self.weights):
+            # The extremes are NaN where any weight is, and need no copy of the weights.
+            if not torch.isfinite(torch.stack(weights.aminmax())).all():
+                raise WeightError(
+                    f"layer {self.layer}, expert {expert} holds NaN or infinite weights, expected finite ones: "
+                    "the checkpoint is damaged, fetch it again"
+                )
         return self

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from ._base import FAMILIES, FusedGatedFamily, Part, Shape, config_int
+from ._base import FAMILIES, Family, config_int
+from ._layout import Part, Shape
 
 
 @FAMILIES.register("mixtral")
-class Mixtral(FusedGatedFamily):
+class Mixtral(Family):
     """Mixtral as the hub stores it (one tensor an expert and part) and as transformers 5 holds it (fused)."""
 
     name = "mixtral"
@@ -22,7 +21,6 @@ class Mixtral(FusedGatedFamily):
         Part("w3", "experts.{k}.w3.weight"),
         Part("w2", "experts.{k}.w2.weight", transposed=True),
     )
-    others = r"gate\.weight"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """Read the sizes from a Mixtral config."""
@@ -32,7 +30,3 @@ class Mixtral(FusedGatedFamily):
             intermediate_size=config_int(config, "intermediate_size"),
             top_k=config_int(config, "num_experts_per_tok"),
         )
-
-    def experts_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
-        """Return ``model.layers[layer].mlp.experts``."""
-        return model.get_submodule(f"model.layers.{layer}.mlp.experts")

@@ -1,0 +1,102 @@
+"""How the matrices of an expert lie in stored tensors, in files and in running models alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ._stack import Block
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model's MoE layers, from its config.
+
+    Parameters
+    ----------
+    num_experts, hidden_size, intermediate_size, top_k
+        N, p, p_I and experts per token.
+    """
+
+    num_experts: int
+    hidden_size: int
+    intermediate_size: int
+    top_k: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One block of the design matrix, and the tensor or part of a tensor that holds it.
+
+    Parameters
+    ----------
+    block
+        Its name in the design matrix.
+    key
+        Its tensor's name, with ``{k}`` for the expert; without it, the tensor's first axis is the expert.
+    transposed
+        True where columns, not rows, are neurons (as in most down-projections).
+    half
+        0 or 1 where the tensor holds two blocks (gate and up) along its neurons; None where it holds one.
+    interleaved
+        Whether those two alternate, neuron by neuron, instead of following one another.
+    vector
+        True for a bias: one number a neuron.
+    """
+
+    block: str
+    key: str
+    transposed: bool = False
+    half: int | None = None
+    interleaved: bool = False
+    vector: bool = False
+
+    @property
+    def fused(self) -> bool:
+        """Whether one tensor holds all experts."""
+        return "{k}" not in self.key
+
+    def columns(self, hidden_size: int) -> int:
+        """Columns of the design matrix that the part fills."""
+        return 1 if self.vector else hidden_size
+
+    def stored_shape(self, shape: Shape) -> tuple[int, ...]:
+        """Shape of the whole stored tensor."""
+        neurons = shape.intermediate_size * (1 if self.half is None else 2)
+        sides = (neurons,) if self.vector else (neurons, shape.hidden_size)
+        sides = sides[::-1] if self.transposed else sides
+        return (shape.num_experts, *sides) if self.fused else sides
+
+    def view(self, tensor: torch.Tensor, expert: int) -> torch.Tensor:
+        """Return the (p_I, columns) view of one expert's block in its stored tensor: rows are neurons."""
+        matrix = tensor[expert] if self.fused else tensor
+        matrix = matrix[:, None] if self.vector else matrix
+        matrix = matrix.T if self.transposed else matrix
+        if self.half is None:
+            return matrix
+        return matrix[self.half :: 2] if self.interleaved else matrix.chunk(2)[self.half]
+
+
+#: How most families store a gated expert: one tensor a matrix.
+GATED_PARTS = (
+    Part("w1", "experts.{k}.gate_proj.weight"),
+    Part("w3", "experts.{k}.up_proj.weight"),
+    Part("w2", "experts.{k}.down_proj.weight", transposed=True),
+)
+#: How transformers 5 holds it in memory: ``gate_up_proj`` (N, 2 p_I, p) and ``down_proj`` (N, p, p_I).
+FUSED_PARTS = (
+    Part("w1", "gate_up_proj", half=0),
+    Part("w3", "gate_up_proj", half=1),
+    Part("w2", "down_proj", transposed=True),
+)
+
+
+def blocks_of(parts: Sequence[Part], hidden_size: int) -> tuple[Block, ...]:
+    """Column ranges of the design matrix that the parts fill, side by side."""
+    blocks: list[Block] = []
+    for part in parts:
+        start = blocks[-1].stop if blocks else 0
+        blocks.append(Block(part.block, start, start + part.columns(hidden_size)))
+    return tuple(blocks)

@@ -1,0 +1,33 @@
+"""DeepSeekMoE, DeepSeek-V2 and V3: many small gated experts, shared experts, first layers dense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._base import FAMILIES, Family, config_int
+from ._layout import GATED_PARTS, Shape
+
+
+@FAMILIES.register("deepseek")
+class DeepSeek(Family):
+    """Three generations with one layout; shared experts, dense layers and V3's prediction layer are left alone.
+
+    DeepSeekMoE-16B (``model_type: deepseek``) is read like the others, without the code that its folder brings.
+    transformers 5 cannot run it; :func:`~resmoe_lab.experts.deepseek_as_qwen2` rewrites it into what it can.
+    """
+
+    name = "deepseek"
+    model_types = ("deepseek", "deepseek_v2", "deepseek_v3")
+    parts = GATED_PARTS
+    others = r"shared_experts\.(gate|up|down)_proj\.weight|gate\.e_score_correction_bias"
+    dense = r"(gate|up|down)_proj\.weight"
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        """Read the sizes from a DeepSeek config; its ``intermediate_size`` is that of the dense layers."""
+        return Shape(
+            num_experts=config_int(config, "n_routed_experts", "num_local_experts"),
+            hidden_size=config_int(config, "hidden_size"),
+            intermediate_size=config_int(config, "moe_intermediate_size"),
+            top_k=config_int(config, "num_experts_per_tok"),
+        )

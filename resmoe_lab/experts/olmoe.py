@@ -1,0 +1,27 @@
+"""OLMoE: gated experts in every layer, none shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._base import FAMILIES, Family, config_int
+from ._layout import GATED_PARTS, Shape
+
+
+@FAMILIES.register("olmoe")
+class Olmoe(Family):
+    """OLMoE; unlike in Qwen's configs, ``intermediate_size`` is that of one expert."""
+
+    name = "olmoe"
+    model_types = ("olmoe",)
+    parts = GATED_PARTS
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        """Read the sizes from an OLMoE config."""
+        return Shape(
+            num_experts=config_int(config, "num_experts", "num_local_experts"),
+            hidden_size=config_int(config, "hidden_size"),
+            intermediate_size=config_int(config, "intermediate_size"),
+            top_k=config_int(config, "num_experts_per_tok"),
+        )

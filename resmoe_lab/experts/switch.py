@@ -1,0 +1,73 @@
+"""Switch Transformers: two matrices an expert, ReLU, in the encoder and in the decoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .._core.errors import CheckpointError
+from ._base import FAMILIES, Family, config_int
+from ._layout import Part, Shape
+
+#: The feed-forward sublayer of a block, after self-attention and, in the decoder, cross-attention.
+_SUBLAYER = {"encoder": 1, "decoder": 2}
+
+
+@FAMILIES.register("switch")
+class Switch(Family):
+    """Layer i is the encoder's block i, layer ``num_layers + i`` the decoder's; names are the same in memory.
+
+    transformers gives Switch's experts no biases; a checkpoint that has some is refused by their names, and the
+    gated variant (``dense_act_fn`` other than ReLU) by its config.
+    """
+
+    name = "switch"
+    model_types = ("switch_transformers",)
+    block = "encoder.block.{layer}.layer.1.mlp"
+    parts = (
+        Part("w1", "experts.expert_{k}.wi.weight"),
+        Part("w2", "experts.expert_{k}.wo.weight", transposed=True),
+    )
+    router = "router.classifier.weight"
+    others = r"router\.classifier\.bias"
+    dense = r"w[io]\.weight"
+    module_parts = (
+        Part("w1", "expert_{k}.wi.weight"),
+        Part("w2", "expert_{k}.wo.weight", transposed=True),
+    )
+    module_router = "router.classifier"
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        """Read the sizes from a Switch config; every token goes to one expert."""
+        activation = config.get("dense_act_fn", "relu")
+        if activation != "relu":
+            raise CheckpointError(f"config.json has dense_act_fn = {activation!r}, expected 'relu': not supported")
+        return Shape(
+            num_experts=config_int(config, "num_experts"),
+            hidden_size=config_int(config, "d_model"),
+            intermediate_size=config_int(config, "d_ff"),
+            top_k=1,
+        )
+
+    def prefix(self, layer: int) -> str:
+        """Tensor-name prefix of a layer's MoE block, in the encoder or the decoder."""
+        encoders = config_int(self.config, "num_layers")
+        tower, number = ("encoder", layer) if layer < encoders else ("decoder", layer - encoders)
+        return f"{tower}.block.{number}.layer.{_SUBLAYER[tower]}.mlp"
+
+    def locate(self, name: str) -> tuple[int, str] | None:
+        """Layer and remaining name of a tensor that stands in the place of an MoE block (None: it does not)."""
+        match = re.fullmatch(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d+)\.mlp\.(.+)", name)
+        if not match or int(match[3]) != _SUBLAYER[match[1]]:
+            return None
+        before = 0 if match[1] == "encoder" else config_int(self.config, "num_layers")
+        return before + int(match[2]), match[4]
+
+    def module_name(self, layer: int) -> str:
+        """Name of a layer's MoE block in a running transformers model: as on disk."""
+        return self.prefix(layer)
+
+    def _num_layers(self) -> int:
+        encoders = config_int(self.config, "num_layers")
+        return encoders + config_int({"num_decoder_layers": encoders} | dict(self.config), "num_decoder_layers")
