@@ -1,0 +1,93 @@
+"""Files that are whole or not there, and folders that one process at a time writes into."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import OutputError
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path to write to, and put the file into its place when the block ends without an error.
+
+    The content reaches the disk before the name does, so not even a power cut leaves half a file under the name.
+
+    Parameters
+    ----------
+    path
+        Where the file is to be, in a folder that is there.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    # A name of its own: where a run was taken for dead too early, two processes may be writing the same file.
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        _flush(part)
+        part.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path} could not be written ({error.strerror or error}): what was finished before is valid; "
+            "make room or name another place, and run again"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for part in folder.glob("*.part"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a folder until the block ends; the lock of a dead process holds nothing.
+
+    Raises
+    ------
+    OutputError
+        If another process holds the folder, naming it, or the folder cannot be written.
+    """
+    path = folder / _LOCK
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}): name another place") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(lock, 200).decode(errors="replace") or "another process"
+        os.close(lock)
+        raise OutputError(f"{folder} is being written by {owner}: wait for it, or name another place") from error
+    try:
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
