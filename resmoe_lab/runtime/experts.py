@@ -1,0 +1,151 @@
+"""One compressed block of experts, with the signature of the fused experts of transformers 5."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .._core.errors import UsageError
+from .residuals import Residual
+
+Mode = Literal["factored", "restored"]
+
+
+class ResMoEExperts(nn.Module):
+    """The experts of one layer, computed from the center and the residuals.
+
+    In the factored mode the center's first products are computed once for each token, since all its experts share
+    them, and on the way out the center is applied once, to the gated sum of the experts' neurons: what is left to do
+    for every expert is the residual's small share. In the restored mode an expert is rebuilt when a token selects it
+    (Algorithm 2 of the paper), and the `cache_experts` last used are kept.
+
+    Parameters
+    ----------
+    center
+        (p_I, D) common expert, or None where the residuals are whole experts.
+    residual
+        What tells the experts apart.
+    num_experts
+        N.
+    activation
+        The network's activation function.
+    mode
+        ``"factored"`` or ``"restored"``.
+    cache_experts
+        Restored experts that are kept at once.
+
+    References
+    ----------
+    ResMoE, Algorithm 2. With h_k the gated neurons of expert k, the output is
+    ``sum_k (C_2 + R_2k) h_k = C_2 (sum_k h_k) + sum_k R_2k h_k``.
+    """
+
+    def __init__(
+        self,
+        center: Tensor | None,
+        residual: Residual,
+        *,
+        num_experts: int,
+        activation: Callable[[Tensor], Tensor],
+        mode: Mode = "factored",
+        cache_experts: int = 2,
+    ) -> None:
+        super().__init__()
+        if cache_experts < 1:
+            raise UsageError(f"a cache of {cache_experts} experts, expected at least 1")
+        self.center = None if center is None else nn.Parameter(center, requires_grad=False)
+        self.residual = residual
+        self.num_experts = num_experts
+        self.activation = activation
+        self.mode: Mode = mode
+        self.cache_experts = cache_experts
+        self._restored: OrderedDict[int, Tensor] = OrderedDict()
+
+    def forward(self, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """Compute the weighted sum of the selected experts.
+
+        Parameters
+        ----------
+        hidden
+            (T, p) tokens.
+        top_k_index
+            (T, k) int64 experts of each token; an index of N or more stands for none.
+        top_k_weights
+            (T, k) weights.
+
+        Returns
+        -------
+        torch.Tensor
+            (T, p).
+        """
+        compute = self._factored if self.mode == "factored" else self._by_restored
+        return compute(hidden, top_k_index, top_k_weights.to(hidden.dtype))
+
+    def restore(self, expert: int) -> Tensor:
+        """Return the (p_I, D) restored expert."""
+        matrix = self.residual.restore(expert)
+        return matrix if self.center is None else matrix + self.center
+
+    def _factored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        common = self._center_products(hidden)
+        output = torch.zeros_like(hidden)
+        gathered: Tensor | None = None
+        for expert, tokens, slots in self._selected(index):
+            own = hidden[tokens]
+            products = self.residual.enter(expert, own, [product[tokens] for product in common])
+            neurons = self._activate(products) * weights[tokens, slots, None]
+            output.index_add_(0, tokens, self.residual.leave(expert, neurons).to(output.dtype))
+            if self.center is not None:
+                gathered = neurons.new_zeros(len(hidden), neurons.shape[1]) if gathered is None else gathered
+                gathered.index_add_(0, tokens, neurons)
+        if gathered is not None and self.center is not None:
+            leaving = self.residual.leaving
+            output = output + (gathered @ self.center[:, leaving.start : leaving.stop]).to(output.dtype)
+        return output
+
+    def _center_products(self, hidden: Tensor) -> list[Tensor]:
+        """The center's (T, p_I) product for each entering block, zeros where there is no center."""
+        if self.center is None:
+            return [hidden.new_zeros(len(hidden), self.residual.num_neurons) for _ in self.residual.entering]
+        return [hidden @ self.center[:, block.start : block.stop].T for block in self.residual.entering]
+
+    def _activate(self, products: list[Tensor]) -> Tensor:
+        first, *gate = products
+        return self.activation(first) * gate[0] if gate else self.activation(first)
+
+    def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        output = torch.zeros_like(hidden)
+        *entering, leaving = (*self.residual.entering, self.residual.leaving)
+        for expert, tokens, slots in self._selected(index):
+            matrix, own = self._cached(expert), hidden[tokens]
+            neurons = self._activate([own @ matrix[:, block.start : block.stop].T for block in entering])
+            told = (neurons * weights[tokens, slots, None]) @ matrix[:, leaving.start : leaving.stop]
+            output.index_add_(0, tokens, told.to(output.dtype))
+        return output
+
+    def _cached(self, expert: int) -> Tensor:
+        if expert in self._restored:
+            self._restored.move_to_end(expert)
+            return self._restored[expert]
+        while len(self._restored) >= self.cache_experts:
+            self._restored.popitem(last=False)
+        matrix = self._restored[expert] = self.restore(expert)
+        return matrix
+
+    def _selected(self, index: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield every selected expert with its tokens and their places among the token's selections."""
+        chosen = index.flatten()
+        order = chosen.argsort(stable=True)
+        counts = (
+            chosen.clamp(max=self.num_experts).bincount(minlength=self.num_experts + 1)[: self.num_experts].tolist()
+        )
+        start = 0
+        for expert, count in enumerate(counts):
+            if count:
+                places = order[start : start + count]
+                yield expert, places // index.shape[1], places % index.shape[1]
+            start += count

@@ -1,0 +1,93 @@
+"""The compressed block computes what the restored experts compute, one by one."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from resmoe_lab.experts import Block
+from resmoe_lab.runtime.experts import ResMoEExperts
+from resmoe_lab.runtime.residuals import LowRankResidual, Residual, RowsResidual
+
+N, P, P_I = 5, 6, 9
+GATED = (Block("w1", 0, P), Block("w3", P, 2 * P), Block("w2", 2 * P, 3 * P))
+PLAIN = (Block("w1", 0, P), Block("w2", P, 2 * P))
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def separate(blocks: Sequence[Block]) -> Residual:
+    ranks = [2, 0, 1, 3, 2]
+    return LowRankResidual(
+        blocks, [random(sum(ranks), P_I) for _ in blocks], [random(sum(ranks), P) for _ in blocks], ranks=ranks
+    )
+
+
+def joint(blocks: Sequence[Block]) -> Residual:
+    return LowRankResidual(blocks, [random(2 * N, P_I)], [random(2 * N, P) for _ in blocks], ranks=[2] * N)
+
+
+def rows(blocks: Sequence[Block]) -> Residual:
+    counts = [3, 0, 9, 1, 2]
+    neurons = torch.cat([torch.randperm(P_I)[:count] for count in counts])
+    return RowsResidual(blocks, random(sum(counts), blocks[-1].stop), neurons, counts=counts, num_neurons=P_I)
+
+
+def reference(module: ResMoEExperts, blocks: Sequence[Block], hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Token by token and expert by expert, from the restored matrices."""
+    output = torch.zeros_like(hidden)
+    for t, (experts, shares) in enumerate(zip(index, weights, strict=True)):
+        for expert, share in zip(experts.tolist(), shares, strict=True):
+            if expert >= N:
+                continue
+            matrix = module.restore(expert)
+            first, *gate = [matrix[:, block.start : block.stop] @ hidden[t] for block in blocks[:-1]]
+            neurons = silu(first) * gate[0] if gate else silu(first)
+            output[t] += share * (matrix[:, blocks[-1].start :].T @ neurons)
+    return output
+
+
+@pytest.mark.parametrize("mode", ["factored", "restored"])
+@pytest.mark.parametrize("blocks", [GATED, PLAIN], ids=["gated", "plain"])
+@pytest.mark.parametrize("make", [separate, joint, rows])
+@pytest.mark.parametrize("center", [True, False], ids=["center", "no center"])
+@pytest.mark.parametrize("tokens", [0, 1, 7])
+@pytest.mark.parametrize("grad", [False, True])
+def test_it_is_the_restored_experts(mode, blocks, make, center, tokens, grad) -> None:
+    torch.manual_seed(0)
+    common = random(P_I, blocks[-1].stop) if center else None
+    module = ResMoEExperts(common, make(blocks), num_experts=N, activation=silu, mode=mode, cache_experts=1)
+    index = torch.stack([torch.randperm(N - 1)[:2] for _ in range(tokens)]) if tokens else torch.empty(0, 2).long()
+    if tokens > 1:
+        index[0] = N  # nobody
+        index[1] = index[1, 0]  # one expert twice
+    hidden, weights = random(tokens, P), random(tokens, 2)
+    with torch.set_grad_enabled(grad):
+        found = module(hidden, index, weights)
+    torch.testing.assert_close(found, reference(module, blocks, hidden, index, weights), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [separate, joint, rows])
+def test_gradients_flow_as_through_the_restored_experts(make) -> None:
+    torch.manual_seed(0)
+    module = ResMoEExperts(random(P_I, 3 * P), make(GATED), num_experts=N, activation=silu)
+    index, weights = torch.tensor([[0, 3], [3, 2], [4, 0]]), random(3, 2)
+    hidden = random(3, P).requires_grad_()
+    module.center.requires_grad_()
+    wanted = [hidden, module.center]
+    found = torch.autograd.grad(module(hidden, index, weights).square().sum(), wanted)
+    expected = torch.autograd.grad(reference(module, GATED, hidden, index, weights).square().sum(), wanted)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_cache_holds_what_it_may() -> None:
+    torch.manual_seed(0)
+    module = ResMoEExperts(
+        random(P_I, 3 * P), joint(GATED), num_experts=N, activation=silu, mode="restored", cache_experts=2
+    )
+    module(random(4, P), torch.tensor([[0, 1], [2, 3], [1, 4], [0, 2]]), random(4, 2))
+    assert list(module._restored) == [3, 4]
