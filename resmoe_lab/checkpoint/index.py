@@ -59,6 +59,11 @@ class Checkpoint:
         """The ``model_type`` of the config, which decides the family."""
         return str(self.config.get("model_type", ""))
 
+    @property
+    def source(self) -> str:
+        """What any process that sees the same files can open it by, wherever it works."""
+        return str(self.folder.absolute())
+
     @cached_property
     def total_bytes(self) -> int:
         """Stored bytes of all tensors."""
@@ -145,8 +150,10 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     Raises
     ------
     CheckpointError
-        If the file is truncated or its header is not what the format says.
+        If the file is missing or truncated, or its header is not what the format says.
     """
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing: copy the checkpoint again")
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,34 +12,53 @@ from typing import Any
 import torch
 
 from .._core.errors import OutputError
+from .._core.files import whole_file
 from .index import INDEX_FILE, Checkpoint
 
 #: Files that a checkpoint needs beside its tensors to be opened and used.
 _COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
+_COMPANIONS += ("added_tokens.json", "chat_template*", "spiece.model", "preprocessor_config.json")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write one safetensors file through a temporary name; return its path."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], *, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write one safetensors file; return its path.
+
+    Parameters
+    ----------
+    path
+        Where it is to be.
+    tensors
+        What it holds. Those that are mapped from a file are not copied into memory.
+    metadata
+        Texts for its header.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = path.with_name(path.name + ".part")
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(contiguous, str(part), metadata={"format": "pt"})
-        _flush(part)
-    except (SafetensorError, OSError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written ({error}): what was finished before is valid") from error
-    return part.replace(path)
+    with whole_file(path) as part:
+        try:
+            save_file(contiguous, part, metadata={"format": "pt", **(metadata or {})})
+        except SafetensorError as error:
+            raise OutputError(
+                f"{path} could not be written ({error}): what was finished before is valid; "
+                "make room or name another place, and run again"
+            ) from error
+    return path
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write one JSON file through a temporary name; return its path."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
-    _flush(part)
-    return part.replace(path)
+    """Write one JSON file; return its path."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+    return path
 
 
 def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes: int) -> Path:
@@ -50,13 +69,20 @@ def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes
 
 def copy_companions(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the config, tokenizer and generation files of a checkpoint, byte for byte."""
-    for pattern in _COMPANIONS:
-        for path in sorted(checkpoint.folder.glob(pattern)):
-            part = folder / (path.name + ".part")
+    for path in companions(checkpoint):
+        with whole_file(folder / path.name) as part:
             shutil.copyfile(path, part)
-            part.replace(folder / path.name)
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+def companions(checkpoint: Checkpoint) -> list[Path]:
+    """The config, tokenizer and generation files of a checkpoint."""
+    return sorted({path for pattern in _COMPANIONS for path in checkpoint.folder.glob(pattern) if path.is_file()})
+
+
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """BLAKE2 hash of some tensors' names and bytes, in the order of their names."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -17,7 +17,7 @@ from .._core.errors import CheckpointError, UsageError, WeightError
 from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import read_tensors
-from ._layout import FUSED_PARTS, Part, Shape, blocks_of
+from ._layout import FUSED_PARTS, Part, Shape, blocks_of, copy_block
 from ._stack import Block, ExpertStack
 
 #: What experts can be stored as; anything else is a quantized form that has no design matrix.
@@ -223,7 +223,7 @@ class Family:
                 key = self._key(stack.layer, part, k)
                 if key not in tensors:
                     tensors[key] = torch.empty(part.stored_shape(shape), dtype=dtype, device=stack.weights.device)
-                part.view(tensors[key], k).copy_(stack.block(part.block)[k])
+                copy_block(part.view(tensors[key], k), stack.block(part.block)[k])
         return tensors
 
     # -- in a running model ----------------------------------------------------------------------------------
@@ -253,13 +253,13 @@ class Family:
         module = self.experts_module(model, stack.layer)
         for k in range(stack.num_experts):
             for part in self.module_parts:
-                part.view(_tensor(module, part.key.format(k=k)), k).copy_(stack.block(part.block)[k])
+                copy_block(part.view(_tensor(module, part.key.format(k=k)), k), stack.block(part.block)[k])
 
 
 def _fill(stack: ExpertStack, parts: tuple[Part, ...], tensor_of: Callable[[Part, int], torch.Tensor]) -> None:
     for k in range(stack.num_experts):
         for part in parts:
-            stack.block(part.block)[k].copy_(part.view(tensor_of(part, k), k))
+            copy_block(stack.block(part.block)[k], part.view(tensor_of(part, k), k))
 
 
 def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor:

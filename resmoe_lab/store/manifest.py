@@ -15,14 +15,30 @@ from ..checkpoint import Checkpoint
 MANIFEST_FILE = "resmoe_manifest.json"
 
 
+#: Files up to this size are hashed whole; of larger ones, one block in so many bytes.
+_WHOLE, _BLOCK, _EVERY = 1 << 26, 1 << 12, 1 << 22
+
+
 def checkpoint_hash(checkpoint: Checkpoint) -> str:
-    """BLAKE2 hash of the config and of every weight file, in the order of their names."""
-    digest = hashlib.blake2b(digest_size=16)
-    files = {info.file for info in checkpoint.tensors.values()}
-    for path in [checkpoint.folder / "config.json", *sorted(files)]:
+    """BLAKE2 hash of the config and of every weight file, of which large ones are read in samples.
+
+    It tells another model, another revision or another training apart, since those change every sampled block, and
+    it sees every header; that a single tensor of a file over 64 MiB was changed it may miss. A compressed layer's
+    ``source_hash`` in the manifest is of every byte that went into it.
+    """
+    digest = hashlib.blake2b((checkpoint.folder / "config.json").read_bytes(), digest_size=16)
+    for path in sorted({info.file for info in checkpoint.tensors.values()}):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as stream:
-            while chunk := stream.read(1 << 24):
-                digest.update(chunk)
+            if size <= _WHOLE:
+                digest.update(stream.read())
+                continue
+            header = int.from_bytes(stream.read(8), "little")
+            digest.update(stream.read(header))
+            for start in [*range(8 + header, size - _BLOCK, _EVERY), size - _BLOCK]:
+                stream.seek(start)
+                digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
 
 
@@ -62,7 +78,8 @@ def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             ]
             raise OutputError(f"{folder} holds another result, made with {', '.join(different)}: name another place")
         return manifest
-    if folder.is_dir() and any(folder.iterdir()):
+    # A run that was killed before its first layer leaves nothing but its lock and parts of files.
+    if folder.is_dir() and any(item.name != ".lock" and item.suffix != ".part" for item in folder.iterdir()):
         raise OutputError(f"{folder} holds something else (no {MANIFEST_FILE}), expected a new or empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)

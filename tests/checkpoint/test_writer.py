@@ -32,6 +32,6 @@ def test_an_interrupted_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: p
         raise OSError("pulled the plug")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="pulled the plug"):
+    with pytest.raises(OutputError, match="pulled the plug"):
         write_json(path, {"a": 2})
     assert path.read_bytes() == before

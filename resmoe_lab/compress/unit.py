@@ -1,0 +1,124 @@
+"""One layer of a run as a unit of work: it stands on the disk whole and described, or it does not count."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._core.errors import OutputError, ResmoeError
+from .._core.machine import peak_memory
+from ..centers import find_center
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
+from ..checkpoint.writer import digest, write_json, write_tensors
+from ..experts import ExpertStack, Family, family_of
+from ..methods import METHODS
+from ..store import weigh
+from ..store.manifest import permutation_hash
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What any process needs to know to compress one layer.
+
+    Parameters
+    ----------
+    source
+        The checkpoint: a folder that every worker sees, or a hub id.
+    out
+        The output folder, which every worker sees.
+    layer
+        The layer's number.
+    settings
+        Everything that decides the result.
+    """
+
+    source: str
+    out: Path
+    layer: int
+    settings: dict[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """The restored experts."""
+        return self.out / f"layer-{self.layer:05d}.safetensors"
+
+    @property
+    def description(self) -> Path:
+        """What was measured; it is written last, so a layer counts from the moment this file is there."""
+        return self.file.with_suffix(".json")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings that the layer was made with."""
+        return hashlib.blake2b(json.dumps(self.settings, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def row(self) -> dict[str, Any] | None:
+        """The finished layer's lines of the manifest (None: it is not finished).
+
+        Raises
+        ------
+        OutputError
+            If the layer was finished and has been damaged since, or was made with other settings.
+        """
+        if not self.description.is_file():
+            return None
+        advice = f"remove {self.description}, and run again to make this layer anew"
+        try:
+            found = json.loads(self.description.read_text("utf-8"))
+            fingerprint, expected, row = found["fingerprint"], found["digest"], found["row"]
+            actual = digest(read_file(self.file))
+        except (ValueError, KeyError, TypeError, OSError, ResmoeError) as error:
+            raise OutputError(f"layer {self.layer} in {self.out} is damaged ({error}): {advice}") from error
+        if actual != expected:
+            raise OutputError(f"{self.file} is damaged (hash {actual}, expected {expected}): {advice}")
+        if fingerprint != self.fingerprint:
+            raise OutputError(f"layer {self.layer} in {self.out} was made with other settings: {advice}")
+        return dict(row)
+
+
+def compress_unit(unit: Unit) -> None:
+    """Compress one layer and write its restored experts, unless that has been done already."""
+    if unit.row() is not None:
+        return
+    begun = time.perf_counter()
+    checkpoint = open_checkpoint(unit.source)
+    with peak_memory() as peak:
+        tensors, row = _compress(checkpoint, family_of(checkpoint), unit)
+        write_tensors(unit.file, tensors)
+    row |= {"seconds": time.perf_counter() - begun, "peak_rss_bytes": peak.nbytes}
+    write_json(unit.description, {"fingerprint": unit.fingerprint, "digest": digest(tensors), "row": row})
+
+
+def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return a layer's restored experts as they are stored, and what was lost and gained."""
+    keep, stack = unit.settings["keep"], family.load(checkpoint, unit.layer)
+    method = METHODS[unit.settings["method"]]()
+    common = (
+        find_center(stack, center=unit.settings["center"], seed=unit.settings["seed"]) if method.uses_center else None
+    )
+    error, scale = method.errors(stack, [keep], common)[0], stack.mean_squared_norm()
+    compressed = method.compress(stack, keep, common)
+    blocks, keys = stack.blocks, list(family.expert_keys(unit.layer, stack.num_experts))
+    del stack  # the restored experts take its place in memory
+    ledger = weigh(compressed)
+    dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
+    tensors = family.split(ExpertStack(compressed.restore(), blocks, unit.layer), dtype=dtype)
+    certificate = common.certificate if common is not None else None
+    return tensors, {
+        "approximation_error": error,
+        "relative_error": error / scale if scale else 0.0,
+        "bytes": ledger.true_bytes,
+        "paper_bytes": ledger.paper_bytes,
+        "original_bytes": ledger.original_bytes,
+        "format": ledger.format,
+        "permutation_hash": permutation_hash(common.permutations) if common is not None else None,
+        "certified_gap": certificate.gap if certificate is not None else None,
+        "source_hash": digest(read_tensors(checkpoint, keys)),
+    }
