@@ -16,8 +16,18 @@ from .._core.files import whole_file
 from .index import INDEX_FILE, Checkpoint
 
 #: Files that a checkpoint needs beside its tensors to be opened and used.
-_COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
-_COMPANIONS += ("added_tokens.json", "chat_template*", "spiece.model", "preprocessor_config.json")
+_COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "spiece.model",
+    "vocab*",
+    "merges.txt",
+)
 
 
 def write_tensors(

@@ -11,6 +11,8 @@ from .._core.errors import ResmoeError, UsageError
 from .._core.machine import cores
 
 T = TypeVar("T")
+#: Seconds that a scheduler may take to answer.
+_PATIENCE = 20
 _HELP = "expected 'local:2' for two processes of this machine, or the address of a scheduler such as tcp://host:8786"
 
 
@@ -87,7 +89,7 @@ def _client(scheduler: str) -> Iterator[Any]:
     count = worker_count(scheduler)
     if not count:
         try:
-            with Client(scheduler, timeout="20s") as client:
+            with Client(scheduler, timeout=_PATIENCE) as client:
                 yield client
         except OSError as error:
             raise ResmoeError(f"no dask scheduler answers at {scheduler} ({error}): {_HELP}") from error

@@ -59,7 +59,7 @@ def test_a_flipped_bit_is_found(unit: Unit, where: float) -> None:
 def test_a_missing_truncated_or_foreign_file_is_found(unit: Unit) -> None:
     content = unit.file.read_bytes()
     unit.file.write_bytes(content[:-8])
-    with pytest.raises(OutputError, match="layer 1 in .* is damaged"):
+    with pytest.raises(OutputError, match=r"layer 1 in .* is damaged"):
         unit.row()
     save_file({"x": torch.zeros(1)}, unit.file)
     with pytest.raises(OutputError, match="is damaged"):
@@ -72,7 +72,7 @@ def test_a_missing_truncated_or_foreign_file_is_found(unit: Unit) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"fingerprint": 1, "digest": 2}'])
 def test_a_damaged_description_is_found(unit: Unit, content: str) -> None:
     unit.description.write_text(content)
-    with pytest.raises(OutputError, match="layer 1 in .* is damaged"):
+    with pytest.raises(OutputError, match=r"layer 1 in .* is damaged"):
         unit.row()
 
 
