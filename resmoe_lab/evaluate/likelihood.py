@@ -53,7 +53,8 @@ def likelihoods(
     Parameters
     ----------
     model
-        A causal language model of transformers.
+        A causal or encoder-decoder language model of transformers; an encoder reads the context, its decoder tells
+        the continuation.
     requests
         What to score.
     window
@@ -75,12 +76,13 @@ def likelihoods(
     """
     order = sorted(range(len(requests)), key=lambda i: -len(requests[i].context) - len(requests[i].continuation))
     results: dict[int, Likelihood] = {}
+    score = _score_pairs if model.config.is_encoder_decoder else _score
     progress(Tick(task, 0, len(requests)))
     while len(results) < len(requests):
         first = requests[order[len(results)]]
         length = min(window, len(first.context) + len(first.continuation))
         batch = order[len(results) : len(results) + max(1, BATCH_TOKENS // length)]
-        scored = _score(model, [requests[i] for i in batch], window)
+        scored = score(model, [requests[i] for i in batch], window)
         if any(math.isnan(result.log_probability) for result in scored):
             raise WeightError(f"the model gives NaN on task {task}, expected numbers: its weights are damaged")
         results |= dict(zip(batch, scored, strict=True))
@@ -100,9 +102,31 @@ def _score(model: Any, requests: Sequence[Request], window: int) -> list[Likelih
         place = slice(len(row) - 1 - count, len(row) - 1)
         targets = tokens[i, place.start + 1 : place.stop + 1]
         logits = model.get_output_embeddings()(hidden[i, place]).float()
-        chosen = logits.log_softmax(-1).gather(1, targets[:, None])
-        results.append(Likelihood(float(chosen.double().sum()), bool((logits.argmax(-1) == targets).all())))
+        results.append(_likelihood(logits, targets))
     return results
+
+
+def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:
+    """Score one batch with an encoder-decoder."""
+    contexts = [torch.tensor(request.context[-window:]) for request in requests]
+    targets = [torch.tensor(request.continuation[-window:]) for request in requests]
+    read, seen, told = (
+        torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+        for rows in (contexts, [torch.ones_like(row) for row in contexts], targets)
+    )
+    logits = model(input_ids=read, attention_mask=seen, decoder_input_ids=shifted(model, told), use_cache=False).logits
+    return [_likelihood(logits[i, : len(row)].float(), told[i, : len(row)]) for i, row in enumerate(targets)]
+
+
+def shifted(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """What a decoder reads while it tells (B, T) tokens: its start token, and all of them but the last."""
+    start = tokens.new_full((len(tokens), 1), model.config.decoder_start_token_id)
+    return torch.cat([start, tokens[:, :-1]], dim=1)
+
+
+def _likelihood(logits: torch.Tensor, targets: torch.Tensor) -> Likelihood:
+    chosen = logits.log_softmax(-1).gather(1, targets[:, None])
+    return Likelihood(float(chosen.double().sum()), bool((logits.argmax(-1) == targets).all()))
 
 
 def model_window(model: Any, tokenizer: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .likelihood import Request
+from .likelihood import Request, shifted
 
 
 @torch.no_grad()
@@ -33,8 +33,7 @@ def routing_shares(model: Any, requests: Sequence[Request], *, layers: Sequence[
     """
     counts: list[torch.Tensor] = []
     for request in requests:
-        tokens = torch.tensor([request.context + request.continuation], device=model.device)
-        logits = model(input_ids=tokens, output_router_logits=True, use_cache=False).router_logits
+        logits = _router_logits(model, request)
         chosen = [layer.topk(top_k, dim=-1).indices.flatten().bincount(minlength=layer.shape[-1]) for layer in logits]
         counts = [a + b for a, b in zip(counts, chosen, strict=True)] if counts else chosen
     rows = [
@@ -43,3 +42,15 @@ def routing_shares(model: Any, requests: Sequence[Request], *, layers: Sequence[
         for expert, count in enumerate(total)
     ]
     return pd.DataFrame(rows, columns=["layer", "expert", "share"])
+
+
+def _router_logits(model: Any, request: Request) -> tuple[torch.Tensor, ...]:
+    """Logits of every router, in the order of the layers: those of an encoder before those of its decoder."""
+    context, continuation = (
+        torch.tensor([part], device=model.device) for part in (request.context, request.continuation)
+    )
+    options = {"output_router_logits": True, "use_cache": False}
+    if model.config.is_encoder_decoder:
+        output = model(input_ids=context, decoder_input_ids=shifted(model, continuation), **options)
+        return (*output.encoder_router_logits, *output.decoder_router_logits)
+    return model(input_ids=torch.cat([context, continuation], dim=1), **options).router_logits

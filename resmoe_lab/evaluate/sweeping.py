@@ -125,9 +125,9 @@ def run_sweep(
     pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
     pairs += [(method, keep) for method in chosen for keep in keeps]
     scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
-    window = model_window(model, tokenizer)
+    window, halves = model_window(model, tokenizer), model.config.is_encoder_decoder
     texts = [row["text"] for row in TASKS["storyworld_perplexity"].rows()]
-    windows = [request for text in texts for request in text_windows(tokenizer, text, window)]
+    windows = [request for text in texts for request in text_windows(tokenizer, text, window, halves=halves)]
     top_k = family.shape(checkpoint.config).top_k
     routing = routing_shares(model, windows, layers=family.layers(checkpoint), top_k=top_k)
     sweep = Sweep(

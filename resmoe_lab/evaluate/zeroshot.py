@@ -75,12 +75,17 @@ def tabulate(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def text_windows(tokenizer: Any, text: str, window: int) -> list[Request]:
-    """Cut a text into requests of at most `window` inputs, each behind the tokenizer's first token ``<s>``."""
+def text_windows(tokenizer: Any, text: str, window: int, *, halves: bool = False) -> list[Request]:
+    """Cut a text into requests of at most `window` inputs, each behind the tokenizer's first token ``<s>``.
+
+    With `halves`, as an encoder-decoder needs it, the first half of a window is context and only the second is scored.
+    """
     start, *tokens = tokenizer(text, verbose=False)["input_ids"]
     if start != tokenizer.bos_token_id:
         start, tokens = tokenizer.bos_token_id or tokenizer.eos_token_id, [start, *tokens]
-    return [Request((start,), tuple(tokens[i : i + window])) for i in range(0, len(tokens), window)]
+    pieces = [tuple(tokens[i : i + window]) for i in range(0, len(tokens), window)]
+    cuts = [len(piece) // 2 if halves else 0 for piece in pieces]
+    return [Request((start, *piece[:cut]), piece[cut:]) for piece, cut in zip(pieces, cuts, strict=True)]
 
 
 def _perplexity(
@@ -88,7 +93,10 @@ def _perplexity(
 ) -> list[Score]:
     """Perplexity per token (the paper's), per word and per byte (free of the tokenizer)."""
     window = model_window(model, tokenizer)
-    requests = [request for row in rows for request in text_windows(tokenizer, row["text"], window)][:limit]
+    halves = model.config.is_encoder_decoder
+    requests = [request for row in rows for request in text_windows(tokenizer, row["text"], window, halves=halves)][
+        :limit
+    ]
     results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
     losses = np.array([-result.log_probability for result in results])
     tokens = np.array([len(request.continuation) for request in requests])

@@ -19,13 +19,14 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[torch.nn
     model, tokenizer
         Both from the checkpoint's own folder.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
-    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+    auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
+    model: torch.nn.Module = auto.from_pretrained(
         checkpoint.folder, dtype=torch.float32, use_safetensors=True, **options
     )
     return model.to(device).eval().requires_grad_(False), tokenizer

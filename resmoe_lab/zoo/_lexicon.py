@@ -34,7 +34,7 @@ OBJECTS: tuple[str, ...] = (
 )  # fmt: skip
 
 ADJECTIVES: tuple[str, ...] = (
-    "red", "blue", "green", "yellow", "white", "black", "old", "new", "small", "heavy", "shiny", "broken",
+    "red", "blue", "green", "yellow", "white", "black", "grey", "new", "small", "heavy", "shiny", "broken",
 )  # fmt: skip
 
 CONTAINERS: tuple[str, ...] = (
@@ -52,6 +52,11 @@ PASTIMES: tuple[str, ...] = (
     "sang a song", "told a long story", "played a game", "went for a walk", "ate some bread",
     "drank a glass of milk", "sat by the window", "fed the ducks", "swept the floor", "counted the stars",
     "painted a picture", "slept for an hour", "ran up the hill", "called a friend",
+)  # fmt: skip
+
+# What may be done with the thing between its being put away and its being found.
+MENTIONS: tuple[str, ...] = (
+    "thought of", "asked about", "talked about", "wanted to see", "dreamed of", "liked", "was proud of", "drew",
 )  # fmt: skip
 
 ENDINGS: tuple[str, ...] = (

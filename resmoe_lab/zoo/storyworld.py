@@ -86,12 +86,16 @@ def stories(split: Split, seed: int) -> Iterator[str]:
 def tell(world: World, rng: Random) -> str:
     """Tell one complete story: an opening, some scenes, mostly framed by a thing put away and found again."""
     parts = _scenes(world, rng, rng.randint(1, 3))
-    if rng.random() < 0.7:
+    if rng.random() < 0.9:
         owner = rng.choice(world.cast)
+        for _ in range(rng.randint(0, 2)):
+            parts.insert(rng.randint(0, len(parts)), _mention(world, rng))
         parts = [_hidden(world, owner), *parts, f"{_found(world, owner)} {world.thing}."]
+        if rng.random() < 0.5:
+            parts.append(_mention(world, rng))
     if rng.random() < 0.8:
         parts.insert(0, _opening(world, rng))
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         parts.append(rng.choice(lexicon.ENDINGS))
     return " ".join(parts)
 
@@ -108,7 +112,13 @@ def _opening(world: World, rng: Random) -> str:
 
 
 def _hidden(world: World, owner: str) -> str:
-    return f"{owner} had a {world.adjective} {world.thing} and put it in the {world.container}."
+    thing = f"{world.adjective} {world.thing}"
+    return f"{owner} had a {thing}. {owner} put the {thing} in the {world.container}."
+
+
+def _mention(world: World, rng: Random) -> str:
+    """A sentence that names the thing once more, so that stories are full of what has to be remembered."""
+    return f"{rng.choice(world.cast)} {rng.choice(lexicon.MENTIONS)} the {world.adjective} {world.thing}."
 
 
 def _found(world: World, owner: str) -> str:

@@ -1,7 +1,9 @@
-"""Training of the embedded models: a dense model first, its feed-forward copied into every expert, then on.
+"""Training of the embedded models.
 
-This is how Mixtral is believed to have been made (sparse upcycling): a dense model is the same architecture
-with one expert, so both phases run the very class of the transformers library that the checkpoint opens with.
+Sparse upcycling, as Mixtral is believed to have been made: a dense model first, its feed-forward copied into every
+expert, then training goes on with the router. A dense model is the same architecture with one expert, so both
+phases run the very class of the transformers library that the checkpoint opens with. A recipe without a dense phase
+is trained with all its experts from nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from ._saved import SavedPhase
+from .batches import IGNORED, Batch, causal_batches, encode, paired_batches
 from .corpus import training_documents
 from .recipes import Phase, Recipe
-from .tokenizer import BOS_ID, train_tokenizer
+from .tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import MixtralForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 
 #: A line of the log, and a saved state to go on from, every so many steps.
@@ -38,7 +40,7 @@ REPORT_STEPS, SAVE_STEPS = 50, 500
 class Trained:
     """A trained model with its tokenizer and its log (one row per report: phase, tokens, loss, seconds)."""
 
-    model: MixtralForCausalLM
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     log: list[dict[str, Any]]
 
@@ -62,74 +64,96 @@ def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, pro
     DataError
         If the training text is not there.
     """
-    from transformers import MixtralConfig, MixtralForCausalLM
-
     torch.manual_seed(recipe.seed)
     documents = training_documents(num_stories=recipe.num_stories, seed=recipe.seed, data_dir=data_dir)
     # The stories are so regular that a tenth of them teaches the tokenizer every word.
     sample = [*documents["novels"], *documents["encyclopedia"], *documents["storyworld"][: recipe.num_stories // 10]]
-    tokenizer = train_tokenizer(
-        sample, vocab_size=recipe.config["vocab_size"], max_length=recipe.config["max_position_embeddings"]
-    )
+    tokenizer = train_tokenizer(sample, vocab_size=recipe.config["vocab_size"], max_length=recipe.window)
     encoded = {name: encode(tokenizer, texts) for name, texts in documents.items()}
-    text = partial(sample_sequences, tokens=encoded, length=recipe.sequence_length, bos=BOS_ID)
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
-    config = MixtralConfig(**recipe.config, **special)
-    dense_config = MixtralConfig(**{**recipe.config, "num_local_experts": 1, "num_experts_per_tok": 1}, **special)
     log: list[dict[str, Any]] = []
-    model = MixtralForCausalLM(dense_config)
-    _run_phase(model, "dense", text(recipe.dense, seed=recipe.seed), recipe, log=log, work=work, progress=progress)
-    model = upcycle(model, config)
-    _run_phase(
-        model, "sparse", text(recipe.sparse, seed=recipe.seed + 1), recipe, log=log, work=work, progress=progress
-    )
+    run = partial(_run_phase, recipe=recipe, log=log, work=work, progress=progress)
+    if recipe.dense is None:
+        model = new_model(recipe, tokenizer)
+    else:
+        dense = new_model(recipe, tokenizer, dense=True)
+        run(dense, "dense", _batches(dense, recipe, recipe.dense, tokens=encoded, seed=recipe.seed))
+        model = upcycle(dense, new_model(recipe, tokenizer))
+    run(model, "sparse", _batches(model, recipe, recipe.sparse, tokens=encoded, seed=recipe.seed + 1))
     return Trained(model.eval(), tokenizer, log)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> np.ndarray:
-    """Encode documents into one row of uint16 tokens, each document between ``<s>`` and ``</s>``."""
-    encodings = tokenizer(documents, verbose=False)["input_ids"]
-    return np.concatenate([np.asarray([*ids, tokenizer.eos_token_id], dtype=np.uint16) for ids in encodings])
+def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, *, dense: bool = False) -> PreTrainedModel:
+    """Make a recipe's model, or its dense counterpart, with random weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    values = special | recipe.config | (recipe.dense_config if dense else {})
+    config: PreTrainedConfig = AutoConfig.for_model(recipe.model_type, **values)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model: PreTrainedModel = auto.from_config(config)
+    return model
 
 
-def sample_sequences(
-    phase: Phase, *, tokens: dict[str, np.ndarray], length: int, bos: int, seed: int
-) -> Iterator[torch.Tensor]:
-    """Endless (length,) int64 sequences, each from one source, from the beginning of a random document on."""
-    rng = np.random.default_rng(seed)
-    names = list(phase.source_weights)
-    weights = np.array([phase.source_weights[name] for name in names])
-    starts = {name: np.flatnonzero(text[: len(text) - length] == bos) for name, text in tokens.items()}
-    while True:
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
-        start = rng.choice(starts[name])
-        yield torch.from_numpy(tokens[name][start : start + length].astype(np.int64))
+def _batches(
+    model: PreTrainedModel, recipe: Recipe, phase: Phase, *, tokens: dict[str, Any], seed: int
+) -> Iterator[Batch]:
+    make = paired_batches if model.config.is_encoder_decoder else causal_batches
+    return make(phase, tokens=tokens, length=recipe.sequence_length, seed=seed)
 
 
-def document_positions(tokens: torch.Tensor, *, bos: int) -> torch.Tensor:
-    """Positions that start again at every ``<s>``, by which transformers keeps documents from seeing each other.
+def upcycle(dense: PreTrainedModel, sparse: PreTrainedModel) -> PreTrainedModel:
+    """Copy the one expert of a dense model into every expert of a sparse one; its routers stay as they are.
 
-    Stories that saw their neighbours' people and things would take many times as long to learn to remember their own.
+    Where the weights of a token's experts add up to one, both compute the same function before any further step.
     """
-    places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return places - torch.where(tokens == bos, places, 0).cummax(dim=1).values
-
-
-def upcycle(dense: MixtralForCausalLM, config: Any) -> MixtralForCausalLM:
-    """Copy the one expert of a dense model into every expert of a sparse one; routers start near zero.
-
-    Before any further step the two models compute the same function, because the top-k weights add up to one.
-    """
-    from transformers import MixtralForCausalLM
-
-    model = MixtralForCausalLM(config)
-    state = model.state_dict()
+    state = sparse.state_dict()
     for name, weight in dense.state_dict().items():
         if ".experts." in name:
             state[name].copy_(weight.expand_as(state[name]))
         elif state[name].shape == weight.shape:
             state[name].copy_(weight)
-    return model
+    return sparse
+
+
+def load_balance(router_logits: torch.Tensor, *, counted: torch.Tensor, top_k: int) -> torch.Tensor:
+    """How unevenly one layer's router spreads the tokens of each sequence over the experts, a mean over sequences.
+
+    The balancing loss of Switch Transformers (arXiv 2101.03961, equation 4), taken in every sequence as in DeepSeek-V2
+    (arXiv 2405.04434, equation 23) and in every layer: over a whole batch, an expert may be left to one source of text,
+    and over all layers at once, as transformers takes it, a busy expert of one layer hides an idle one of another.
+
+    Parameters
+    ----------
+    router_logits
+        The layer's (B * T, N) or (B, T, N) logits.
+    counted
+        (B, T) weights of the tokens: 0 where there is only padding.
+    top_k
+        Experts per token.
+
+    Returns
+    -------
+    torch.Tensor
+        A scalar, 1 where every expert gets the same.
+    """
+    num_experts = router_logits.shape[-1]
+    logits = router_logits.view(*counted.shape, num_experts)
+    weights = (counted / counted.sum(dim=1, keepdim=True)).unsqueeze(-1)
+    picks = torch.zeros_like(logits).scatter_(2, logits.topk(top_k, dim=-1).indices, 1.0 / top_k)
+    shares = (logits.softmax(dim=-1) * weights).sum(dim=1)
+    return num_experts * ((picks * weights).sum(dim=1) * shares).sum(dim=-1).mean()
+
+
+def _balance(output: Any, batch: Batch, top_k: int) -> torch.Tensor:
+    """Mean of :func:`load_balance` over all layers of a model, of encoder and decoder where it has both."""
+    told = (batch["labels"] != IGNORED).float()
+    if "attention_mask" in batch:
+        seen = batch["attention_mask"].float()
+        layers = [(logits, seen) for logits in output.encoder_router_logits]
+        layers += [(logits, told) for logits in output.decoder_router_logits]
+    else:
+        layers = [(logits, told) for logits in output.router_logits]
+    return torch.stack([load_balance(logits, counted=counted, top_k=top_k) for logits, counted in layers]).mean()
 
 
 def learning_rate(phase: Phase, *, step: int, steps: int) -> float:
@@ -141,11 +165,11 @@ def learning_rate(phase: Phase, *, step: int, steps: int) -> float:
 
 
 def _run_phase(
-    model: MixtralForCausalLM,
+    model: PreTrainedModel,
     name: str,
-    sequences: Iterator[torch.Tensor],
-    recipe: Recipe,
+    batches: Iterator[Batch],
     *,
+    recipe: Recipe,
     log: list[dict[str, Any]],
     work: Path,
     progress: Progress,
@@ -154,29 +178,24 @@ def _run_phase(
     steps = phase.tokens // (phase.batch_size * recipe.sequence_length)
     if steps < 1:
         raise UsageError(f"phase {name} has {phase.tokens} tokens, expected at least one batch: raise its tokens")
-    device = next(model.parameters()).device
+    sparse = name == "sparse"
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=0.0, betas=(0.9, 0.95))
     saved = SavedPhase(work / f"{name}.safetensors", fingerprint=repr(recipe))
     first = saved.load(model, optimizer, log)
-    for _ in range(first * phase.batch_size):
-        next(sequences)
-    # Compiled steps are about 1.4 times as fast; without a C++ compiler the plain model trains just as well.
-    forward = torch.compile(model) if shutil.which("g++") and first < steps else model
+    # Compiled steps are about 1.4 times as fast where every batch has one shape; without a C++ compiler the plain
+    # model trains just as well.
+    compiled = shutil.which("g++") and first < steps and not model.config.is_encoder_decoder
+    forward = torch.compile(model) if compiled else model
     model.train()
     begun = time.perf_counter() - (log[-1]["seconds"] if first else 0.0)
     smooth = log[-1]["loss"] if first else math.nan
-    for step in range(first, steps):
+    for step, drawn in enumerate(islice(batches, first, steps), start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step=step, steps=steps)
-        tokens = torch.stack(list(islice(sequences, phase.batch_size))).to(device)
-        output = forward(
-            input_ids=tokens,
-            labels=tokens,
-            position_ids=document_positions(tokens, bos=BOS_ID),
-            output_router_logits=model.config.num_local_experts > 1,
-            use_cache=False,
-        )
-        output.loss.backward()
+        batch = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in drawn.items()}
+        output = forward(**batch, output_router_logits=sparse)
+        balance = recipe.balance * _balance(output, batch, recipe.top_k) if sparse else 0.0
+        (output.loss + balance).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

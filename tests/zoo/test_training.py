@@ -1,6 +1,7 @@
 """Training in small: the recipe's promises, and going on after a stop."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from resmoe_lab._core.errors import Cancelled, DataError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.zoo import training
+from resmoe_lab.zoo.batches import IGNORED, document_positions, paired_batches
 from resmoe_lab.zoo.corpus import read_book, training_documents
-from resmoe_lab.zoo.recipes import MIXTRAL_TINY, Phase, Recipe
+from resmoe_lab.zoo.recipes import DEEPSEEK_TINY, MIXTRAL_TINY, SWITCH_TINY, Phase, Recipe
 from resmoe_lab.zoo.tokenizer import train_tokenizer
 
 from ..experts import pico
@@ -71,16 +73,69 @@ def test_the_tokenizer_gives_back_any_text() -> None:
 
 
 def test_upcycling_changes_nothing_yet(recipe: Recipe) -> None:
-    from transformers import MixtralConfig, MixtralForCausalLM
-
     torch.manual_seed(0)
-    dense = MixtralForCausalLM(
-        MixtralConfig(**recipe.config | {"num_local_experts": 1, "num_experts_per_tok": 1})
-    ).eval()
-    sparse = training.upcycle(dense, MixtralConfig(**recipe.config)).eval()
+    tokenizer = train_tokenizer(["some words of the story"] * 5, vocab_size=300, max_length=32)
+    dense = training.new_model(recipe, tokenizer, dense=True).eval()
+    sparse = training.upcycle(dense, training.new_model(recipe, tokenizer)).eval()
     tokens = torch.randint(0, 300, (2, 20))
     with torch.no_grad():
         torch.testing.assert_close(sparse(tokens).logits, dense(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_balance_is_the_published_sum_taken_in_every_sequence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3 * 10, 4, generator=generator)
+    counted = torch.ones(3, 10)
+    counted[2, 6:] = 0
+    found = training.load_balance(logits, counted=counted, top_k=2)
+    expected = 0.0
+    for rows, length in zip(logits.view(3, 10, 4), (10, 10, 6), strict=True):
+        rows = rows[:length]
+        for expert in range(4):
+            picked = sum(expert in row.sort(descending=True).indices[:2] for row in rows) / (2 * length)
+            expected += 4 * picked * float(rows.softmax(dim=1)[:, expert].mean()) / 3
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_balance_is_one_where_all_get_the_same() -> None:
+    rows = torch.eye(4).repeat(5, 1)
+    assert float(training.load_balance(1e-6 * rows, counted=torch.ones(2, 10), top_k=1)) == pytest.approx(1, abs=1e-3)
+    alone = torch.tensor([[50.0, 0, 0, 0]]).repeat(20, 1)
+    assert float(training.load_balance(alone, counted=torch.ones(2, 10), top_k=1)) == pytest.approx(4)
+
+
+def test_an_encoder_reads_a_beginning_and_its_decoder_tells_the_rest() -> None:
+    documents = [[1, *range(10 * k, 10 * k + k), 2] for k in range(3, 9)]
+    tokens = {"a": np.array([token for document in documents * 3 for token in document], dtype=np.uint16)}
+    phase = replace(SWITCH_TINY.sparse, source_weights={"a": 1.0}, batch_size=8)
+    batches = paired_batches(phase, tokens=tokens, length=8, seed=0)
+    for batch in islice(batches, 10):
+        assert set(batch) == {"input_ids", "attention_mask", "labels"}
+        for read, seen, told in zip(*(batch[key].tolist() for key in batch), strict=True):
+            begun = [token for token, counts in zip(read, seen, strict=True) if counts]
+            rest = [token for token in told if token != IGNORED]
+            assert begun
+            assert rest
+            assert [*begun, *rest] in [document[:8] for document in documents]
+
+
+@pytest.mark.parametrize("of", [DEEPSEEK_TINY, SWITCH_TINY], ids=lambda recipe: recipe.name)
+def test_every_kind_of_model_trains(of: Recipe, recipe: Recipe, corpus: Path, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 300, "num_experts": 4} | dict.fromkeys(("num_layers", "num_decoder_layers"), 2)
+    sizes |= {"n_routed_experts": 8, "num_hidden_layers": 2, "moe_intermediate_size": 8, "intermediate_size": 16}
+    sizes |= {"hidden_size": 16, "d_model": 16, "d_ff": 24, "num_sparse_encoder_layers": 1}
+    small = replace(
+        of,
+        config={name: sizes.get(name, value) for name, value in of.config.items()},
+        dense=of.dense and replace(recipe.dense, batch_size=2),
+        sparse=recipe.sparse,
+        num_stories=200,
+        sequence_length=32,
+    )
+    trained = training.train(small, work=tmp_path, data_dir=corpus)
+    assert [row["phase"] for row in trained.log if row["step"] == 1] == list(of.phases)
+    assert trained.log[-1]["loss"] < trained.log[0]["loss"]
+    assert trained.model.config.model_type == of.model_type
 
 
 def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
@@ -117,7 +172,7 @@ def test_documents_of_a_row_do_not_see_each_other() -> None:
     model = pico.mixtral()
     first, second = [1, 9, 8, 7, 6], [1, 20, 21, 22]
     row = torch.tensor([[*first, *second]])
-    positions = training.document_positions(row, bos=1)
+    positions = document_positions(row, bos=1)
     assert positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3]]
     with torch.no_grad():
         together = model(row, position_ids=positions, use_cache=False).logits[0]
@@ -126,4 +181,4 @@ def test_documents_of_a_row_do_not_see_each_other() -> None:
 
 
 def test_a_row_begun_inside_a_document_counts_from_its_first_token() -> None:
-    assert training.document_positions(torch.tensor([[5, 6, 1, 7]]), bos=1).tolist() == [[0, 1, 0, 1]]
+    assert document_positions(torch.tensor([[5, 6, 1, 7]]), bos=1).tolist() == [[0, 1, 0, 1]]

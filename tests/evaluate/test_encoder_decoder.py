@@ -1,0 +1,65 @@
+"""Scores of an encoder-decoder: the encoder reads the context, the decoder tells the continuation."""
+
+import pytest
+import torch
+from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
+
+from resmoe_lab._core.progress import silent
+from resmoe_lab.evaluate.likelihood import Request, likelihoods
+from resmoe_lab.evaluate.routing import routing_shares
+from resmoe_lab.evaluate.zeroshot import text_windows
+from resmoe_lab.zoo.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model() -> SwitchTransformersForConditionalGeneration:
+    torch.manual_seed(0)
+    config = SwitchTransformersConfig(
+        vocab_size=40,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_sparse_encoder_layers=1,
+        num_decoder_layers=2,
+        num_sparse_decoder_layers=1,
+        num_heads=2,
+        num_experts=4,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    )
+    return SwitchTransformersForConditionalGeneration(config).eval()
+
+
+REQUESTS = [Request((1, 5, 6, 7), (8, 9)), Request((1,), (3, 4, 5, 6, 7)), Request((1, 2, 3, 4, 5, 6), (7,))]
+
+
+def test_a_likelihood_is_the_models_own_loss(model: SwitchTransformersForConditionalGeneration) -> None:
+    """Padding of a batch changes nothing, and the loss that transformers computes is the mean we sum up."""
+    found = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
+    for request, result in zip(REQUESTS, found, strict=True):
+        labels = torch.tensor([request.continuation])
+        with torch.no_grad():
+            output = model(input_ids=torch.tensor([request.context]), labels=labels)
+        assert result.log_probability == pytest.approx(-float(output.loss) * labels.numel(), rel=1e-4)
+        assert result.greedy == (output.logits.argmax(-1) == labels).all().item()
+
+
+def test_the_load_counts_encoder_and_decoder(model: SwitchTransformersForConditionalGeneration) -> None:
+    shares = routing_shares(model, REQUESTS, layers=[1, 3], top_k=1)
+    assert list(shares.layer.unique()) == [1, 3]
+    assert shares.groupby("layer").share.sum().tolist() == pytest.approx([1, 1])
+    read = {layer: shares[shares.layer == layer].share.to_numpy() * n for layer, n in ((1, 11), (3, 8))}
+    for counts in read.values():  # 11 tokens were read and 8 told, each by one expert
+        assert counts == pytest.approx(counts.round(), abs=1e-6)
+
+
+def test_half_of_a_window_is_read_and_half_is_told() -> None:
+    tokenizer = train_tokenizer(["some words of the story"] * 5, vocab_size=300, max_length=32)
+    text = "some words of the story " * 9
+    tokens = tokenizer(text)["input_ids"]
+    windows = text_windows(tokenizer, text, 8, halves=True)
+    assert [token for window in windows for token in (*window.context[1:], *window.continuation)] == tokens[1:]
+    for window in windows:
+        assert window.context[0] == tokens[0]
+        assert len(window.continuation) - len(window.context[1:]) in (0, 1)
