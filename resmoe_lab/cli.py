@@ -102,7 +102,8 @@ def barycenter(
     from .checkpoint import open_checkpoint
     from .experts import load_stack
 
-    options = {name: value for name, value in (("solver", solver), ("start", start)) if value is not None}
+    given: dict[str, Any] = {"solver": solver, "start": start}
+    options = {name: value for name, value in given.items() if value is not None}
     if options and center != "wasserstein":
         raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {center!r}")
     stack = load_stack(open_checkpoint(checkpoint), layer=layer)

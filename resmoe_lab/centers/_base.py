@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from .._core.registry import Registry
 from ..experts import ExpertStack
-from ..transport import Certificate
+from ..transport import Certificate, objective
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class CommonExpert:
         How much work it took.
     certificate
         Lower bound and gap, where they were computed.
+    outputs
+        (N, p) int64 where the experts' outputs are permuted too: output j of the center as expert k has it is the
+        center's output ``outputs[k, j]``. None: the outputs stay as they are.
+    stored
+        Whether there is anything to store: not where the center is none at all.
     """
 
     name: str
@@ -46,13 +52,52 @@ class CommonExpert:
     iterations: int
     seconds: float
     certificate: Certificate | None
+    outputs: torch.Tensor | None = None
+    stored: bool = True
+
+    def expert(self, k: int) -> torch.Tensor:
+        """Return the (p_I, D) center as expert k has it: with the expert's order of outputs in the columns of W2^T."""
+        if self.outputs is None:
+            return self.center
+        start = self.center.shape[1] - self.outputs.shape[1]
+        order = self.outputs[k].to(self.center.device) + start
+        return torch.cat([self.center[:, :start], self.center[:, order]], dim=1)
 
     def residuals(self, stack: ExpertStack) -> Iterator[torch.Tensor]:
         """Yield the (p_I, D) residual R_k = W_k[T_k] - center of each expert, one at a time."""
-        for weights, permutation in zip(stack.weights, self.permutations, strict=True):
-            yield weights[permutation.to(weights.device)] - self.center
+        for k, (weights, permutation) in enumerate(zip(stack.weights, self.permutations, strict=True)):
+            yield weights[permutation.to(weights.device)] - self.expert(k)
 
 
-#: A way to find a common expert: ``center(stack, *, seed, progress, ...)``, with options of its own.
+def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun: float) -> CommonExpert:
+    """Return the mean of the experts in given (N, p_I) orders as a common expert.
+
+    Parameters
+    ----------
+    stack, permutations
+        The experts, and the order of each one's rows.
+    name
+        The way the orders were found.
+    begun
+        When, by ``time.perf_counter``.
+    """
+    center = torch.zeros_like(stack.weights[0], dtype=torch.float64)
+    for weights, order in zip(stack.weights, permutations, strict=True):
+        center += weights[order.to(weights.device)]
+    center = (center / stack.num_experts).to(stack.weights.dtype)
+    return CommonExpert(
+        name=name,
+        center=center,
+        permutations=permutations,
+        objective=objective(stack.weights, permutations, center),
+        solver=name,
+        history=(),
+        iterations=1,
+        seconds=time.perf_counter() - begun,
+        certificate=None,
+    )
+
+
+#: A way to find a common expert: ``center(stack, *, seed, progress, statistics, ...)``.
 Center = Callable[..., CommonExpert]
 CENTERS: Registry[Center] = Registry("center", "resmoe_lab.centers")

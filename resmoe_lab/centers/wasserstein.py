@@ -8,11 +8,18 @@ from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ..transport import barycenter
 from ._base import CENTERS, CommonExpert
+from ._statistics import Statistics
 
 
 @CENTERS.register("wasserstein")
 def wasserstein(
-    stack: ExpertStack, *, seed: int = 0, progress: Progress = silent, solver: str = "coordinate", **options: Any
+    stack: ExpertStack,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+    statistics: Statistics | None = None,
+    solver: str = "coordinate",
+    **options: Any,
 ) -> CommonExpert:
     """Find the Wasserstein barycenter of the neuron clouds and the permutations onto it.
 
@@ -24,6 +31,8 @@ def wasserstein(
         For solvers that draw an order or a start.
     progress
         Told the objective after every step.
+    statistics
+        Not used: all experts count alike.
     solver
         ``"coordinate"`` (default), ``"alternating"`` for the paper's result, ``"pot"`` for the published call.
     options

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from .._core.errors import UsageError
-from .._core.params import KEEP
 from .._core.registry import Registry
-from ..centers import CommonExpert
+from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._pieces import Piece
 
@@ -26,23 +24,46 @@ class CompressedLayer:
     method, keep
         What made it.
     pieces
-        One stored matrix an expert: the expert itself, or its residual where there is a center.
+        The stored matrices: one an expert (the expert itself, or its residual where there is a center), or one a
+        group of experts.
     common
         The common expert that the residuals belong to (None: the pieces stand alone).
+    groups
+        (N,) which piece each expert is restored from, where several share one: the router's choice of expert k means
+        piece ``groups[k]``. None: every expert has its own.
+    permutations
+        (N, p_I) int64: the order of each expert's rows in which it is compared with its group's piece. None: as they
+        stand, or as the common expert has them.
     """
 
     method: str
     keep: float
     pieces: tuple[Piece, ...]
     common: CommonExpert | None
+    groups: tuple[int, ...] | None = None
+    permutations: torch.Tensor | None = None
+
+    @property
+    def num_experts(self) -> int:
+        """N, however few matrices are stored."""
+        return len(self.pieces if self.groups is None else self.groups)
+
+    @property
+    def orders(self) -> torch.Tensor | None:
+        """(N, p_I) order of each original expert's rows that the restored one has; None: as they stand."""
+        return self.permutations if self.common is None else self.common.permutations
 
     def restore(self) -> torch.Tensor:
         """Return the (N, p_I, D) restored experts, in the order of the center's rows.
 
         An expert computes the same whatever the order of its neurons, so the permutations need not be undone.
         """
-        matrices = torch.stack([piece.restore() for piece in self.pieces])
-        return matrices if self.common is None else matrices.add_(self.common.center)
+        restored = [piece.restore() for piece in self.pieces]
+        matrices = torch.stack(restored if self.groups is None else [restored[group] for group in self.groups])
+        if self.common is not None:
+            for k, matrix in enumerate(matrices):
+                matrix.add_(self.common.expert(k))
+        return matrices
 
     @property
     def center_name(self) -> str:
@@ -52,6 +73,11 @@ class CompressedLayer:
 
 class Method(ABC):
     """One way to compress the experts of a layer: subclass it in a file of its own and register it.
+
+    Parameters
+    ----------
+    seed
+        For whatever is random.
 
     Attributes
     ----------
@@ -63,26 +89,28 @@ class Method(ABC):
         Where it comes from.
     uses_center
         Whether it stores residuals from a common expert.
+    needs_statistics
+        Whether it cannot do without calibration text.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
     uses_center: ClassVar[bool] = False
+    needs_statistics: ClassVar[bool] = False
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
 
     @abstractmethod
-    def compress_matrix(self, matrix: torch.Tensor, keep: float) -> Piece:
-        """Compress one (p_I, D) matrix: an expert, or its residual."""
-
-    @abstractmethod
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
-        """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep, without running it at each."""
-
-    @abstractmethod
-    def outline(self, rows: int, columns: int, *, keep: float) -> Piece:
-        """The form of the piece that :meth:`compress_matrix` makes of such a matrix, on the meta device."""
-
-    def compress(self, stack: ExpertStack, keep: float, common: CommonExpert | None = None) -> CompressedLayer:
+    def compress(
+        self,
+        stack: ExpertStack,
+        keep: float,
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> CompressedLayer:
         """Compress the experts of a layer.
 
         Parameters
@@ -93,32 +121,29 @@ class Method(ABC):
             Kept fraction of the parameters per expert, in (0, 1].
         common
             The common expert; needed if, and used only if, the method stores residuals.
+        statistics
+            What calibration text tells about the layer, for the methods that use it.
 
         Raises
         ------
         UsageError
-            If `keep` is out of range, or the method needs a center and has none.
+            If `keep` is out of range, or the method needs a center or statistics and has none.
         """
-        KEEP.validate(keep)
-        pieces = tuple(self.compress_matrix(matrix, keep) for matrix in self.matrices(stack, common))
-        return CompressedLayer(self.name, keep, pieces, common if self.uses_center else None)
 
-    def errors(self, stack: ExpertStack, keeps: Sequence[float], common: CommonExpert | None = None) -> list[float]:
+    @abstractmethod
+    def errors(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> list[float]:
         """Approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 at every keep."""
-        for keep in keeps:
-            KEEP.validate(keep)
-        totals = [0.0] * len(keeps)
-        for matrix in self.matrices(stack, common):
-            totals = [total + error for total, error in zip(totals, self.matrix_errors(matrix, keeps), strict=True)]
-        return [total / stack.num_experts for total in totals]
 
-    def matrices(self, stack: ExpertStack, common: CommonExpert | None) -> Iterator[torch.Tensor]:
-        """Yield what the method compresses: experts, or their residuals, one at a time."""
-        if not self.uses_center:
-            return iter(stack.weights)
-        if common is None:
-            raise UsageError(f"method {self.name!r} needs a center: find one first, for example 'wasserstein'")
-        return common.residuals(stack)
+    @abstractmethod
+    def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:
+        """The form of the pieces that :meth:`compress` makes of such a layer, on the meta device."""
 
 
 METHODS: Registry[type[Method]] = Registry("method", "resmoe_lab.methods")

@@ -1,42 +1,116 @@
-"""The two ways of compressing a matrix that several methods share."""
+"""Methods that compress one matrix an expert, and the two ways of doing it that several share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
 
 import torch
 
-from ._base import Method
-from ._pieces import LowRank, Sparse, prune, prune_errors, prune_outline, truncate, truncate_errors, truncate_outline
+from .._core.errors import UsageError
+from .._core.params import KEEP
+from ..centers import CommonExpert, Statistics
+from ..experts import ExpertStack
+from ._base import CompressedLayer, Method
+from ._choices import prune, prune_errors, prune_outline, truncate, truncate_errors, truncate_outline
+from ._pieces import LowRank, Piece, Sparse
 
 
-class PruningMethod(Method):
+class MatrixMethod(Method):
+    """Compresses every expert, or its residual, by itself."""
+
+    @abstractmethod
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> Piece:
+        """Compress one (p_I, D) matrix: an expert, or its residual; `hint` is what :meth:`hints` gave for it."""
+
+    @abstractmethod
+    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
+        """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep."""
+
+    @abstractmethod
+    def piece_outline(self, rows: int, columns: int, keep: float) -> Piece:
+        """The form of the piece that :meth:`compress_matrix` makes of such a matrix, on the meta device."""
+
+    def compress(
+        self,
+        stack: ExpertStack,
+        keep: float,
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> CompressedLayer:
+        """Compress each expert, or its residual."""
+        KEEP.validate(keep)
+        pairs = zip(self.matrices(stack, common), self.hints(stack, common, statistics), strict=False)
+        return self._layer(keep, [self.compress_matrix(matrix, keep, hint) for matrix, hint in pairs], common)
+
+    def errors(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> list[float]:
+        """Approximation error at every keep: the mean of the experts' own."""
+        for keep in keeps:
+            KEEP.validate(keep)
+        pairs = zip(self.matrices(stack, common), self.hints(stack, common, statistics), strict=False)
+        curves = [self.matrix_errors(matrix, keeps, hint) for matrix, hint in pairs]
+        return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
+
+    def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:
+        """One piece an expert."""
+        return (self.piece_outline(rows, columns, keep),) * num_experts
+
+    def matrices(self, stack: ExpertStack, common: CommonExpert | None) -> Iterator[torch.Tensor]:
+        """Yield what the method compresses: experts, or their residuals, one at a time."""
+        if not self.uses_center:
+            return iter(stack.weights)
+        if common is None:
+            raise UsageError(f"method {self.name!r} needs a center: find one first, for example 'wasserstein'")
+        return common.residuals(stack)
+
+    def hints(self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None) -> Iterator[Any]:
+        """Yield what the method knows of each expert beside its matrix: nothing, unless a method says otherwise."""
+        return repeat(None)
+
+    def _layer(self, keep: float, pieces: Sequence[Piece], common: CommonExpert | None) -> CompressedLayer:
+        stored = common if self.uses_center and common is not None and common.stored else None
+        return CompressedLayer(self.name, keep, tuple(pieces), stored)
+
+
+class PruningMethod(MatrixMethod):
     """Keeps the entries of largest magnitude (ResMoE, appendix A.3)."""
 
-    def compress_matrix(self, matrix: torch.Tensor, keep: float) -> Sparse:
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: torch.Tensor | None = None) -> Sparse:
         """Keep the largest entries, one threshold for the whole matrix."""
-        return prune(matrix, keep)
+        return prune(matrix, keep, hint)
 
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
+    def matrix_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], hint: torch.Tensor | None = None
+    ) -> list[float]:
         """Errors at every keep, from one sort."""
-        return prune_errors(matrix, keeps)
+        return prune_errors(matrix, keeps, hint)
 
-    def outline(self, rows: int, columns: int, *, keep: float) -> Sparse:
+    def piece_outline(self, rows: int, columns: int, keep: float) -> Sparse:
         """Sizes without contents."""
         return prune_outline(rows, columns, keep)
 
 
-class LowRankMethod(Method):
+class LowRankMethod(MatrixMethod):
     """Keeps the largest singular values (ResMoE, appendix A.4)."""
 
-    def compress_matrix(self, matrix: torch.Tensor, keep: float) -> LowRank:
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> LowRank:
         """Keep as many singular values as fit into the kept fraction."""
-        return truncate(matrix, keep)
+        return truncate(matrix, keep, hint)
 
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
+    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
         """Errors at every keep, from one spectrum."""
-        return truncate_errors(matrix, keeps)
+        return truncate_errors(matrix, keeps, hint)
 
-    def outline(self, rows: int, columns: int, *, keep: float) -> LowRank:
+    def piece_outline(self, rows: int, columns: int, keep: float) -> LowRank:
         """Sizes without contents."""
         return truncate_outline(rows, columns, keep)

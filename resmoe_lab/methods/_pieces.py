@@ -1,14 +1,11 @@
-"""What is left of one matrix after compression, and how it is chosen."""
+"""What is left of one matrix after compression: the forms that are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-
-from .._core.errors import UsageError
 
 
 class Piece(Protocol):
@@ -72,69 +69,82 @@ class LowRank:
         return self.left @ self.right
 
 
-def kept_entries(size: int, keep: float) -> int:
-    """How many of `size` entries are kept, at least one."""
-    return max(1, round(keep * size))
+@dataclass(frozen=True)
+class Dense:
+    """A whole matrix, as it is.
+
+    Parameters
+    ----------
+    matrix
+        (p_I, D) float tensor.
+    """
+
+    matrix: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p_I, D)."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    def restore(self) -> torch.Tensor:
+        """Return the (p_I, D) matrix itself."""
+        return self.matrix
 
 
-def kept_rank(rows: int, columns: int, keep: float) -> int:
-    """The rank k whose two factors hold a fraction `keep` of the entries: k (rows + columns) <= keep rows columns.
+@dataclass(frozen=True)
+class Neurons:
+    """Some neurons of an expert, which alone are a smaller expert: their places need not be stored.
 
-    Raises
-    ------
-    UsageError
-        If not even rank 1 fits.
+    Parameters
+    ----------
+    rows
+        (c, D) float tensor, the kept neurons.
+    places
+        (c,) int64 tensor, where they stood.
+    neurons
+        p_I, how many there were.
+    """
+
+    rows: torch.Tensor
+    places: torch.Tensor
+    neurons: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p_I, D)."""
+        return self.neurons, self.rows.shape[1]
+
+    def restore(self) -> torch.Tensor:
+        """Return the (p_I, D) expert whose other neurons are zero, and so contribute nothing."""
+        matrix = self.rows.new_zeros(self.shape)
+        matrix[self.places] = self.rows
+        return matrix
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The centroids of an expert's neurons: with W2 scaled by the sizes of the clusters they are a smaller expert.
+
+    Parameters
+    ----------
+    centroids
+        (c, D) float tensor, not scaled; the sizes are multiplied into W2 where the smaller expert is stored.
+    labels
+        (p_I,) int64 tensor: the cluster of every neuron.
 
     References
     ----------
-    ResMoE, appendix A.4 (for Mixtral with p_I = 3.5 p this is k = (6/13) keep p_I).
+    ResMoE, appendix A.5: the smaller expert computes what the p_I centroids C^T W~ compute.
     """
-    # The small term keeps a product that is whole in exact arithmetic from falling below itself.
-    rank = int(keep * rows * columns / (rows + columns) + 1e-9)
-    if rank < 1:
-        least = (rows + columns) / (rows * columns)
-        raise UsageError(f"keep {keep:g} leaves a {rows} x {columns} matrix no rank, expected at least {least:.4g}")
-    return rank
 
+    centroids: torch.Tensor
+    labels: torch.Tensor
 
-def prune(matrix: torch.Tensor, keep: float) -> Sparse:
-    """Keep the entries of largest magnitude, one threshold for the whole matrix (ResMoE, appendix A.3)."""
-    count = kept_entries(matrix.numel(), keep)
-    order = torch.topk(matrix.abs().flatten(), count, sorted=False).indices
-    mask = torch.zeros(matrix.numel(), dtype=torch.bool, device=matrix.device)
-    mask[order] = True
-    mask = mask.view_as(matrix)
-    return Sparse(matrix[mask], mask)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p_I, D)."""
+        return len(self.labels), self.centroids.shape[1]
 
-
-def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
-    """The form of what :func:`prune` returns, on the meta device: sizes without contents."""
-    values = torch.empty(kept_entries(rows * columns, keep), device="meta")
-    return Sparse(values, torch.empty(rows, columns, dtype=torch.bool, device="meta"))
-
-
-def prune_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
-    """Squared Frobenius error of :func:`prune` at every keep, from one sort."""
-    squares = matrix.flatten().square().sort(descending=False).values.double()
-    dropped = torch.cat([squares.new_zeros(1), squares.cumsum(0)])
-    return [float(dropped[matrix.numel() - kept_entries(matrix.numel(), keep)]) for keep in keeps]
-
-
-def truncate(matrix: torch.Tensor, keep: float) -> LowRank:
-    """Keep the largest singular values (ResMoE, appendix A.4)."""
-    rank = kept_rank(matrix.shape[0], matrix.shape[1], keep)
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    return LowRank(left[:, :rank] * values[:rank], right[:rank])
-
-
-def truncate_outline(rows: int, columns: int, keep: float) -> LowRank:
-    """The form of what :func:`truncate` returns, on the meta device: sizes without contents."""
-    rank = kept_rank(rows, columns, keep)
-    return LowRank(torch.empty(rows, rank, device="meta"), torch.empty(rank, columns, device="meta"))
-
-
-def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
-    """Squared Frobenius error of :func:`truncate` at every keep, from one spectrum."""
-    squares = torch.linalg.svdvals(matrix).double().square().flip(0)
-    dropped = torch.cat([squares.new_zeros(1), squares.cumsum(0)])
-    return [float(dropped[len(squares) - kept_rank(matrix.shape[0], matrix.shape[1], keep)]) for keep in keeps]
+    def restore(self) -> torch.Tensor:
+        """Return the (p_I, D) matrix C^T W~: each neuron's centroid in its place."""
+        return self.centroids[self.labels]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..methods import CompressedLayer, LowRank, Method, Piece, Sparse
+from ..methods import Clusters, CompressedLayer, Dense, LowRank, Method, Neurons, Piece, Sparse
 
-#: Bytes of one value at 16 bit.
-VALUE_BYTES = 2
+#: Bytes of one value at 16 bit, and of one stored index.
+VALUE_BYTES = INDEX_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,10 @@ class Entry:
     Parameters
     ----------
     item
-        ``"center"``, ``"values"``, ``"indices"`` or ``"factors"``.
+        ``"values"``, ``"indices"`` or ``"factors"`` of the pieces, the ``"center"``, the ``"map"`` from experts to
+        groups, or the order of the ``"outputs"`` (see :class:`~resmoe_lab.centers.CommonExpert`).
     format
-        How it is stored: ``"dense"``, ``"bitmask"``, ``"csr16"`` or ``"lowrank-joint"``.
+        How it is stored: ``"dense"``, ``"bitmask"``, ``"csr16"``, ``"lowrank-joint"`` or ``"int16"``.
     nbytes
         Bytes, over all experts of the layer.
     """
@@ -47,7 +50,7 @@ class Ledger:
 
     @property
     def true_bytes(self) -> int:
-        """All bytes: values, indices or masks, and the center."""
+        """All bytes: values, indices or masks, the center, and maps."""
         return sum(entry.nbytes for entry in self.entries)
 
     @property
@@ -75,11 +78,21 @@ def weigh(layer: CompressedLayer, *, value_bytes: int = VALUE_BYTES) -> Ledger:
     -----
     Permutations are not stored: a restored expert stays in the order of the center's rows and computes the same.
     """
-    return _weigh(layer.pieces, layer.common is not None, value_bytes)
+    outputs = layer.common.outputs if layer.common is not None else None
+    orders = 0 if outputs is None else outputs.numel()
+    shape = _Shape(layer.num_experts, *layer.pieces[0].shape)
+    return _weigh(layer.pieces, shape, center=layer.common is not None, orders=orders, value_bytes=value_bytes)
 
 
 def forecast(
-    method: Method, *, num_experts: int, rows: int, columns: int, keep: float, value_bytes: int = VALUE_BYTES
+    method: Method,
+    *,
+    num_experts: int,
+    rows: int,
+    columns: int,
+    keep: float,
+    center: bool | None = None,
+    value_bytes: int = VALUE_BYTES,
 ) -> Ledger:
     """Weigh what a method would make of a layer, from its shape alone.
 
@@ -91,40 +104,65 @@ def forecast(
         N, p_I and D of the layer.
     keep
         Kept fraction of the parameters per expert.
+    center
+        Whether a common expert is stored; by default, whether the method uses one (center ``"none"`` stores none).
     value_bytes
         Bytes of one stored value.
     """
-    return _weigh((method.outline(rows, columns, keep=keep),) * num_experts, method.uses_center, value_bytes)
+    pieces = method.outline(num_experts, rows=rows, columns=columns, keep=keep)
+    center = method.uses_center if center is None else center
+    return _weigh(pieces, _Shape(num_experts, rows, columns), center=center, orders=0, value_bytes=value_bytes)
 
 
-def _weigh(pieces: Sequence[Piece], center: bool, value_bytes: int) -> Ledger:
-    entries = [entry for piece in pieces for entry in _weigh_piece(piece, value_bytes)]
-    kinds = dict.fromkeys((entry.item, entry.format) for entry in entries)
-    merged = [
-        Entry(item, form, sum(entry.nbytes for entry in entries if (entry.item, entry.format) == (item, form)))
-        for item, form in kinds
-    ]
-    rows, columns = pieces[0].shape
+class _Shape(NamedTuple):
+    num_experts: int
+    rows: int
+    columns: int
+
+
+def _weigh(pieces: Sequence[Piece], shape: _Shape, *, center: bool, orders: int, value_bytes: int) -> Ledger:
+    entries = _SCALES[type(pieces[0])](pieces, value_bytes)
     if center:
-        merged.append(Entry("center", "dense", rows * columns * value_bytes))
-    return Ledger(tuple(merged), len(pieces) * rows * columns * value_bytes)
+        entries.append(Entry("center", "dense", shape.rows * shape.columns * value_bytes))
+    if orders:
+        entries.append(Entry("outputs", "int16", orders * INDEX_BYTES))
+    if len(pieces) < shape.num_experts:
+        entries.append(Entry("map", "int16", shape.num_experts * INDEX_BYTES))
+    return Ledger(tuple(entries), math.prod(shape) * value_bytes)
 
 
-def _weigh_sparse(piece: Sparse, value_bytes: int) -> list[Entry]:
-    """Values, and whichever is smaller: one bit an entry, or 16-bit columns with 32-bit row starts."""
-    rows, columns = piece.shape
-    bitmask = rows * -(-columns // 8)
-    csr16 = 2 * piece.values.numel() + 4 * (rows + 1) if columns < 2**16 else bitmask + 1
+def _weigh_sparse(pieces: Sequence[Sparse], value_bytes: int) -> list[Entry]:
+    """Values, and whichever is smaller for the layer: one bit an entry, or 16-bit columns with 32-bit row starts."""
+    rows, columns = pieces[0].shape
+    values = sum(piece.values.numel() for piece in pieces)
+    bitmask = len(pieces) * rows * -(-columns // 8)
+    csr16 = INDEX_BYTES * values + 4 * len(pieces) * (rows + 1) if columns < 2**16 else bitmask + 1
     form, index_bytes = ("bitmask", bitmask) if bitmask <= csr16 else ("csr16", csr16)
-    return [Entry("values", form, piece.values.numel() * value_bytes), Entry("indices", form, index_bytes)]
+    return [Entry("values", form, values * value_bytes), Entry("indices", form, index_bytes)]
 
 
-def _weigh_low_rank(piece: LowRank, value_bytes: int) -> list[Entry]:
-    return [Entry("factors", "lowrank-joint", (piece.left.numel() + piece.right.numel()) * value_bytes)]
+def _weigh_low_rank(pieces: Sequence[LowRank], value_bytes: int) -> list[Entry]:
+    numbers = sum(piece.left.numel() + piece.right.numel() for piece in pieces)
+    return [Entry("factors", "lowrank-joint", numbers * value_bytes)]
 
 
-_SCALES: dict[type, Callable[..., list[Entry]]] = {Sparse: _weigh_sparse, LowRank: _weigh_low_rank}
+def _weigh_dense(pieces: Sequence[Dense], value_bytes: int) -> list[Entry]:
+    return [Entry("values", "dense", sum(piece.matrix.numel() for piece in pieces) * value_bytes)]
 
 
-def _weigh_piece(piece: Piece, value_bytes: int) -> list[Entry]:
-    return _SCALES[type(piece)](piece, value_bytes)
+def _weigh_neurons(pieces: Sequence[Neurons], value_bytes: int) -> list[Entry]:
+    return [Entry("values", "dense", sum(piece.rows.numel() for piece in pieces) * value_bytes)]
+
+
+def _weigh_clusters(pieces: Sequence[Clusters], value_bytes: int) -> list[Entry]:
+    """The centroids alone: the sizes of the clusters are multiplied into W2."""
+    return [Entry("values", "dense", sum(piece.centroids.numel() for piece in pieces) * value_bytes)]
+
+
+_SCALES: dict[type, Callable[..., list[Entry]]] = {
+    Sparse: _weigh_sparse,
+    LowRank: _weigh_low_rank,
+    Dense: _weigh_dense,
+    Neurons: _weigh_neurons,
+    Clusters: _weigh_clusters,
+}

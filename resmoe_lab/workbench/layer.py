@@ -17,7 +17,7 @@ from ..centers import CommonExpert, find_center
 from ..checkpoint import Checkpoint
 from ..evaluate.approximation import error_curves
 from ..experts import ExpertStack, load_stack
-from ..methods import METHODS
+from ..methods import METHODS, MatrixMethod
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,15 @@ class LayerBench:
 @lru_cache(maxsize=64)
 def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = METHODS[method]()
-    matrix = next(islice(chosen.matrices(bench.stack, bench.common), expert, None))
-    return matrix.cpu().numpy(), chosen.compress_matrix(matrix, keep).restore().cpu().numpy()
+    if isinstance(chosen, MatrixMethod):
+        hints = chosen.hints(bench.stack, bench.common, None)
+        pairs = zip(chosen.matrices(bench.stack, bench.common), hints, strict=False)
+        matrix, hint = next(islice(pairs, expert, None))
+        return matrix.cpu().numpy(), chosen.compress_matrix(matrix, keep, hint).restore().cpu().numpy()
+    layer = chosen.compress(bench.stack, keep, bench.common)
+    weights = bench.stack.weights[expert]
+    original = weights if layer.orders is None else weights[layer.orders[expert].to(weights.device)]
+    return original.cpu().numpy(), layer.restore()[expert].cpu().numpy()
 
 
 def open_layer(

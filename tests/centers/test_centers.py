@@ -1,15 +1,21 @@
 """The common expert against independent computations: every permutation tried, and POT's own barycenter."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import ot
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.centers import CENTERS, find_center
-from resmoe_lab.experts import ExpertStack
+from resmoe_lab.experts import Block, ExpertStack
+from resmoe_lab.methods import compress_layer
+from resmoe_lab.store import weigh
+
+from ..methods.calibrated import statistics
 
 
 def _stack(num_experts: int, neurons: int, width: int, *, seed: int = 0) -> ExpertStack:
@@ -64,17 +70,18 @@ def test_never_above_the_published_call() -> None:
 
 @pytest.mark.parametrize("name", CENTERS.names())
 def test_objective_permutations_and_center_belong_together(name: str, random_stack: ExpertStack) -> None:
-    common = find_center(random_stack, center=name)
+    common = find_center(random_stack, center=name, statistics=statistics(5, 7, 4))
     assert common.name == name
     aligned = np.stack(
         [weights[order] for weights, order in zip(random_stack.weights.double(), common.permutations, strict=True)]
     )
-    spread = ((aligned - common.center.double().numpy()) ** 2).sum() / random_stack.num_experts
+    seen = np.stack([common.expert(k).double().numpy() for k in range(random_stack.num_experts)])
+    spread = ((aligned - seen) ** 2).sum() / random_stack.num_experts
     assert common.objective == pytest.approx(spread, rel=1e-5)
     for order in common.permutations:
         assert sorted(order.tolist()) == list(range(random_stack.intermediate_size))
     residuals = torch.stack(list(common.residuals(random_stack)))
-    torch.testing.assert_close(residuals, torch.from_numpy(aligned).float() - common.center, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(residuals, torch.from_numpy(aligned - seen).float(), atol=1e-5, rtol=1e-5)
 
 
 def test_shuffled_copies_have_a_center_without_residual() -> None:
@@ -89,3 +96,89 @@ def test_shuffled_copies_have_a_center_without_residual() -> None:
 def test_an_unknown_center_suggests_similar(random_stack: ExpertStack) -> None:
     with pytest.raises(UsageError, match="did you mean wasserstein"):
         find_center(random_stack, center="waserstein")
+
+
+def test_nothing_is_nearer_with_the_paper_s_own_solver() -> None:
+    """The choice of solver reaches the center: the coordinate search never ends above the alternating one."""
+    for seed in range(3):
+        stack = _stack(4, 12, 5, seed=seed)
+        alternating = find_center(stack, solver="alternating")
+        assert alternating.solver == "alternating"
+        assert find_center(stack, solver="coordinate").objective <= alternating.objective * (1 + 1e-6)
+
+
+def test_git_rebasin_ends_where_no_single_expert_can_improve() -> None:
+    """MergeMany's fixed point: each expert is matched best with the mean of the others, by scipy's own solver."""
+    stack = _stack(4, 9, 5, seed=2)
+    common = find_center(stack, center="git-rebasin")
+    aligned = np.stack([w[o].double().numpy() for w, o in zip(stack.weights, common.permutations, strict=True)])
+    for k in range(4):
+        others = aligned.sum(0) - aligned[k]
+        products = others @ stack.weights[k].double().numpy().T
+        rows, columns = linear_sum_assignment(products, maximize=True)
+        assert (others * aligned[k]).sum() == pytest.approx(products[rows, columns].sum(), rel=1e-5)
+    assert common.objective < find_center(stack, center="average").objective
+
+
+def test_git_rebasin_takes_its_order_from_the_seed() -> None:
+    stack = _stack(5, 30, 4, seed=1)
+    orders = [find_center(stack, center="git-rebasin", seed=seed).permutations for seed in (0, 0, 1)]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+
+
+def _moved_copies() -> ExpertStack:
+    """Copies of one expert whose neurons and whose outputs stand in other orders."""
+    generator = torch.Generator().manual_seed(4)
+    base = torch.randn(9, 10, generator=generator)
+    copies = []
+    for _ in range(4):
+        neurons, outputs = torch.randperm(9, generator=generator), torch.randperm(5, generator=generator)
+        copies.append(torch.cat([base[neurons, :5], base[neurons, 5:][:, outputs]], dim=1))
+    return ExpertStack(torch.stack(copies), (Block("w1", 0, 5), Block("w2", 5, 10)), layer=0)
+
+
+def test_ot_fusion_follows_neurons_and_outputs() -> None:
+    """Appendix B.2: (T2)^T E: outputs in another order cost OT Fusion nothing, and a barycenter much."""
+    stack = _moved_copies()
+    common = find_center(stack, center="ot-fusion")
+    assert common.objective == pytest.approx(0.0, abs=1e-9)
+    assert find_center(stack).objective > 1.0
+    layer = compress_layer(stack, method="resmoe-up", keep=0.1, common=common)
+    for k, restored in enumerate(layer.restore()):
+        torch.testing.assert_close(restored, stack.weights[k][common.permutations[k]], atol=1e-5, rtol=1e-5)
+    assert [entry.nbytes for entry in weigh(layer).entries if entry.item == "outputs"] == [4 * 5 * 2]
+
+
+def test_outputs_that_stay_are_not_stored() -> None:
+    base = torch.randn(9, 10, generator=torch.Generator().manual_seed(1))
+    weights = base + 0.01 * torch.randn(3, 9, 10, generator=torch.Generator().manual_seed(2))
+    stack = ExpertStack(weights, (Block("w1", 0, 5), Block("w2", 5, 10)), layer=0)
+    assert find_center(stack, center="ot-fusion").outputs is None
+
+
+@pytest.mark.parametrize("pair", [("resmoe-up", "up"), ("resmoe-svd", "svd")])
+def test_without_a_center_a_residual_method_is_the_plain_one(pair: tuple[str, str], random_stack: ExpertStack) -> None:
+    none = find_center(random_stack, center="none")
+    residual, plain = (compress_layer(random_stack, method=name, keep=0.5, common=none) for name in pair)
+    assert residual.center_name == "none"
+    torch.testing.assert_close(residual.restore(), plain.restore())
+    assert weigh(residual) == weigh(plain)
+
+
+def test_weights_pull_the_center() -> None:
+    """With nearly all weight on one expert the center is that expert; equal weights give the plain barycenter."""
+    stack = _stack(3, 6, 4)
+    given = statistics(3, 6, 2)
+    one = torch.tensor([1e-9, 1.0, 1e-9], dtype=torch.float64)
+    pulled = find_center(stack, center="wasserstein-usage", statistics=replace(given, usage=one))
+    torch.testing.assert_close(pulled.center, stack.weights[1][pulled.permutations[1]], atol=1e-5, rtol=1e-5)
+    even = find_center(stack, center="wasserstein-fisher", statistics=replace(given, fisher=torch.ones(3)))
+    assert even.objective == pytest.approx(find_center(stack).objective, rel=1e-6)
+
+
+def test_a_weighted_center_asks_for_what_it_weighs_by(random_stack: ExpertStack) -> None:
+    with pytest.raises(UsageError, match="needs calibration statistics"):
+        find_center(random_stack, center="wasserstein-usage")
+    with pytest.raises(UsageError, match="needs Fisher information"):
+        find_center(random_stack, center="wasserstein-fisher", statistics=replace(statistics(5, 7, 4), fisher=None))

@@ -1,24 +1,28 @@
 """What every method promises, whoever adds it."""
 
+from functools import cache
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.centers import CommonExpert, find_center
+from resmoe_lab.centers import CommonExpert, Statistics, find_center
 from resmoe_lab.evaluate.approximation import approximation_error, error_curves
-from resmoe_lab.experts import ExpertStack
+from resmoe_lab.experts import FAMILIES, Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer
 from resmoe_lab.store import forecast, weigh
 
+from ..experts.pico import PICO
+from .calibrated import statistics
+
 KEEPS = [0.25, 0.4, 0.5, 0.75, 1.0]
+BLOCKS = (Block("w1", 0, 6), Block("w2", 6, 12))
 
 
 @pytest.fixture
 def stack() -> ExpertStack:
     weights = torch.randn(3, 10, 12, generator=torch.Generator().manual_seed(5))
-    return ExpertStack(weights, (), layer=0)
+    return ExpertStack(weights, BLOCKS, layer=0)
 
 
 @pytest.fixture
@@ -26,20 +30,29 @@ def common(stack: ExpertStack) -> CommonExpert:
     return find_center(stack)
 
 
+@pytest.fixture
+def calibrated() -> Statistics:
+    return statistics(3, 10, 6)
+
+
 @pytest.mark.parametrize("name", METHODS.names())
-def test_the_curve_is_the_error_of_what_is_restored(name: str, stack: ExpertStack, common: CommonExpert) -> None:
+def test_the_curve_is_the_error_of_what_is_restored(
+    name: str, stack: ExpertStack, common: CommonExpert, calibrated: Statistics
+) -> None:
     """The slider's one sort or one spectrum against the experts themselves."""
-    curve = error_curves(stack, methods=[name], keeps=KEEPS, common=common)
+    curve = error_curves(stack, methods=[name], keeps=KEEPS, common=common, statistics=calibrated)
     for row in curve.itertuples():
-        layer = compress_layer(stack, method=name, keep=row.keep, common=common)
+        layer = compress_layer(stack, method=name, keep=row.keep, common=common, statistics=calibrated)
         assert row.error == pytest.approx(approximation_error(stack, layer), rel=1e-4, abs=1e-9)
         assert row.relative_error == pytest.approx(row.error / stack.mean_squared_norm(), rel=1e-9)
     assert curve.error.is_monotonic_decreasing
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_restored_experts_have_the_stacks_form(name: str, stack: ExpertStack, common: CommonExpert) -> None:
-    layer = compress_layer(stack, method=name, keep=0.5, common=common)
+def test_restored_experts_have_the_stacks_form(
+    name: str, stack: ExpertStack, common: CommonExpert, calibrated: Statistics
+) -> None:
+    layer = compress_layer(stack, method=name, keep=0.5, common=common, statistics=calibrated)
     restored = layer.restore()
     assert restored.shape == stack.weights.shape
     assert restored.dtype == stack.weights.dtype
@@ -49,48 +62,98 @@ def test_restored_experts_have_the_stacks_form(name: str, stack: ExpertStack, co
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_more_is_kept_for_more_bytes(name: str, stack: ExpertStack, common: CommonExpert) -> None:
-    sizes = [weigh(compress_layer(stack, method=name, keep=keep, common=common)).true_bytes for keep in KEEPS]
+def test_more_is_kept_for_more_bytes(
+    name: str, stack: ExpertStack, common: CommonExpert, calibrated: Statistics
+) -> None:
+    options = {"method": name, "common": common, "statistics": calibrated}
+    sizes = [weigh(compress_layer(stack, keep=keep, **options)).true_bytes for keep in KEEPS]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 @pytest.mark.parametrize("keep", KEEPS)
-def test_the_forecast_is_what_is_stored(name: str, keep: float, stack: ExpertStack, common: CommonExpert) -> None:
+def test_the_forecast_is_what_is_stored(
+    name: str, keep: float, stack: ExpertStack, common: CommonExpert, calibrated: Statistics
+) -> None:
     shape = {"num_experts": 3, "rows": 10, "columns": 12}
-    stored = weigh(compress_layer(stack, method=name, keep=keep, common=common))
+    stored = weigh(compress_layer(stack, method=name, keep=keep, common=common, statistics=calibrated))
     assert forecast(METHODS[name](), keep=keep, **shape) == stored
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 @pytest.mark.parametrize("keep", [0.0, -1.0, 1.5, float("nan")])
-def test_keep_out_of_range(name: str, keep: float, stack: ExpertStack, common: CommonExpert) -> None:
+def test_keep_out_of_range(
+    name: str, keep: float, stack: ExpertStack, common: CommonExpert, calibrated: Statistics
+) -> None:
     with pytest.raises(UsageError, match=r"keep is .*, expected a number in \(0, 1\]"):
-        compress_layer(stack, method=name, keep=keep, common=common)
+        compress_layer(stack, method=name, keep=keep, common=common, statistics=calibrated)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS[name].needs_statistics])
+def test_a_calibrated_method_asks_for_its_statistics(name: str, stack: ExpertStack, common: CommonExpert) -> None:
+    with pytest.raises(UsageError, match="needs calibration statistics and has none"):
+        compress_layer(stack, method=name, keep=0.5, common=common)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS[name].uses_center])
-def test_a_residual_method_asks_for_its_center(name: str, stack: ExpertStack) -> None:
+def test_a_residual_method_asks_for_its_center(name: str, stack: ExpertStack, calibrated: Statistics) -> None:
     with pytest.raises(UsageError, match="needs a center"):
-        compress_layer(stack, method=name, keep=0.5)
+        compress_layer(stack, method=name, keep=0.5, statistics=calibrated)
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_experts_of_zeros_stay_zeros(name: str) -> None:
-    stack = ExpertStack(torch.zeros(3, 10, 12), (), layer=0)
-    layer = compress_layer(stack, method=name, keep=0.5, common=find_center(stack))
+    stack = ExpertStack(torch.zeros(3, 10, 12), BLOCKS, layer=0)
+    layer = compress_layer(stack, method=name, keep=0.5, common=find_center(stack), statistics=statistics(3, 10, 6))
     assert not layer.restore().any()
 
 
-@settings(max_examples=20, deadline=None)
-@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 1000))
+@cache
+def _scaled(factor: float) -> dict[str, object]:
+    """Three experts of any size, and what goes with them."""
+    weights = torch.randn(3, 8, 12, generator=torch.Generator().manual_seed(4)) * factor
+    stack = ExpertStack(weights, BLOCKS, layer=0)
+    return {"stack": stack, "common": find_center(stack), "statistics": statistics(3, 8, 6)}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 7.0, 1e3])
 @pytest.mark.parametrize("name", METHODS.names())
-def test_the_relative_error_does_not_know_the_scale(name: str, scale: float, seed: int) -> None:
-    weights = torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(seed))
-    errors = []
-    for factor in (1.0, scale):
-        stack = ExpertStack(weights * factor, (), layer=0)
-        table = error_curves(stack, methods=[name], keeps=[0.5], common=find_center(stack))
-        errors.append(table.relative_error[0])
+def test_the_relative_error_does_not_know_the_scale(name: str, scale: float) -> None:
+    errors = [error_curves(**_scaled(factor), methods=[name], keeps=[0.5]).relative_error[0] for factor in (1.0, scale)]
     assert errors[1] == pytest.approx(errors[0], rel=1e-3, abs=1e-9)
+
+
+@cache
+def _pico(model_type: str) -> tuple[ExpertStack, CommonExpert]:
+    """The experts of a layer of a pico model, and their center."""
+    model = PICO[model_type]()
+    config = model.config.to_dict()
+    [family] = [FAMILIES[name](config) for name in FAMILIES if model_type in FAMILIES[name].model_types]
+    layer = next(layer for layer in range(8) if _has_experts(family, model, layer))
+    stack = family.pull(model, layer)
+    return stack, find_center(stack)
+
+
+def _has_experts(family: object, model: torch.nn.Module, layer: int) -> bool:
+    try:
+        family.experts_module(model, layer)
+    except AttributeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("model_type", PICO)
+def test_every_family_keeps_the_contract(model_type: str, name: str) -> None:
+    """Design matrices of every form: gated or not, with biases or without."""
+    stack, common = _pico(model_type)
+    hidden_size = stack.blocks[-1].stop - stack.blocks[-1].start
+    calibration = statistics(stack.num_experts, stack.intermediate_size, hidden_size)
+    options = {"common": common, "statistics": calibration}
+    [row] = error_curves(stack, methods=[name], keeps=[0.5], **options).itertuples()
+    layer = compress_layer(stack, method=name, keep=0.5, **options)
+    assert row.error == pytest.approx(approximation_error(stack, layer), rel=1e-4, abs=1e-9)
+    assert 0 < row.relative_error < 1
+    shape = {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}
+    assert forecast(METHODS[name](), keep=0.5, **shape) == weigh(layer)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.methods._pieces import kept_rank, prune, prune_errors, truncate, truncate_errors
+from resmoe_lab.methods._choices import kept_rank, prune, prune_errors, truncate, truncate_errors
 
 
 def _matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from resmoe_lab.centers import find_center
 from resmoe_lab.experts import ExpertStack
 from resmoe_lab.methods import CompressedLayer, LowRank, Sparse, compress_layer
-from resmoe_lab.methods._pieces import kept_rank
+from resmoe_lab.methods._choices import kept_rank
 from resmoe_lab.store import weigh
 
 

@@ -1,0 +1,61 @@
+"""What calibration text tells about the experts of a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .._core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How a layer's experts are used by some text.
+
+    Parameters
+    ----------
+    usage
+        (N,) float64: share of the routed tokens that each expert receives; the shares add up to one.
+    affinity
+        (N, N) float64: cosine similarity of the experts' router logits over the tokens.
+    inputs
+        (N, p) float32: mean square of each input feature over an expert's own tokens.
+    neurons
+        (N, p_I) float32: mean square of what each neuron hands on to W2, over an expert's own tokens.
+    moments
+        (p, p) float32: E[x x^T] over all tokens of the layer.
+    fisher
+        (N,) float64: mean squared gradient of the loss with respect to an expert's weights; None if not asked for.
+    source
+        The calibration text's name.
+    tokens
+        How many tokens it had.
+    """
+
+    usage: torch.Tensor
+    affinity: torch.Tensor
+    inputs: torch.Tensor
+    neurons: torch.Tensor
+    moments: torch.Tensor
+    fisher: torch.Tensor | None
+    source: str
+    tokens: int
+
+    @property
+    def unreached(self) -> list[int]:
+        """Experts that received no token."""
+        return (self.usage == 0).nonzero().flatten().tolist()
+
+
+def needed(statistics: Statistics | None, who: str) -> Statistics:
+    """Return the statistics, or say that somebody cannot do without.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
+    if statistics is None:
+        raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibrate TASK)")
+    return statistics

@@ -1,0 +1,26 @@
+"""The mean of the experts after Git Re-Basin's weight matching."""
+
+from __future__ import annotations
+
+import time
+
+from .._core.progress import Progress, silent
+from ..experts import ExpertStack
+from ._alignment import merge_many
+from ._base import CENTERS, CommonExpert, mean_of
+from ._statistics import Statistics
+
+
+@CENTERS.register("git-rebasin")
+def git_rebasin(
+    stack: ExpertStack, *, seed: int = 0, progress: Progress = silent, statistics: Statistics | None = None
+) -> CommonExpert:
+    """Match every expert with the mean of the others until nothing changes, and average.
+
+    References
+    ----------
+    Git Re-Basin, arXiv 2209.04836, algorithm 3 (MergeMany).
+    """
+    begun = time.perf_counter()
+    orders = merge_many(stack, seed=seed, progress=progress)
+    return mean_of(stack, orders, name="git-rebasin", begun=begun)

@@ -1,0 +1,55 @@
+"""OT Fusion's center: one layer of the experts after the other."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from .._core.progress import Progress, silent
+from ..experts import ExpertStack
+from ..transport import barycenter
+from ._base import CENTERS, CommonExpert
+from ._statistics import Statistics
+
+
+@CENTERS.register("ot-fusion")
+def ot_fusion(
+    stack: ExpertStack,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+    statistics: Statistics | None = None,
+    solver: str = "alternating",
+    **options: Any,
+) -> CommonExpert:
+    """Find the barycenter of the first layers, pre-align the second layers with its permutations, and find theirs.
+
+    The neurons follow W1 (with b1 and, where the expert is gated, W3 and b3) alone; W2 then has a barycenter of its
+    own, whose points are the outputs, so every expert also keeps an order of its outputs.
+
+    References
+    ----------
+    ResMoE, appendix B.2, after Model Fusion via Optimal Transport, algorithm 1.
+    """
+    begun = time.perf_counter()
+    options |= {"solver": solver, "seed": seed, "progress": progress, "certify": False}
+    leaving = next(block for block in stack.blocks if block.name == "w2")
+    first = barycenter(stack.weights[:, :, : leaving.start], **options)
+    pairs = zip(stack.block("w2"), first.permutations, strict=True)
+    aligned = [rows[order.to(rows.device)].T.contiguous() for rows, order in pairs]
+    second = barycenter(aligned, **options)
+    moved = not torch.equal(second.permutations, torch.arange(len(aligned[0])).expand_as(second.permutations))
+    return CommonExpert(
+        name="ot-fusion",
+        center=torch.cat([first.center, second.center.T], dim=1).to(stack.weights.dtype),
+        permutations=first.permutations,
+        objective=first.objective + second.objective,
+        solver=solver,
+        history=(*first.history, *second.history),
+        iterations=first.iterations + second.iterations,
+        seconds=time.perf_counter() - begun,
+        certificate=None,
+        outputs=second.permutations.argsort(dim=1) if moved else None,
+    )

@@ -1,0 +1,168 @@
+"""Choosing what is kept of a matrix: largest entries, largest singular values, largest neurons.
+
+Each choice comes with its error at every kept fraction, from one sort or one spectrum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .._core.errors import UsageError
+from ._pieces import LowRank, Neurons, Sparse
+from ._whitening import Whitening
+
+#: Spectra of larger matrices are computed in float32, whose rounding a curve does not show.
+_EXACT_SIDE = 1024
+
+
+def kept_entries(size: int, keep: float) -> int:
+    """How many of `size` entries (or neurons) are kept, at least one."""
+    return max(1, round(keep * size))
+
+
+def kept_rank(rows: int, columns: int, keep: float) -> int:
+    """The rank k whose two factors hold a fraction `keep` of the entries: k (rows + columns) <= keep rows columns.
+
+    Raises
+    ------
+    UsageError
+        If not even rank 1 fits.
+
+    References
+    ----------
+    ResMoE, appendix A.4 (for Mixtral with p_I = 3.5 p this is k = (6/13) keep p_I).
+    """
+    # The small term keeps a product that is whole in exact arithmetic from falling below itself.
+    rank = int(keep * rows * columns / (rows + columns) + 1e-9)
+    if rank < 1:
+        least = (rows + columns) / (rows * columns)
+        raise UsageError(f"keep {keep:g} leaves a {rows} x {columns} matrix no rank, expected at least {least:.4g}")
+    return rank
+
+
+def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = None) -> Sparse:
+    """Keep the entries of largest magnitude, one threshold for the whole matrix (ResMoE, appendix A.3).
+
+    Parameters
+    ----------
+    matrix
+        (p_I, D).
+    keep
+        Kept fraction.
+    importance
+        Positive (p_I, D) factors of the magnitudes that are compared.
+    """
+    return keep_largest(matrix, scores(matrix, importance), kept_entries(matrix.numel(), keep))
+
+
+def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
+    """Return what entries are ranked by: their magnitudes, times their importance."""
+    return matrix.abs() if importance is None else matrix.abs() * importance
+
+
+def keep_largest(matrix: torch.Tensor, ranked: torch.Tensor, count: int) -> Sparse:
+    """Keep exactly the `count` entries whose scores are largest."""
+    order = torch.topk(ranked.flatten(), count, sorted=False).indices
+    mask = torch.zeros(matrix.numel(), dtype=torch.bool, device=matrix.device)
+    mask[order] = True
+    mask = mask.view_as(matrix)
+    return Sparse(matrix[mask], mask)
+
+
+def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
+    """The form of what :func:`prune` returns, on the meta device: sizes without contents."""
+    values = torch.empty(kept_entries(rows * columns, keep), device="meta")
+    return Sparse(values, torch.empty(rows, columns, dtype=torch.bool, device="meta"))
+
+
+def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch.Tensor | None = None) -> list[float]:
+    """Squared Frobenius error of :func:`prune` at every keep, from one sort."""
+    squares = matrix.flatten().square()
+    if importance is None:
+        dropped = running_sums(ascending(squares))
+    else:
+        dropped = running_sums(squares[scores(matrix, importance).flatten().argsort()])
+    return [float(dropped[matrix.numel() - kept_entries(matrix.numel(), keep)]) for keep in keeps]
+
+
+def ascending(values: torch.Tensor) -> torch.Tensor:
+    """Sort a vector; numpy is many times faster at it than torch on the CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy()))
+    return values.sort().values
+
+
+def running_sums(values: torch.Tensor) -> torch.Tensor:
+    """Return the (n + 1,) float64 sums of the first 0, 1, ..., n values."""
+    return torch.cat([values.new_zeros(1, dtype=torch.float64), values.cumsum(0, dtype=torch.float64)])
+
+
+def truncate(matrix: torch.Tensor, keep: float, whitening: Whitening | None = None) -> LowRank:
+    """Keep the largest singular values (ResMoE, appendix A.4), those of the whitened matrix where one is given."""
+    return keep_rank(matrix, kept_rank(matrix.shape[0], matrix.shape[1], keep), whitening)
+
+
+def keep_rank(matrix: torch.Tensor, rank: int, whitening: Whitening | None = None) -> LowRank:
+    """Keep `rank` singular values; they are multiplied into the left factor."""
+    whitened = matrix if whitening is None else whitening.apply(matrix)
+    left, values, right = torch.linalg.svd(whitened, full_matrices=False)
+    right = right[:rank] if whitening is None else whitening.undo(right[:rank])
+    return LowRank((left[:, :rank] * values[:rank]).contiguous(), right.contiguous())
+
+
+def truncate_outline(rows: int, columns: int, keep: float) -> LowRank:
+    """The form of what :func:`truncate` returns, on the meta device: sizes without contents."""
+    rank = kept_rank(rows, columns, keep)
+    return LowRank(torch.empty(rows, rank, device="meta"), torch.empty(rank, columns, device="meta"))
+
+
+def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float], whitening: Whitening | None = None) -> list[float]:
+    """Squared Frobenius error of :func:`truncate` at every keep, from one spectrum."""
+    ranks = [kept_rank(matrix.shape[0], matrix.shape[1], keep) for keep in keeps]
+    squares = squared_spectrum(matrix) if whitening is None else _unwhitened_squares(matrix, whitening)
+    dropped = running_sums(squares)
+    return [float(dropped[max(0, len(squares) - rank)]) for rank in ranks]
+
+
+def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
+    """Squared singular values in float64, smallest first, from the products of the shorter side."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide.double() if wide.shape[0] <= _EXACT_SIDE else wide.float()
+    return torch.linalg.eigvalsh(wide @ wide.T).double().clamp(min=0)
+
+
+def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Tensor:
+    """Squared norm that each singular direction of the whitened matrix has in the matrix itself, smallest value first.
+
+    The left vectors are orthonormal, so the squares add up whichever directions are dropped.
+    """
+    whitened = whitening.apply(matrix).double()
+    values, vectors = torch.linalg.eigh(whitened.T @ whitened)
+    lengths = whitening.undo(vectors.T.to(matrix.dtype)).double().square().sum(1)
+    return values.clamp(min=0) * lengths
+
+
+def prune_neurons(matrix: torch.Tensor, keep: float) -> Neurons:
+    """Keep the neurons of largest L1 norm (ResMoE, appendix A.3)."""
+    count = kept_entries(matrix.shape[0], keep)
+    places = _neurons_by_norm(matrix)[-count:].sort().values
+    return Neurons(matrix[places], places, matrix.shape[0])
+
+
+def prune_neurons_outline(rows: int, columns: int, keep: float) -> Neurons:
+    """The form of what :func:`prune_neurons` returns, on the meta device: sizes without contents."""
+    count = kept_entries(rows, keep)
+    return Neurons(torch.empty(count, columns, device="meta"), torch.empty(count, device="meta"), rows)
+
+
+def prune_neurons_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
+    """Squared Frobenius error of :func:`prune_neurons` at every keep, from one sort."""
+    dropped = running_sums(matrix.double().square().sum(1)[_neurons_by_norm(matrix)])
+    return [float(dropped[matrix.shape[0] - kept_entries(matrix.shape[0], keep)]) for keep in keeps]
+
+
+def _neurons_by_norm(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix.double().abs().sum(1).argsort(stable=True)

@@ -1,0 +1,18 @@
+"""MEO: experts merged by their gate's weights, neuron by neuron as they stand."""
+
+from ._base import METHODS
+from ._merging import MergingMethod
+
+
+@METHODS.register("meo")
+class MEO(MergingMethod):
+    """Average the experts of a group, unaligned, by the share of the tokens that each receives.
+
+    The original merges the experts that one input selects, by their gate's scores, whenever it runs; stored once for
+    all inputs, a group's scores become the experts' mean shares.
+    """
+
+    name = "meo"
+    title = "MEO"
+    reference = "arXiv 2310.09832; ResMoE, appendix A.3"
+    weighted = True

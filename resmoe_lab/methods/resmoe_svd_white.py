@@ -1,0 +1,30 @@
+"""ResMoE with low-rank residuals, nearest on the inputs of calibration text: an option beyond the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+
+from ..centers import CommonExpert, Statistics, needed
+from ..experts import ExpertStack
+from ._base import METHODS
+from ._kinds import LowRankMethod
+from ._whitening import Whitening, whiten
+
+
+@METHODS.register("resmoe-svd-white")
+class ResMoESVDWhite(LowRankMethod):
+    """Store the center expert and the largest singular values of every whitened residual."""
+
+    name = "resmoe-svd-white"
+    title = "ResMoE (SVD, whitened)"
+    reference = "beyond the paper; arXiv 2502.17298"
+    uses_center = True
+    needs_statistics = True
+
+    def hints(
+        self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None
+    ) -> Iterator[Whitening]:
+        """Yield the layer's whitening: one for all its experts, since few tokens do not span each one's inputs."""
+        moments = needed(statistics, f"method {self.name!r}").moments
+        return repeat(whiten(moments, stack.blocks, like=stack.weights))

@@ -1,0 +1,30 @@
+"""ResMoE with residuals pruned by what calibration text multiplies them with: an option beyond the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ..centers import CommonExpert, Statistics, needed
+from ..experts import ExpertStack
+from ._awareness import importances
+from ._base import METHODS
+from ._kinds import PruningMethod
+
+
+@METHODS.register("resmoe-up-aware")
+class ResMoEUPAware(PruningMethod):
+    """Store the center expert and the entries of every residual whose use times magnitude is largest."""
+
+    name = "resmoe-up-aware"
+    title = "ResMoE (UP, activation-aware)"
+    reference = "beyond the paper; arXiv 2502.17298, arXiv 2306.11695"
+    uses_center = True
+    needs_statistics = True
+
+    def hints(
+        self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the importance of every weight."""
+        return importances(stack, common, needed(statistics, f"method {self.name!r}"))

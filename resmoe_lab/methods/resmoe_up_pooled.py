@@ -1,0 +1,58 @@
+"""ResMoE with one pruning threshold for all residuals of a layer: an option beyond the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._core.params import KEEP
+from ..centers import CommonExpert, Statistics
+from ..experts import ExpertStack
+from ._base import METHODS, CompressedLayer
+from ._choices import ascending, keep_largest, kept_entries, running_sums
+from ._kinds import PruningMethod
+
+
+@METHODS.register("resmoe-up-pooled")
+class ResMoEUPPooled(PruningMethod):
+    """Store the center expert and the largest entries of all residuals together, the layer's budget in one pool.
+
+    The residuals of the whole layer are in memory at once.
+    """
+
+    name = "resmoe-up-pooled"
+    title = "ResMoE (UP, pooled)"
+    reference = "beyond the paper"
+    uses_center = True
+
+    def compress(
+        self,
+        stack: ExpertStack,
+        keep: float,
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> CompressedLayer:
+        """Keep as many entries in all as :class:`PruningMethod` would, wherever in the layer they are."""
+        KEEP.validate(keep)
+        pool = torch.stack(list(self.matrices(stack, common)))
+        total = stack.num_experts * kept_entries(pool[0].numel(), keep)
+        chosen = keep_largest(pool, pool.abs(), total)
+        counts = chosen.mask.flatten(1).sum(1).tolist()
+        pieces = zip(chosen.values.split(counts), chosen.mask, strict=True)
+        return self._layer(keep, [type(chosen)(values, mask) for values, mask in pieces], common)
+
+    def errors(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        common: CommonExpert | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> list[float]:
+        """Errors at every keep, from one sort of the layer."""
+        totals = [stack.num_experts * kept_entries(stack.weights[0].numel(), KEEP.validate(keep)) for keep in keeps]
+        pool = torch.cat([matrix.flatten().square() for matrix in self.matrices(stack, common)])
+        dropped = running_sums(ascending(pool))
+        return [float(dropped[len(pool) - total]) / stack.num_experts for total in totals]
