@@ -1,14 +1,18 @@
 """Bytes against real serialisations and against published counts."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from resmoe_lab._core.errors import UsageError
 from resmoe_lab.centers import find_center
-from resmoe_lab.experts import ExpertStack
-from resmoe_lab.methods import CompressedLayer, LowRank, Sparse, compress_layer
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.experts import ExpertStack, load_stack
+from resmoe_lab.methods import METHODS, CompressedLayer, LowRank, Sparse, compress_layer
 from resmoe_lab.methods._choices import kept_rank
-from resmoe_lab.store import weigh
+from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
 
 
 def test_a_bitmask_weighs_what_numpy_packs(random_stack: ExpertStack) -> None:
@@ -60,3 +64,44 @@ def test_what_is_left_of_mixtral(kind: str, published: float) -> None:
     share = _meta_layer(kind, 8, 14336, 12288, 0.25)
     left = (layers - 24) * 8 * expert + 24 * 8 * expert * share + rest
     assert left / 46_702_792_704 == pytest.approx(published, abs=5e-4)
+
+
+@pytest.mark.parametrize("value_bytes", [2, 4])
+@pytest.mark.parametrize("name", METHODS.names())
+def test_equal_bytes(name: str, value_bytes: int) -> None:
+    """The matched keep fits into the budget, and a little more would not: checked against forecasts."""
+    shape = {"num_experts": 8, "rows": 96, "columns": 128, "value_bytes": value_bytes}
+    method, whole = METHODS[name](), 8 * 96 * 128 * value_bytes
+    keep = match_bytes(method, 0.5 * whole, **shape)
+    assert forecast(method, keep=keep, **shape).true_bytes <= 0.5 * whole
+    assert forecast(method, keep=min(1.0, keep + 1e-9), **shape).true_bytes > 0.5 * whole
+    assert match_bytes(method, 10 * whole, **shape) == 1.0
+
+
+def test_a_center_is_paid_for() -> None:
+    shape = {"num_experts": 8, "rows": 96, "columns": 128}
+    budget = 0.5 * 8 * 96 * 128 * 2
+    plain, residual = (match_bytes(METHODS[name](), budget, **shape) for name in ("up", "resmoe-up"))
+    assert plain - residual == pytest.approx(1 / 8, abs=1e-4)
+    assert match_bytes(METHODS["resmoe-up"](), budget, center=False, **shape) == plain
+
+
+@pytest.mark.parametrize("name", ["resmoe-up", "svd", "meo"])
+def test_a_budget_that_nothing_fits_into(name: str) -> None:
+    with pytest.raises(UsageError, match=r"a budget of 100 bytes a layer is too small .*, expected at least [1-9]"):
+        match_bytes(METHODS[name](), 100, num_experts=8, rows=96, columns=128)
+
+
+def test_the_ledger_of_a_model_leaves_nothing_out(pico_checkpoint: Checkpoint) -> None:
+    """Uncompressed, the items add up to the files' tensors; compressed, only the chosen layer's experts change."""
+    numbers = sum(math.prod(info.shape) for info in pico_checkpoint.tensors.values())
+    whole = weigh_model(pico_checkpoint, {}, value_bytes=4)
+    assert whole.true_bytes == whole.original_bytes == 4 * numbers
+    items = {entry.item: entry.nbytes for entry in whole.entries}
+    assert items["router"] == 4 * 2 * 4 * 8
+    assert items["untouched experts"] == 4 * 2 * 4 * 3 * 8 * 12
+    stack = load_stack(pico_checkpoint, layer=1)
+    layer = weigh(compress_layer(stack, method="meo", keep=0.5))
+    some = weigh_model(pico_checkpoint, {1: layer})
+    assert some.original_bytes - some.true_bytes == layer.original_bytes - layer.true_bytes
+    assert next(entry.nbytes for entry in some.entries if entry.item == "map") == 4 * 2
