@@ -185,7 +185,7 @@ SWITCH_TINY = Recipe(
     },
     sparse=Phase(
         source_weights={"storyworld": 0.5, "novels": 0.3, "encyclopedia": 0.2},
-        tokens=12_000_000,
+        tokens=9_000_000,
         batch_size=32,
         peak_lr=3e-3,
         end_lr=3e-5,
@@ -194,4 +194,4 @@ SWITCH_TINY = Recipe(
     sequence_length=128,
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY,)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY, DEEPSEEK_TINY)}
