@@ -37,6 +37,11 @@ Names = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
 Keep = Annotated[float, Parameter(help=KEEP.doc)]
 Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
 DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
+Solver = Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")]
+Mode = Annotated[str | None, Parameter(help="direct, gram (keep all products: faster, takes more room) or auto.")]
+Scheduler = Annotated[
+    str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
+]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 
 
@@ -91,7 +96,7 @@ def barycenter(
     *,
     layer: int,
     center: str = "wasserstein",
-    solver: Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")] = None,
+    solver: Solver = None,
     start: Annotated[int | None, Parameter(help="Expert that the search starts from.")] = None,
     seed: int = 0,
     json: Json = False,
@@ -127,6 +132,41 @@ def barycenter(
 
 
 @app.command
+def plan(
+    checkpoint: str,
+    *,
+    out: Annotated[Path, Parameter(help="Folder that the result would go to: its disk is what counts.")] = Path("."),
+    method: str = "resmoe-up",
+    keep: Keep = KEEP.default,
+    layers: Layers = "all",
+    center: str = "wasserstein",
+    solver: Solver = None,
+    mode: Mode = None,
+    scheduler: Scheduler = None,
+    json: Json = False,
+) -> None:
+    """Tell what compressing layers will take, before any work; fails where this machine has too little."""
+    from dataclasses import asdict
+
+    from .checkpoint import open_checkpoint
+    from .compress import forecast_run, select_layers
+    from .experts import moe_layers
+
+    how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode)
+    opened = open_checkpoint(checkpoint)
+    chosen = select_layers(layers, moe_layers(opened))
+    found = forecast_run(opened, out, layers=chosen, scheduler=scheduler, **how)
+    facts = found.facts()
+
+    def human() -> None:
+        _table(f"Forecast for {checkpoint}", [asdict(layer) for layer in found.layers])
+        _facts({name: value for name, value in facts.items() if name != "layers"})
+
+    _show(facts, json, human)
+    found.check(out)
+
+
+@app.command
 def compress(
     checkpoint: str,
     *,
@@ -135,7 +175,10 @@ def compress(
     keep: Keep = KEEP.default,
     layers: Layers = "all",
     center: str = "wasserstein",
+    solver: Solver = None,
+    mode: Mode = None,
     seed: int = 0,
+    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
     """Compress layers and write the restored checkpoint with a manifest; resumes when run again."""
@@ -144,15 +187,25 @@ def compress(
     from .experts import moe_layers
     from .store.manifest import MANIFEST_FILE
 
+    how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode, seed=seed)
     opened = open_checkpoint(checkpoint)
     chosen = select_layers(layers, moe_layers(opened))
     with _progress() as progress:
-        manifest = compress_checkpoint(
-            opened, out, layers=chosen, method=method, keep=keep, center=center, seed=seed, progress=progress
-        )
+        manifest = compress_checkpoint(opened, out, layers=chosen, scheduler=scheduler, progress=progress, **how)
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
     facts = {"layers": chosen, **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")}}
     facts["manifest"] = str(out / MANIFEST_FILE)
+    _show(facts, json, lambda: _facts(facts))
+
+
+@app.command
+def convert(checkpoint: str, *, out: Path, json: Json = False) -> None:
+    """Write a DeepSeekMoE checkpoint, which transformers cannot open, as a Qwen2-MoE one that computes the same."""
+    from .checkpoint import open_checkpoint
+    from .checkpoint.conversion import deepseek_as_qwen2
+
+    folder = deepseek_as_qwen2(open_checkpoint(checkpoint), out)
+    facts = {"path": str(folder), "model_type": "qwen2_moe", "bytes": open_checkpoint(folder).total_bytes}
     _show(facts, json, lambda: _facts(facts))
 
 
@@ -268,6 +321,14 @@ def _sweep(checkpoint: str, out: Path, layers: str, **options: Any) -> Any:
     opened = open_checkpoint(checkpoint)
     given = {name: value for name, value in options.items() if value is not None}
     return run_sweep(opened, out, layers=select_layers(layers, moe_layers(opened)), **given)
+
+
+def _how(*, solver: str | None, mode: str | None, **how: Any) -> dict[str, Any]:
+    """What decides a layer's result, with the options of its center."""
+    options = {name: value for name, value in (("solver", solver), ("mode", mode)) if value is not None}
+    if options and how["center"] != "wasserstein":
+        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {how['center']!r}")
+    return {**how, "options": options}
 
 
 def _split(names: Iterable[str] | None) -> list[str] | None:

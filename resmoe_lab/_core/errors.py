@@ -37,6 +37,10 @@ class OutputError(ResmoeError):
     """A result cannot be written where it was asked for."""
 
 
+class ResourceError(ResmoeError):
+    """The work would need more memory or disk than there is; nothing has been started."""
+
+
 class Cancelled(ResmoeError):
     """The user asked to stop; what was finished before stays valid."""
 

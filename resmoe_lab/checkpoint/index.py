@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
+from .hub import fetch_file, fetch_header, has_file
 from .source import resolve
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -47,12 +48,15 @@ class Checkpoint:
         Its ``config.json``.
     tensors
         Every tensor by name.
+    hub_id
+        Where weight files come from that are not here yet (None: all are here).
     """
 
     name: str
     folder: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
+    hub_id: str | None = None
 
     @property
     def model_type(self) -> str:
@@ -61,8 +65,29 @@ class Checkpoint:
 
     @property
     def source(self) -> str:
-        """What any process that sees the same files can open it by, wherever it works."""
-        return str(self.folder.absolute())
+        """What any process that sees the same files, or the same hub, can open it by, wherever it works."""
+        return self.hub_id or str(self.folder.absolute())
+
+    def file_of(self, name: str) -> Path:
+        """Return the file that a tensor is in, fetched from the hub if it is not here yet.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such tensor, or the hub does not give its file.
+        """
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.folder} has no tensor {name!r}: the checkpoint is incomplete")
+        file = self.tensors[name].file
+        if self.hub_id is not None:
+            fetch_file(self.hub_id, file)
+        return file
+
+    def whole_folder(self) -> Path:
+        """Return the folder with every weight file in it, as transformers wants it."""
+        for name in {info.file: name for name, info in self.tensors.items()}.values():
+            self.file_of(name)
+        return self.folder
 
     @cached_property
     def total_bytes(self) -> int:
@@ -83,15 +108,16 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     CheckpointError
         If it is missing, damaged, stored as pickle, or points out of its own folder.
     """
-    folder = resolve(source)
+    folder, hub_id = resolve(source)
     config = _read_json(folder / "config.json")
     tensors: dict[str, TensorInfo] = {}
-    for file in _weight_files(folder):
-        for name, info in read_header(file).items():
+    for file in _weight_files(folder, hub_id):
+        header = read_header(file) if file.is_file() or hub_id is None else _infos(file, fetch_header(hub_id, file))
+        for name, info in header.items():
             if name in tensors:
                 raise CheckpointError(f"{file} holds tensor {name!r} again, first found in {tensors[name].file}")
             tensors[name] = info
-    return Checkpoint(str(source), folder, config, tensors)
+    return Checkpoint(str(source), folder, config, tensors, hub_id)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -106,18 +132,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, by its index where it has one."""
+def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
+    """The safetensors files of a folder, by its index where it has one; those of the hub need not be here yet."""
     if (folder / INDEX_FILE).is_file():
         weight_map = _read_json(folder / INDEX_FILE).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{folder / INDEX_FILE} has no 'weight_map': copy the checkpoint again")
         names = sorted({str(name) for name in weight_map.values()})
-    elif (folder / SINGLE_FILE).is_file():
+    elif (folder / SINGLE_FILE).is_file() or (hub_id is not None and has_file(hub_id, folder / SINGLE_FILE)):
         names = [SINGLE_FILE]
     else:
         raise CheckpointError(_no_weights(folder))
-    return [_inside(folder, name) for name in names]
+    return [_inside(folder, name, elsewhere=hub_id is not None) for name in names]
 
 
 def _no_weights(folder: Path) -> str:
@@ -130,17 +156,16 @@ def _no_weights(folder: Path) -> str:
     )
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """Return the path of a shard, refusing any that leaves the folder."""
-    path = folder / name
-    if not path.is_file():
-        raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
+def _inside(folder: Path, name: str, *, elsewhere: bool) -> Path:
+    """Return the path of a shard, refusing any that leaves the folder or, unless it is `elsewhere` too, is missing."""
+    path, root = folder / name, folder.resolve()
     # The hub's own cache keeps its files as links from snapshots/REVISION to blobs/.
-    root = folder.resolve()
     in_cache = root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir()
     allowed = root.parent.parent / "blobs" if in_cache else root
-    if Path(name).name != name or not path.resolve().is_relative_to(allowed):
+    if Path(name).name != name or (path.is_file() and not path.resolve().is_relative_to(allowed)):
         raise CheckpointError(f"{folder} names the shard {name!r}, which leads out of the folder: refused")
+    if not path.is_file() and not elsewhere:
+        raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
     return path
 
 
@@ -167,7 +192,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     try:
         header = json.loads(raw)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        infos = {name: _tensor_info(file, entry) for name, entry in entries.items()}
+        infos = _infos(file, entries)
         spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} has a damaged safetensors header ({error}): copy it again") from error
@@ -179,6 +204,10 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     if expected != size - 8 - length:
         raise CheckpointError(f"{file} holds {size - 8 - length} bytes of tensors, expected {expected}: copy it again")
     return infos
+
+
+def _infos(file: Path, entries: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    return {name: _tensor_info(file, entry) for name, entry in entries.items()}
 
 
 def _tensor_info(file: Path, entry: dict[str, Any]) -> TensorInfo:

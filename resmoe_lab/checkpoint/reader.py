@@ -33,13 +33,11 @@ def read_tensors(
     Raises
     ------
     CheckpointError
-        If a tensor is missing or its file cannot be read.
+        If a tensor is missing, or its file cannot be read or fetched.
     """
     by_file: dict[Path, list[str]] = {}
     for name in names:
-        if name not in checkpoint.tensors:
-            raise CheckpointError(f"{checkpoint.folder} has no tensor {name!r}: the checkpoint is incomplete")
-        by_file.setdefault(checkpoint.tensors[name].file, []).append(name)
+        by_file.setdefault(checkpoint.file_of(name), []).append(name)
     tensors = {}
     for file, wanted in by_file.items():
         for name, tensor in _map(file, wanted, device).items():

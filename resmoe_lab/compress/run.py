@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from ..checkpoint.index import read_header
 from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companions, write_index, write_json, write_tensors
 from ..methods import METHODS
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
+from ..store.manifest import MANIFEST_FILE, checkpoint_hash, make_output, open_output
+from .forecast import forecast_run
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
 
@@ -30,6 +31,7 @@ def compress_checkpoint(
     method: str = "resmoe-up",
     keep: float = KEEP.default,
     center: str = "wasserstein",
+    options: Mapping[str, str] | None = None,
     seed: int = 0,
     scheduler: str | None = None,
     progress: Progress = silent,
@@ -49,6 +51,8 @@ def compress_checkpoint(
         Numbers of the layers.
     method, keep, center, seed
         How.
+    options
+        Options of the center, such as ``{"solver": "alternating"}``.
     scheduler
         Who does it, see :func:`~resmoe_lab.compress.schedule.run_all`; the result is the same.
     progress
@@ -65,34 +69,39 @@ def compress_checkpoint(
         If `out` holds something else, is being written by another run, is damaged, or cannot be written.
     UsageError
         If an argument is not allowed; nothing has been written then.
+    ResourceError
+        If this machine has too little memory or disk; nothing has been written then.
     """
     KEEP.validate(keep)
     worker_count(scheduler)
+    how = {"method": method, "keep": keep, "center": center, "options": dict(options or {}), "seed": seed}
+    if not METHODS[method].uses_center:
+        how |= {"center": "none", "options": {}}
     settings: dict[str, Any] = {
         "checkpoint": checkpoint.name,
         "checkpoint_hash": checkpoint_hash(checkpoint),
-        "method": method,
-        "keep": keep,
-        "center": center if METHODS[method].uses_center else "none",
-        "seed": seed,
         "layers": list(layers),
+        **how,
     }
     out = Path(out)
-    open_output(out, settings)
+    units = [Unit(checkpoint.source, out.absolute(), layer, settings) for layer in layers]
+    if (manifest := open_output(out, settings))["finished"]:
+        _tidy(units)
+        return manifest
+    expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how)
+    expected.check(out)
+    make_output(out)
     with held(out):
         manifest = open_output(out, settings)  # as the last holder left it
-        remove_parts(out)
-        units = [Unit(checkpoint.source, out.absolute(), layer, settings) for layer in layers]
         if not manifest["finished"]:
+            remove_parts(out)
             manifest |= {"export": "dense (restored weights: no memory saved)"}
-            manifest |= {"versions": versions(), "machine": machine()}
+            manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             write_json(out / MANIFEST_FILE, manifest)
             _compress_all(units, scheduler, progress)
             _write_rest(checkpoint, out, units)
             copy_companions(checkpoint, out)
             manifest = _finish(out, manifest, units)
-        for unit in units:
-            unit.description.unlink(missing_ok=True)
     return manifest
 
 
@@ -131,7 +140,14 @@ def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit]) -> dict[
     manifest["peak_rss_bytes"] = max(row["peak_rss_bytes"] for row in rows.values())
     manifest |= {"layers": rows, "finished": True}
     write_json(out / MANIFEST_FILE, manifest)
+    _tidy(units)
     return manifest
+
+
+def _tidy(units: Sequence[Unit]) -> None:
+    """Remove the descriptions of units: the finished manifest holds them all."""
+    for unit in units:
+        unit.description.unlink(missing_ok=True)
 
 
 def _described(unit: Unit) -> dict[str, Any]:

@@ -98,11 +98,10 @@ def compress_unit(unit: Unit) -> None:
 
 def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return a layer's restored experts as they are stored, and what was lost and gained."""
-    keep, stack = unit.settings["keep"], family.load(checkpoint, unit.layer)
-    method = METHODS[unit.settings["method"]]()
-    common = (
-        find_center(stack, center=unit.settings["center"], seed=unit.settings["seed"]) if method.uses_center else None
-    )
+    how, stack = unit.settings, family.load(checkpoint, unit.layer)
+    keep, method, common = how["keep"], METHODS[how["method"]](), None
+    if method.uses_center:
+        common = find_center(stack, center=how["center"], seed=how["seed"], **how["options"])
     error, scale = method.errors(stack, [keep], common)[0], stack.mean_squared_norm()
     compressed = method.compress(stack, keep, common)
     blocks, keys = stack.blocks, list(family.expert_keys(unit.layer, stack.num_experts))

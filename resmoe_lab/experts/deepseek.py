@@ -14,7 +14,7 @@ class DeepSeek(Family):
     """Three generations with one layout; shared experts, dense layers and V3's prediction layer are left alone.
 
     DeepSeekMoE-16B (``model_type: deepseek``) is read like the others, without the code that its folder brings.
-    transformers 5 cannot run it; :func:`~resmoe_lab.experts.deepseek_as_qwen2` rewrites it into what it can.
+    transformers 5 cannot run it; :func:`~resmoe_lab.checkpoint.conversion.deepseek_as_qwen2` makes of it what it can.
     """
 
     name = "deepseek"

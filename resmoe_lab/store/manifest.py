@@ -24,8 +24,11 @@ def checkpoint_hash(checkpoint: Checkpoint) -> str:
 
     It tells another model, another revision or another training apart, since those change every sampled block, and
     it sees every header; that a single tensor of a file over 64 MiB was changed it may miss. A compressed layer's
-    ``source_hash`` in the manifest is of every byte that went into it.
+    ``source_hash`` in the manifest is of every byte that went into it. A checkpoint of the hub has the hash of its
+    commit, which stands for every byte.
     """
+    if checkpoint.hub_id is not None:
+        return checkpoint.folder.name
     digest = hashlib.blake2b((checkpoint.folder / "config.json").read_bytes(), digest_size=16)
     for path in sorted({info.file for info in checkpoint.tensors.values()}):
         size = path.stat().st_size
@@ -48,13 +51,27 @@ def permutation_hash(permutations: torch.Tensor) -> str:
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
 
 
+def make_output(folder: Path) -> None:
+    """Make the output folder where it is not there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
+
+
 def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest that a run into a folder goes on with: a new one, or that of the same run, unfinished.
+    """Return the manifest that a run into a folder goes on with: a new one, or that of the same run.
 
     Parameters
     ----------
     folder
-        The output folder; made if it is not there.
+        The output folder, which need not be there; nothing is written.
     settings
         What decides the result. A folder made with other settings is left alone.
 
@@ -81,8 +98,4 @@ def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     # A run that was killed before its first layer leaves nothing but its lock and parts of files.
     if folder.is_dir() and any(item.name != ".lock" and item.suffix != ".part" for item in folder.iterdir()):
         raise OutputError(f"{folder} holds something else (no {MANIFEST_FILE}), expected a new or empty folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
     return {"settings": settings, "layers": {}, "finished": False}

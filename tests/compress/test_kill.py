@@ -16,7 +16,7 @@ from resmoe_lab._core.errors import OutputError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import compress_checkpoint
 
-_TIMINGS = ("seconds", "peak_rss_bytes")
+_TIMINGS = ("seconds", "peak_rss_bytes", "forecast")
 _OPTIONS = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.4}
 
 
@@ -38,7 +38,7 @@ def _content(folder: Path) -> dict[str, object]:
     manifest = json.loads(files.pop("resmoe_manifest.json"))
     for part in [manifest, *manifest["layers"].values()]:
         for name in _TIMINGS:
-            part.pop(name)
+            part.pop(name, None)
     return files | {"manifest": manifest}
 
 

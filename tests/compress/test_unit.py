@@ -12,7 +12,7 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.checkpoint.writer import digest
 from resmoe_lab.compress.unit import Unit, compress_unit
 
-_SETTINGS = {"method": "resmoe-up", "keep": 0.4, "center": "wasserstein", "seed": 0}
+_SETTINGS = {"method": "resmoe-up", "keep": 0.4, "center": "wasserstein", "options": {}, "seed": 0}
 
 
 @pytest.fixture

@@ -1,0 +1,208 @@
+"""What a run will cost, told before it begins: time, memory and room on the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._core.errors import ResourceError
+from .._core.machine import anonymous_bytes, available_bytes
+from ..checkpoint import Checkpoint
+from ..experts import family_of
+from ..methods import METHODS, Method
+from ..transport import Plan
+from ..transport import plan as plan_search
+from ..transport.planning import scratch_folder
+from .speed import existing, measured_speed
+from .schedule import worker_count
+
+
+@dataclass(frozen=True)
+class LayerForecast:
+    """What one layer will take.
+
+    Parameters
+    ----------
+    layer
+        Its number.
+    seconds
+        Time on this machine, if experts are unrelated; near-copies take less.
+    peak_rss_bytes
+        Most anonymous memory of the process that compresses it.
+    scratch_bytes
+        Room for temporary files.
+    output_bytes
+        Room that its restored experts take.
+    """
+
+    layer: int
+    seconds: float
+    peak_rss_bytes: int
+    scratch_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take.
+
+    Parameters
+    ----------
+    layers
+        One by one.
+    seconds
+        All of it on this machine, however many processes share it.
+    peak_rss_bytes
+        Most anonymous memory on this machine at once.
+    disk_bytes
+        Room for temporary files and for the result.
+    output_bytes
+        Room for the result alone.
+    workers
+        Processes that this machine is shared by (0: the work is done elsewhere).
+    alternatives
+        What would take less memory, in words, and how much it would take.
+    """
+
+    layers: tuple[LayerForecast, ...]
+    seconds: float
+    peak_rss_bytes: int
+    disk_bytes: int
+    output_bytes: int
+    workers: int
+    alternatives: tuple[tuple[str, int], ...]
+
+    def facts(self) -> dict[str, Any]:
+        """The forecast as JSON's own types."""
+        facts = asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
+        del facts["alternatives"]
+        return facts
+
+    def check(self, out: str | Path) -> None:
+        """Refuse what this machine has no room for, and say what would fit.
+
+        Raises
+        ------
+        ResourceError
+            If memory or a disk is too small.
+        """
+        free = available_bytes() + anonymous_bytes()
+        if self.workers and self.peak_rss_bytes > free:
+            fitting = [f"{text} ({_size(need)})" for text, need in self.alternatives if need <= free]
+            advice = f"would fit: {'; '.join(fitting)}" if fitting else "it needs a larger machine"
+            raise ResourceError(f"this takes {_size(self.peak_rss_bytes)} of memory, found {_size(free)}: {advice}")
+        out, scratch = Path(out), self.disk_bytes - self.output_bytes
+        there = sum(path.stat().st_size for path in out.glob("*")) if out.is_dir() else 0
+        for folder, need in ((existing(out), self.output_bytes - there), (scratch_folder(), scratch)):
+            room = shutil.disk_usage(folder).free
+            if need > room:
+                raise ResourceError(
+                    f"this takes {_size(need)} on the disk of {folder}, found {_size(room)}: "
+                    "make room, or name another place"
+                )
+
+
+def forecast_run(
+    checkpoint: Checkpoint,
+    out: str | Path,
+    *,
+    layers: Sequence[int],
+    method: str,
+    keep: float,
+    center: str,
+    options: Mapping[str, str] | None = None,
+    scheduler: str | None = None,
+    seed: int = 0,
+) -> Forecast:
+    """Tell what compressing some layers will cost, from shapes alone and a calibration of this machine.
+
+    Parameters
+    ----------
+    checkpoint, out, layers, method, keep, center, options, scheduler, seed
+        As for :func:`~resmoe_lab.compress.compress_checkpoint`; nothing stays in `out`.
+
+    Raises
+    ------
+    UsageError
+        If an argument is not allowed.
+    """
+    family = family_of(checkpoint)
+    shape, out, workers = family.shape(checkpoint.config), Path(out), worker_count(scheduler)
+    sizes = (shape.num_experts, shape.intermediate_size, family.blocks(shape.hidden_size)[-1].stop)
+    needs = _Needs(METHODS[method](), sizes, keep, center, dict(options or {}))
+    measured = measured_speed(
+        sizes, method=method, keep=keep, center=needs.used_center, options=needs.options, folder=out, seed=seed
+    )
+    peak, scratch, processes = needs.memory(measured.working), needs.search().scratch_bytes, max(1, workers)
+    rows = []
+    for layer in layers:
+        stored = family.expert_bytes(checkpoint, layer)
+        seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
+        rows.append(LayerForecast(layer, seconds, peak, scratch, stored))
+    rest = checkpoint.total_bytes - sum(row.output_bytes for row in rows)
+    return Forecast(
+        layers=tuple(rows),
+        seconds=sum(row.seconds for row in rows) + measured.moving * rest,
+        peak_rss_bytes=peak * processes,
+        disk_bytes=checkpoint.total_bytes + scratch * processes,
+        output_bytes=checkpoint.total_bytes,
+        workers=workers,
+        alternatives=tuple(needs.alternatives(measured.working, processes)),
+    )
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Memory of one layer, and of the ways around it."""
+
+    method: Method
+    sizes: tuple[int, int, int]
+    keep: float
+    center: str
+    options: dict[str, str]
+
+    @property
+    def used_center(self) -> str:
+        return self.center if self.method.uses_center else "none"
+
+    def search(self) -> Plan:
+        """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
+        if self.used_center != "wasserstein":
+            return Plan("direct", False, "nothing is searched", 0.0, 0, 0)
+        return plan_search(*self.sizes, **self.options)
+
+    def memory(self, working: float) -> int:
+        """Most memory of the process: while a center is searched, experts are compressed, or they are restored."""
+        count, rows, columns = self.sizes
+        expert = 4 * rows * columns
+        common = expert if self.method.uses_center else 0
+        pieces = sum(map(_nbytes, self.method.outline(count, rows=rows, columns=columns, keep=self.keep)))
+        searching = count * expert + self.search().peak_bytes
+        compressing = count * expert + common + pieces + round(working * expert)
+        restoring = common + pieces + 2 * count * expert
+        return anonymous_bytes() + max(searching, compressing, restoring)
+
+    def alternatives(self, working: float, workers: int) -> Iterator[tuple[str, int]]:
+        """Yield ways that take less, those that change the result last."""
+        for fewer in range(workers - 1, 0, -1):
+            yield f"--scheduler local:{fewer}", fewer * self.memory(working)
+        if self.used_center == "wasserstein":
+            changes = ({"mode": "direct"}, {"mode": "direct", "solver": "coordinate"})
+            for change in changes:
+                words = " ".join(f"--{name} {value}" for name, value in change.items())
+                yield words, workers * replace(self, options=self.options | change).memory(working)
+            yield "--center average", workers * replace(self, center="average", options={}).memory(working)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
+
+
+def _nbytes(piece: object) -> int:
+    tensors = [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,212 @@
+"""How fast this machine is, measured on a small layer of the same proportions and remembered."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._core.cache import cache_folder
+from .._core.errors import OutputError
+from .._core.machine import machine, peak_memory
+from ..centers import CommonExpert, find_center
+from ..checkpoint.writer import digest, write_json, write_tensors
+from ..experts import ExpertStack
+from ..methods import METHODS
+from ..transport import plan
+
+#: A measurement of so many seconds is long enough to be scaled up.
+_ENOUGH = 0.4
+#: Entries of the first, smallest layer that is timed, and of an expert that is large enough to watch the memory of.
+_FIRST, _WATCHED = 1 << 17, 1 << 20
+#: Floats that are written to measure the disk.
+_WRITTEN = 1 << 21
+#: Time grows at least with the entries, and not faster than products of square matrices.
+_EXPONENTS = (2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds as a power of a layer's side, through what was measured last.
+
+    Parameters
+    ----------
+    side
+        What was measured, as a share of the whole layer's rows (and columns).
+    seconds
+        How long it took.
+    exponent
+        How time grows with the side.
+    """
+
+    side: float
+    seconds: float
+    exponent: float
+
+    def whole(self) -> float:
+        """Forecast for the whole layer."""
+        return self.seconds * (1 / self.side) ** self.exponent
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured for one kind of layer.
+
+    Parameters
+    ----------
+    center, method
+        Time to find the center, and to compress with it and tell the error.
+    working
+        Bytes that compressing one expert takes beside its result, for each of its bytes in float32.
+    moving
+        Seconds to convert, hash and write one byte of a layer.
+    """
+
+    center: Curve
+    method: Curve
+    working: float
+    moving: float
+
+
+def measured_speed(
+    sizes: tuple[int, int, int],
+    *,
+    method: str,
+    keep: float,
+    center: str,
+    options: Mapping[str, str],
+    folder: Path,
+    seed: int = 0,
+) -> Speed:
+    """Measure small layers, each twice as wide as the one before, until one takes long enough.
+
+    Parameters
+    ----------
+    sizes
+        (N, p_I, D) of the whole layer. The experts that are measured are unrelated, which takes longest.
+    method, keep, center, options, seed
+        As they will be used.
+    folder
+        On the disk that will be written to.
+    """
+    if center == "wasserstein":  # a small layer would be searched in another way than the whole
+        options = {**options, "mode": plan(*sizes, **options).mode}
+    work = _Work(method, keep, center, options, seed)
+    place = existing(folder)
+    key = json.dumps([machine(), torch.__version__, torch.get_num_threads(), sizes, astuple(work), place.stat().st_dev])
+    known = _remembered()
+    if key not in known:
+        known[key] = asdict(_measure(sizes, work, place))
+        with suppress(OutputError, OSError):  # a machine without a home measures every time
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            write_json(_file(), known)
+    found = known[key]
+    return Speed(Curve(**found["center"]), Curve(**found["method"]), found["working"], found["moving"])
+
+
+def _file() -> Path:
+    return cache_folder() / "speed.json"
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        content = json.loads(_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(place for place in [folder.absolute(), *folder.absolute().parents] if place.is_dir())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is measured."""
+
+    method: str
+    keep: float
+    center: str
+    options: Mapping[str, str]
+    seed: int
+
+    def layer(self, count: int, rows: float, columns: float) -> ExpertStack:
+        generator = torch.Generator().manual_seed(self.seed)
+        weights = torch.randn(count, max(2, round(rows)), max(2, round(columns)), generator=generator)
+        return ExpertStack(weights, (), layer=0)
+
+    def search(self, stack: ExpertStack) -> CommonExpert | None:
+        if self.center == "none":
+            return None
+        return find_center(stack, center=self.center, seed=self.seed, **self.options)
+
+    def compress(self, stack: ExpertStack, common: CommonExpert | None) -> None:
+        method = METHODS[self.method]()
+        method.errors(stack, [self.keep], common)
+        stack.mean_squared_norm()
+        method.compress(stack, self.keep, common).restore()
+
+
+def _measure(sizes: tuple[int, int, int], work: _Work, folder: Path) -> Speed:
+    count, rows, columns = sizes
+    halvings = max(0, math.ceil(math.log2(count * rows * columns / _FIRST) / 2))
+    searches: list[tuple[float, float]] = []
+    compressions: list[tuple[float, float]] = []
+    for halving in range(halvings, -1, -1):
+        side = 0.5**halving
+        stack = work.layer(count, rows * side, columns * side)
+        begun = time.perf_counter()
+        common = work.search(stack)
+        found = time.perf_counter()
+        work.compress(stack, common)
+        searches.append((side, found - begun))
+        compressions.append((side, time.perf_counter() - found))
+        if time.perf_counter() - begun > _ENOUGH:
+            break
+    return Speed(_curve(searches), _curve(compressions), _working(sizes, work), _moving(folder))
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> Curve:
+    """The power through the last two points."""
+    side, seconds = points[-1]
+    if len(points) < 2 or min(seconds, points[-2][1]) <= 0:
+        return Curve(side, seconds, _EXPONENTS[1])
+    exponent = math.log(seconds / points[-2][1]) / math.log(side / points[-2][0])
+    return Curve(side, seconds, min(max(exponent, _EXPONENTS[0]), _EXPONENTS[1]))
+
+
+def _working(sizes: tuple[int, int, int], work: _Work) -> float:
+    """Memory that one expert takes while it is compressed, as a multiple of its own."""
+    _, rows, columns = sizes
+    side = min(1.0, math.sqrt(_WATCHED / (rows * columns)))
+    stack = work.layer(2, rows * side, columns * side)
+    common = None if work.center == "none" else find_center(stack, center="average")
+    with peak_memory() as peak:
+        before = peak.nbytes
+        work.compress(stack, common)
+    return max(0, peak.nbytes - before) / (stack.weights[0].numel() * 4)
+
+
+def _moving(folder: Path) -> float:
+    """Seconds to convert, hash (what came and what goes) and write one byte."""
+    floats = torch.ones(_WRITTEN)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            begun = time.perf_counter()
+            write_tensors(Path(scratch) / "x.safetensors", {"x": floats})
+            written = time.perf_counter() - begun
+    except OSError:  # a folder that cannot be written is refused later, with its name
+        written = 0.0
+    begun = time.perf_counter()
+    digest({"x": floats.clone()})
+    hashed = time.perf_counter() - begun
+    return (written + 2 * hashed) / (floats.numel() * 4)

@@ -1,0 +1,115 @@
+"""What a run is said to cost, against what it costs; and what is refused before it begins."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from resmoe_lab._core.errors import ResourceError
+from resmoe_lab._core.machine import anonymous_bytes
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.compress import Forecast, compress_checkpoint, forecast_run
+from resmoe_lab.compress import speed as speed_module
+from resmoe_lab.compress import forecast as forecast_module
+from resmoe_lab.compress.speed import Curve, measured_speed
+
+_HOW = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.25, "center": "wasserstein"}
+_GB = 10**9
+
+
+def _forecast(**changes: object) -> Forecast:
+    facts = {"layers": (), "seconds": 1.0, "peak_rss_bytes": 0, "disk_bytes": 0, "output_bytes": 0, "workers": 1}
+    return Forecast(**{**facts, "alternatives": (), **changes})  # type: ignore[arg-type]
+
+
+def test_a_curve_goes_through_what_was_measured() -> None:
+    assert Curve(side=0.25, seconds=2.0, exponent=3.0).whole() == 128.0
+    assert Curve(side=1.0, seconds=2.0, exponent=3.0).whole() == 2.0
+
+
+@pytest.mark.parametrize("power", [2.0, 2.5, 3.0])
+def test_the_exponent_is_that_of_the_measurements(power: float) -> None:
+    points = [(side, 7.0 * side**power) for side in (0.125, 0.25, 0.5)]
+    assert speed_module._curve(points).whole() == pytest.approx(7.0)
+
+
+def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    found = forecast_run(pico_checkpoint, tmp_path / "out", **_HOW)
+    assert not (tmp_path / "out").exists()
+    assert found.output_bytes == pico_checkpoint.total_bytes
+    assert found.facts()["layers"][1]["output_bytes"] == 3 * 4 * 12 * 8 * 4
+    assert [layer.layer for layer in found.layers] == [0, 1]
+    assert found.seconds > sum(layer.seconds for layer in found.layers) > 0
+
+
+def test_forecast_and_measurement_stand_in_the_manifest(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", **_HOW)
+    assert manifest["forecast"]["peak_rss_bytes"] == pytest.approx(manifest["peak_rss_bytes"], rel=0.5)
+    assert manifest["forecast"]["seconds"] > 0
+    assert {layer["layer"] for layer in manifest["forecast"]["layers"]} == {int(key) for key in manifest["layers"]}
+
+
+def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = {"method": "up", "keep": 0.25, "center": "none", "options": {}, "folder": tmp_path / "a" / "b"}
+    first = measured_speed((2, 16, 24), **options)
+    monkeypatch.setattr(speed_module, "_measure", None)
+    assert measured_speed((2, 16, 24), **options) == first
+    (tmp_path / "resmoe_lab" / "speed.json").write_text("[]")
+    with pytest.raises(TypeError):
+        measured_speed((2, 16, 24), **options)
+
+
+def test_too_little_memory_is_refused_and_what_would_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast_module, "available_bytes", lambda: 10 * _GB - anonymous_bytes())
+    ways = (("--scheduler local:1", 9 * _GB), ("--mode direct", 11 * _GB), ("--center average", 5 * _GB))
+    with pytest.raises(ResourceError, match=r"takes 18\.0 GB of memory, found 10\.0 GB: would fit: (.*)") as caught:
+        _forecast(peak_rss_bytes=18 * _GB, workers=2, alternatives=ways).check(".")
+    assert str(caught.value).endswith("--scheduler local:1 (9.0 GB); --center average (5.0 GB)")
+    with pytest.raises(ResourceError, match="it needs a larger machine"):
+        _forecast(peak_rss_bytes=18 * _GB).check(".")
+    _forecast(peak_rss_bytes=9 * _GB).check(".")
+    _forecast(peak_rss_bytes=18 * _GB, workers=0).check(".")  # the work is done on other machines
+
+
+def test_too_little_disk_is_refused_before_anything_is_written(
+    pico_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
+    with pytest.raises(ResourceError, match=r"takes 0\.0 MB on the disk of .*, found 0\.0 MB: make room"):
+        compress_checkpoint(pico_checkpoint, tmp_path / "out", **_HOW)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
+    (tmp_path / "layer").write_bytes(bytes(90))
+    _forecast(output_bytes=100, disk_bytes=100).check(tmp_path)
+    with pytest.raises(ResourceError):
+        _forecast(output_bytes=101, disk_bytes=101).check(tmp_path)
+
+
+def test_memory_is_that_of_the_largest_moment(pico_checkpoint: Checkpoint) -> None:
+    """By hand, for Mixtral's shape: the stack is there, and four experts and one square of costs beside it."""
+    needs = forecast_module._Needs(_method("svd"), (8, 14336, 12288), 0.25, "wasserstein", {})
+    expert = 4 * 14336 * 12288
+    rank = int(0.25 * 14336 * 12288 / (14336 + 12288))
+    pieces = 8 * 4 * rank * (14336 + 12288)
+    expected = max(8 * expert + pieces + 3 * expert, pieces + 16 * expert)
+    assert needs.memory(3.0) - anonymous_bytes() == pytest.approx(expected, abs=10**7)
+
+
+def _method(name: str) -> object:
+    from resmoe_lab.methods import METHODS
+
+    return METHODS[name]()
+
+
+def test_ways_out_change_the_result_last() -> None:
+    needs = forecast_module._Needs(_method("resmoe-up"), (8, 512, 768), 0.25, "wasserstein", {"solver": "pot"})
+    ways = [words for words, _ in needs.alternatives(3.0, 3)]
+    assert ways[:2] == ["--scheduler local:2", "--scheduler local:1"]
+    assert ways[2:] == ["--mode direct", "--mode direct --solver coordinate", "--center average"]
