@@ -378,19 +378,23 @@ def _facts(facts: dict[str, Any]) -> None:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for number, name in enumerate(rows[0] if rows else ()):
+        # What a row is about stays readable in a narrow terminal, whatever becomes of the figures.
+        table.add_column(name.replace("_", " "), no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     Console().print(table)
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000:
