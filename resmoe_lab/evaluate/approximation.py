@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
 
-from ..centers import CommonExpert, Statistics
+from .._core.errors import UsageError
+from .._core.params import KEEP
+from .._core.progress import Progress, Tick, silent
+from ..centers import CommonExpert, Statistics, find_center
 from ..experts import ExpertStack
-from ..methods import METHODS, CompressedLayer
+from ..methods import METHODS, CompressedLayer, Method
+
+#: Columns of every table of errors.
+COLUMNS = ("layer", "method", "center", "keep", "error", "relative_error")
 
 
 def approximation_error(stack: ExpertStack, layer: CompressedLayer) -> float:
@@ -67,4 +74,67 @@ def error_curves(
             errors = method.errors(stack, keeps, common, statistics=statistics)
             for keep, error in zip(keeps, errors, strict=True):
                 rows.append((stack.layer, name, center, keep, error, error / scale if scale else 0.0))
-    return pd.DataFrame(rows, columns=["layer", "method", "center", "keep", "error", "relative_error"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def approximation_table(
+    stacks: Iterable[ExpertStack],
+    *,
+    methods: Sequence[str],
+    centers: Sequence[str],
+    keeps: Sequence[float],
+    statistics: Mapping[int, Statistics] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Tabulate the error of every method, center, layer and keep; each center is found once a layer.
+
+    Parameters
+    ----------
+    stacks
+        The experts, layer by layer; one layer is in memory at a time if they are made as they are asked for.
+    methods, centers
+        Names in the registries. Methods that store whole experts have one set of rows, with center ``"none"``.
+    keeps
+        Kept fractions; a method that cannot keep so little (not even rank 1) has no row there.
+    statistics
+        What calibration text tells about each layer, for the methods and centers that use it.
+    seed
+        For whatever is random.
+    progress
+        Told before every curve; raising from it cancels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``layer, method, center, keep, error, relative_error``.
+    """
+    known = statistics or {}
+    alone = [name for name in methods if not METHODS[name].uses_center]
+    residual = [name for name in methods if METHODS[name].uses_center]
+    tables = []
+    for stack in stacks:
+        found = [
+            find_center(stack, center=name, seed=seed, progress=progress, statistics=known.get(stack.layer))
+            for name in (centers if residual else ())
+        ]
+        pairs = [(name, None) for name in alone] + [(name, common) for common in found for name in residual]
+        for done, (name, common) in enumerate(pairs):
+            progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
+            options: dict[str, Any] = {"common": common, "statistics": known.get(stack.layer), "seed": seed}
+            possible = possible_keeps(METHODS[name](), keeps, stack)
+            tables.append(error_curves(stack, methods=[name], keeps=possible, **options))
+    return pd.concat(tables, ignore_index=True)
+
+
+def possible_keeps(method: Method, keeps: Sequence[float], stack: ExpertStack) -> list[float]:
+    """Return the kept fractions that a method can have on a layer: few ranks fit into a very small matrix."""
+    possible = []
+    for keep in keeps:
+        KEEP.validate(keep)
+        try:
+            method.outline(stack.num_experts, rows=stack.intermediate_size, columns=stack.width, keep=keep)
+        except UsageError:
+            continue
+        possible.append(keep)
+    return possible

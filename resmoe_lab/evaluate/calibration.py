@@ -146,10 +146,10 @@ class _Recorder:
     def __init__(self, model: Any, family: Family, layer: int) -> None:
         self.family, self.layer = family, layer
         self.experts = family.experts_module(model, layer)
-        self.router: Any = family.router_module(model, layer).weight
+        self.router: Tensor = family.router_module(model, layer).get_parameter("weight")
         self.stack = family.pull(model, layer)
         count, neurons, p = self.stack.num_experts, self.stack.intermediate_size, self.router.shape[1]
-        sums = {"dtype": torch.float64, "device": self.stack.weights.device}
+        sums: dict[str, Any] = {"dtype": torch.float64, "device": self.stack.weights.device}
         self.counts, self.tokens = torch.zeros(count, **sums), 0
         self.inputs, self.neurons = torch.zeros(count, p, **sums), torch.zeros(count, neurons, **sums)
         self.everywhere = torch.zeros(count, neurons, **sums)

@@ -1,0 +1,192 @@
+"""The diagnosis before the cure: what a common expert can gain in a layer, and what it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._core.params import KEEP
+from .._core.progress import Progress, silent
+from ..centers import CommonExpert, Statistics, find_center
+from ..experts import ExpertStack
+from ..methods import METHODS
+from ..methods._choices import running_sums, squared_spectrum
+from ..store import forecast, match_bytes
+from .similarity import expert_similarity
+
+DEFAULT_CENTERS: tuple[str, ...] = ("wasserstein", "average", "git-rebasin", "ot-fusion")
+#: Shares of the singular values at which spectra are told.
+RANK_SHARES: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
+#: A difference of gains that is worth a word.
+_NOTABLE = 0.01
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of one layer before it is compressed.
+
+    Parameters
+    ----------
+    layer
+        The layer's number.
+    num_experts
+        N. An average of N unrelated experts explains 1/N of them.
+    residual_gain
+        ``1 - sum_k ||W_k[T_k] - C||^2 / sum_k ||W_k||^2`` of every center.
+    best_center
+        The one with the largest gain.
+    spectrum
+        ``rank_share``, and the share of the experts' squared norm that the remaining singular values hold: of the
+        experts (``expert``) and of the residuals from the best center (``residual``).
+    permutation_distance
+        Share of the neurons that every center finds elsewhere than where they stand.
+    similarity
+        Mean cosine similarity of two different experts, as they stand and in the order of the best center.
+    routing_load
+        Smallest and largest share of the tokens, how many experts would share alike (exp of the entropy), and the
+        experts that no token reaches; None without calibration text.
+    equal_bytes
+        At the kept fraction ``keep`` of ResMoE (UP) and the one of equal bytes of UP, the relative error of both.
+    advice
+        One or a few plain sentences.
+    """
+
+    layer: int
+    num_experts: int
+    residual_gain: dict[str, float]
+    best_center: str
+    spectrum: dict[str, list[float]]
+    permutation_distance: dict[str, float]
+    similarity: dict[str, float]
+    routing_load: dict[str, Any] | None
+    equal_bytes: dict[str, float]
+    advice: str
+
+
+def diagnose(
+    stack: ExpertStack,
+    *,
+    centers: Sequence[str] = DEFAULT_CENTERS,
+    keep: float = KEEP.default,
+    statistics: Statistics | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Diagnosis:
+    """Tell what a common expert would gain in one layer.
+
+    Parameters
+    ----------
+    stack
+        The experts of the layer.
+    centers
+        Names of the centers to try.
+    keep
+        Kept fraction at which ResMoE and plain pruning are compared, at equal bytes.
+    statistics
+        What calibration text tells about the layer.
+    seed
+        For whatever is random.
+    progress
+        Told every step; raising from it cancels.
+    """
+    KEEP.validate(keep)
+    scale = stack.mean_squared_norm()
+    found = {
+        name: find_center(stack, center=name, seed=seed, progress=progress, statistics=statistics)
+        for name in dict.fromkeys(centers)
+    }
+    gains = {name: 1 - common.objective / scale if scale else 0.0 for name, common in found.items()}
+    best = found[max(gains, key=lambda name: gains[name])]
+    facts: dict[str, Any] = {
+        "layer": stack.layer,
+        "num_experts": stack.num_experts,
+        "residual_gain": gains,
+        "best_center": best.name,
+        "spectrum": _spectrum(stack, best, scale),
+        "permutation_distance": {name: permutation_distance(common.permutations) for name, common in found.items()},
+        "similarity": {"as_they_stand": _mean_similarity(stack, None), "aligned": _mean_similarity(stack, best)},
+        "routing_load": None if statistics is None else routing_load(statistics),
+        "equal_bytes": _equal_bytes(stack, best, keep, scale),
+    }
+    return Diagnosis(**facts, advice=advise(facts))
+
+
+def permutation_distance(permutations: torch.Tensor) -> float:
+    """Share of all neurons that an (N, p_I) set of permutations moves, against the expert that it moves least."""
+    moved = (permutations != torch.arange(permutations.shape[1])).double().mean(dim=1)
+    others = moved.sort().values[1:]
+    return float(others.mean()) if len(others) else 0.0
+
+
+def routing_load(statistics: Statistics) -> dict[str, Any]:
+    """Sum up who receives the tokens."""
+    usage = statistics.usage.cpu().numpy()
+    entropy = -float((usage[usage > 0] * np.log(usage[usage > 0])).sum())
+    return {
+        "smallest": float(usage.min()),
+        "largest": float(usage.max()),
+        "effective_experts": float(np.exp(entropy)),
+        "unreached": statistics.unreached,
+        "source": statistics.source,
+        "tokens": statistics.tokens,
+    }
+
+
+def advise(facts: Mapping[str, Any]) -> str:
+    """Say in plain sentences what follows from the figures of a :class:`Diagnosis`."""
+    best, gains, equal = facts["best_center"], facts["residual_gain"], facts["equal_bytes"]
+    gain, by_chance = gains[best], 1 / facts["num_experts"]
+    errors = f"{equal['resmoe_up']:.3f} against {equal['up']:.3f} of the experts' squared norm lost at equal bytes"
+    if equal["resmoe_up"] < equal["up"]:
+        text = f"A common expert helps here: {best} explains {gain:.1%} of the experts ({errors})."
+        plain = gains.get("average")
+        if plain is not None and gain - plain > _NOTABLE:
+            text += f" Alignment matters: the plain average explains {plain:.1%}."
+        elif plain is not None:
+            text += " The experts stand aligned already: the plain average does as well."
+    else:
+        text = f"A common expert will not help here: {best} explains {gain:.1%} of the experts"
+        if gain < 1.5 * by_chance:
+            text += f", and an average of {facts['num_experts']} unrelated ones would explain {by_chance:.1%}"
+        text += f"; its bytes are better spent on the experts themselves ({errors})."
+    unreached = (facts["routing_load"] or {}).get("unreached")
+    if unreached:
+        text += f" The calibration text never reaches expert {', '.join(map(str, unreached))}."
+    return text
+
+
+def _spectrum(stack: ExpertStack, best: CommonExpert, scale: float) -> dict[str, list[float]]:
+    whole = [running_sums(squared_spectrum(weights)) for weights in stack.weights]
+    residual = [running_sums(squared_spectrum(matrix)) for matrix in best.residuals(stack)]
+
+    def left(sums: Sequence[torch.Tensor]) -> list[float]:
+        """Mean share of the squared norm outside the first singular directions."""
+        rank = len(sums[0]) - 1
+        kept = [round(share * rank) for share in RANK_SHARES]
+        return [float(torch.stack([one[rank - k] for one in sums]).mean()) / scale if scale else 0.0 for k in kept]
+
+    return {"rank_share": list(RANK_SHARES), "expert": left(whole), "residual": left(residual)}
+
+
+def _mean_similarity(stack: ExpertStack, common: CommonExpert | None) -> float:
+    similarity = expert_similarity(stack, common)
+    count = len(similarity)
+    return float((similarity.sum() - count) / (count * (count - 1))) if count > 1 else 1.0
+
+
+def _equal_bytes(stack: ExpertStack, best: CommonExpert, keep: float, scale: float) -> dict[str, float]:
+    """Compare ResMoE (UP) with UP where both weigh the same."""
+    shape: dict[str, Any] = {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}
+    residual, plain = METHODS["resmoe-up"](), METHODS["up"]()
+    budget = forecast(residual, keep=keep, center=best.stored, **shape).true_bytes
+    matched = match_bytes(plain, budget, **shape)
+    errors = {
+        "resmoe_up": residual.errors(stack, [keep], best)[0],
+        "up": plain.errors(stack, [matched])[0],
+    }
+    relative = {name: error / scale if scale else 0.0 for name, error in errors.items()}
+    return {"keep": keep, "matched_keep": matched, "bytes": budget, **relative}
