@@ -383,10 +383,10 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, name in enumerate(rows[0] if rows else ()):
         # What a row is about stays readable in a narrow terminal, whatever becomes of the figures.
-        table.add_column(name.replace("_", " "), no_wrap=number == 0)
+        table.add_column(Text("\n".join(name.replace("_", " ").split()), "bold"), no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     Console().print(table)
