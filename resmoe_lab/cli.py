@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,8 @@ Mode = Annotated[str | None, Parameter(help="direct, gram (keep all products: fa
 Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
 ]
+RunningText = Annotated[str, Parameter(help="Task whose running text the experts are watched on.")]
+TokenCount = Annotated[int, Parameter(help="How much of the text is read.")]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 
 
@@ -129,6 +132,62 @@ def barycenter(
         "peak_rss_bytes": peak_rss_bytes(),
     }
     _show(facts, json, lambda: _facts(facts))
+
+
+@app.command
+def diagnose(
+    checkpoint: str,
+    *,
+    layers: Layers = "all",
+    centers: Names | None = None,
+    keep: Keep = KEEP.default,
+    routing: Annotated[bool, Parameter(help="Run the model on text to see who receives the tokens.")] = True,
+    text: RunningText = "storyworld_perplexity",
+    tokens: TokenCount = 4096,
+    seed: int = 0,
+    data_dir: DataDir = None,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Tell what a common expert would gain in each layer, before anything is compressed."""
+    from dataclasses import asdict
+
+    from .centers import CENTERS
+    from .checkpoint import open_checkpoint
+    from .compress import select_layers
+    from .evaluate.diagnosis import DEFAULT_CENTERS, diagnose
+    from .experts import load_stack, moe_layers
+
+    opened = open_checkpoint(checkpoint)
+    chosen = select_layers(layers, moe_layers(opened))
+    names = _split(centers) or DEFAULT_CENTERS
+    for name in names:
+        CENTERS[name]
+    known: dict[int, Any] = {}
+    with _progress() as progress:
+        if routing:
+            fisher = "wasserstein-fisher" in names
+            options: dict[str, Any] = {"text": text, "tokens": tokens, "data_dir": data_dir, "device": device}
+            known = _calibrate(opened, chosen, fisher=fisher, progress=progress, **options)
+        found = [
+            diagnose(
+                load_stack(opened, layer=layer, device=device),
+                centers=names,
+                keep=keep,
+                statistics=known.get(layer),
+                seed=seed,
+                progress=progress,
+            )
+            for layer in chosen
+        ]
+
+    def human() -> None:
+        rows = [{"layer": one.layer, **one.residual_gain} for one in found]
+        _table(f"Share of the experts that a common expert explains in {checkpoint}", rows)
+        for one in found:
+            print(f"Layer {one.layer}. {one.advice}")  # noqa: T201
+
+    _show({"checkpoint": checkpoint, "layers": [asdict(one) for one in found]}, json, human)
 
 
 @app.command
@@ -329,6 +388,23 @@ def _how(*, solver: str | None, mode: str | None, **how: Any) -> dict[str, Any]:
     if options and how["center"] != "wasserstein":
         raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {how['center']!r}")
     return {**how, "options": options}
+
+
+def _calibrate(checkpoint: Any, layers: list[int], *, device: str, fisher: bool, progress: Any, **text: Any) -> Any:
+    """Run the model on calibration text; what there is to warn of goes to standard error."""
+    from .evaluate.calibration import calibrate, calibration_requests
+    from .experts import family_of
+    from .runtime import load_model
+
+    model, tokenizer = load_model(checkpoint, device=device)
+    requests = calibration_requests(model, tokenizer, **text)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        options = {"layers": layers, "source": text["text"], "fisher": fisher, "progress": progress}
+        known = calibrate(model, family_of(checkpoint), requests, **options)
+    for warning in caught:
+        print(f"resmoe-lab: {warning.message}", file=sys.stderr)  # noqa: T201
+    return known
 
 
 def _split(names: Iterable[str] | None) -> list[str] | None:
