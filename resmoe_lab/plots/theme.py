@@ -25,7 +25,11 @@ ACCENT, HIGHLIGHT = "#1f78c8", "#d1570a"
 METHOD_COLORS: dict[str, str] = {
     "resmoe-up": "#1f78c8",
     "up": "#4a9fd8",
+    "resmoe-up-aware": "#5f6fd9",
+    "resmoe-up-pooled": "#1b8fb0",
     "resmoe-svd": "#d1570a",
+    "resmoe-svd-white": "#dd5b48",
+    "resmoe-svd-pooled": "#b0651d",
     "svd": "#c98500",
     "resmoe-sp": "#0b7d5f",
     "sp": "#1fa583",

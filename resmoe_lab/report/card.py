@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import zoo
 from .._core.errors import UsageError
 from .._core.machine import machine, versions
@@ -69,6 +71,8 @@ def build_zoo_model(
     trained = train(RECIPES[name], work=work, data_dir=data_dir, progress=progress)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as fresh:
         save_model(trained, Path(fresh))
+        if RECIPES[name].dense is not None:
+            shuffle_neurons(trained, Path(fresh), seed=RECIPES[name].seed)
         card = write_card(Path(fresh), RECIPES[name], trained.log, data_dir=data_dir, progress=progress)
         if folder.exists():
             shutil.rmtree(folder)
@@ -81,6 +85,34 @@ def save_model(trained: Trained, folder: Path) -> None:
     """Save model and tokenizer in bfloat16, in the layout of the hub's checkpoints."""
     trained.model.bfloat16().save_pretrained(folder)
     trained.tokenizer.save_pretrained(folder)
+
+
+def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
+    """Put the neurons of every expert of a saved model into an order of its own, and save it again.
+
+    Upcycled experts begin as copies of one another, neuron by neuron; without this, aligning them would have nothing
+    to do. No output changes, and :func:`neuron_orders` knows the answer.
+    """
+    checkpoint = open_checkpoint(folder)
+    family = family_of(checkpoint)
+    for layer in family.layers(checkpoint):
+        stack = family.pull(trained.model, layer)
+        orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=seed, layer=layer)
+        shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
+        family.push(trained.model, stack.with_weights(shuffled))
+    save_model(trained, folder)
+
+
+def neuron_orders(num_experts: int, neurons: int, *, seed: int, layer: int) -> torch.Tensor:
+    """Orders of the neurons of an upcycled zoo model: row i of expert k was row ``orders[k, i]`` of its dense model.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, p_I) int64.
+    """
+    generator = torch.Generator().manual_seed(1000 * seed + layer)
+    return torch.stack([torch.randperm(neurons, generator=generator) for _ in range(num_experts)])
 
 
 def write_card(
@@ -194,7 +226,10 @@ _PREAMBLE = (
     "A small, real `{architecture}` ({parameters:,} parameters, {megabytes:.1f} MB in bfloat16), trained by this "
     "repository from nothing: {how}.\nTrain it again with `resmoe-lab zoo build {name}`."
 )
-_UPCYCLED = "a dense model first, its feed-forward copied into every expert, then both trained on"
+_UPCYCLED = (
+    "a dense model first, its feed-forward copied into every expert, then both trained on. The neurons of each expert "
+    "were put into a random order at the end, which changes no output: aligning them has work to do, and a known answer"
+)
 _FROM_NOTHING = "all its experts from the first step on, so that they really differ"
 _DATA = (
     "## Data",

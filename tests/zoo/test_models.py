@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from resmoe_lab import zoo
+from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate
 from resmoe_lab.experts import family_of
-from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, unmet
+from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, neuron_orders, unmet
 from resmoe_lab.runtime import load_model
 from resmoe_lab.zoo.recipes import RECIPES, Recipe
 
@@ -57,6 +59,20 @@ def test_it_is_worth_compressing(card: dict, recipe: Recipe) -> None:
     assert unmet(card) == []
     alone, whole = (card[key]["wikitext"]["value"] for key in ("center_only", "scores"))
     assert alone > PROMISED[recipe.name][3] * whole
+
+
+def test_the_center_finds_the_order_that_the_neurons_of_copies_had(checkpoint: Checkpoint, recipe: Recipe) -> None:
+    if recipe.dense is None:
+        return  # its experts never were copies: there is no right order
+    family = family_of(checkpoint)
+    for layer in family.layers(checkpoint):
+        stack = family.load(checkpoint, layer)
+        orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
+        found = find_center(stack)
+        dense = torch.stack([order[rows] for order, rows in zip(orders, found.permutations, strict=True)])
+        assert torch.equal(dense, dense[:1].expand_as(dense))
+        average = find_center(stack, center="average").objective
+        assert found.objective < 0.5 * average
 
 
 def test_the_card_says_openly_which_demands_are_met(card: dict, recipe: Recipe) -> None:
