@@ -237,6 +237,10 @@ def compress(
     solver: Solver = None,
     mode: Mode = None,
     seed: int = 0,
+    match_bytes: Annotated[int | None, Parameter(help="Bytes that all chosen layers may take; decides --keep.")] = None,
+    calibrate: Annotated[str | None, Parameter(help="Task whose running text calibrates those who need it.")] = None,
+    tokens: TokenCount = 4096,
+    data_dir: DataDir = None,
     scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
@@ -246,13 +250,23 @@ def compress(
     from .experts import moe_layers
     from .store.manifest import MANIFEST_FILE
 
-    how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode, seed=seed)
     opened = open_checkpoint(checkpoint)
     chosen = select_layers(layers, moe_layers(opened))
+    if match_bytes is not None:
+        keep = _matched_keep(opened, chosen, method=method, center=center, budget=match_bytes)
+    how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode, seed=seed)
     with _progress() as progress:
+        if calibrate is not None:
+            text: dict[str, Any] = {"text": calibrate, "tokens": tokens, "data_dir": data_dir, "device": "cpu"}
+            fisher = center == "wasserstein-fisher"
+            how["statistics"] = _calibrate(opened, chosen, fisher=fisher, progress=progress, **text)
         manifest = compress_checkpoint(opened, out, layers=chosen, scheduler=scheduler, progress=progress, **how)
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
-    facts = {"layers": chosen, **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")}}
+    facts = {
+        "layers": chosen,
+        "keep": keep,
+        **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")},
+    }
     facts["manifest"] = str(out / MANIFEST_FILE)
     _show(facts, json, lambda: _facts(facts))
 
@@ -388,6 +402,20 @@ def _how(*, solver: str | None, mode: str | None, **how: Any) -> dict[str, Any]:
     if options and how["center"] != "wasserstein":
         raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {how['center']!r}")
     return {**how, "options": options}
+
+
+def _matched_keep(checkpoint: Any, layers: list[int], *, method: str, center: str, budget: int) -> float:
+    """The kept fraction at which the chosen layers weigh no more than a budget, everything stored included."""
+    from .experts import family_of
+    from .methods import METHODS
+    from .store import match_bytes
+
+    family = family_of(checkpoint)
+    shape = family.shape(checkpoint.config)
+    columns = family.blocks(shape.hidden_size)[-1].stop
+    sizes = {"num_experts": shape.num_experts, "rows": shape.intermediate_size, "columns": columns}
+    chosen = METHODS[method]()
+    return match_bytes(chosen, budget / len(layers), center=chosen.uses_center and center != "none", **sizes)
 
 
 def _calibrate(checkpoint: Any, layers: list[int], *, device: str, fisher: bool, progress: Any, **text: Any) -> Any:

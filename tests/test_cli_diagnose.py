@@ -1,15 +1,22 @@
-"""The verb `diagnose`, as scripts see it."""
+"""The verb `diagnose`, equal bytes and calibration, as scripts see them."""
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from resmoe_lab import cli
 
+from .experts import pico
+
 
 def _run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["resmoe-lab", "diagnose", *arguments])
+    return _call(monkeypatch, capsys, "diagnose", *arguments)
+
+
+def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["resmoe-lab", *arguments])
     code = 0
     try:
         cli.main()
@@ -60,3 +67,31 @@ def test_wrong_usage_is_one_line(
     assert code == 2
     assert out == ""
     assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["up", "resmoe-up", "meo"])
+def test_equal_bytes_decide_what_is_kept(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, budget = pico.save(pico.mixtral(), tmp_path / "pico"), 1400
+    arguments = ("--out", str(tmp_path / "out"), "--layers", "0", "--method", method, "--match-bytes", str(budget))
+    code, out, err = _call(monkeypatch, capsys, "compress", str(checkpoint), *arguments, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 < found["keep"] < 1
+    assert 0.6 * budget < found["bytes"] <= budget
+
+
+def test_a_calibrated_method_is_told_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("mixtral-tiny", "--out", str(tmp_path / "out"), "--layers", "0", "--method", "resmoe-up-aware")
+    code, _, err = _call(monkeypatch, capsys, "compress", *arguments)
+    assert code == 2
+    assert "method 'resmoe-up-aware' needs calibration statistics" in err
+    assert not (tmp_path / "out").exists()
+    calibration = ("--calibrate", "storyworld_perplexity", "--tokens", "300")
+    code, out, err = _call(monkeypatch, capsys, "compress", *arguments, *calibration, "--json")
+    assert code == 0, err
+    manifest = json.loads(Path(json.loads(out)["manifest"]).read_text())
+    assert manifest["settings"]["calibration"]["source"] == "storyworld_perplexity"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .._core.errors import UsageError
+from ..experts import ExpertStack
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,22 @@ class Statistics:
     fisher: torch.Tensor | None
     source: str
     tokens: int
+
+    @classmethod
+    def even(cls, stack: ExpertStack) -> Statistics:
+        """Return what there would be if every expert were used alike, on white inputs, to try out what they cost."""
+        count, neurons = stack.num_experts, stack.intermediate_size
+        p = stack.blocks[-1].stop - stack.blocks[-1].start
+        return cls(
+            usage=torch.full((count,), 1 / count, dtype=torch.float64),
+            affinity=torch.eye(count, dtype=torch.float64),
+            inputs=torch.ones(count, p),
+            neurons=torch.ones(count, neurons),
+            moments=torch.eye(p),
+            fisher=torch.ones(count, dtype=torch.float64),
+            source="none",
+            tokens=0,
+        )
 
     @property
     def unreached(self) -> list[int]:
