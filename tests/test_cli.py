@@ -46,6 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 KEYS = {
     "inspect": "family moe_layers num_experts top_k hidden_size intermediate_size total_bytes expert_bytes",
     "barycenter": "objective lower_bound certified_gap solver iterations seconds peak_rss_bytes",
+    "plan": "layers seconds peak_rss_bytes disk_bytes output_bytes",
     "compress": "layers approximation_error relative_error bytes original_bytes seconds peak_rss_bytes manifest",
 }
 
@@ -53,12 +54,14 @@ KEYS = {
 def test_help_names_every_verb(run) -> None:
     shown = run("--help")
     assert shown.code == 0
-    for verb in ("zoo", "inspect", "barycenter", "compress", "evaluate", "sweep", "report", "lab"):
+    for verb in ("zoo", "inspect", "barycenter", "plan", "compress", "convert", "evaluate", "sweep", "report", "lab"):
         assert f" {verb} " in shown.out
     assert "CHECKPOINT is a zoo name" in shown.out
 
 
-@pytest.mark.parametrize("verb", ["inspect", "barycenter", "compress", "evaluate", "sweep", "report"])
+@pytest.mark.parametrize(
+    "verb", ["inspect", "barycenter", "plan", "compress", "convert", "evaluate", "sweep", "report"]
+)
 def test_every_verb_has_help(run, verb: str) -> None:
     assert "--json" in run(verb, "--help").out
 
@@ -98,6 +101,24 @@ def test_compress_then_inspect_then_again(run, pico_folder: Path, tmp_path: Path
     assert json.loads(Path(facts["manifest"]).read_text())["finished"]
     assert run("inspect", tmp_path / "out", "--json").json["moe_layers"] == [0, 1]
     assert run(*arguments).json == facts
+
+
+def test_plan_tells_and_writes_nothing(run, pico_folder: Path, tmp_path: Path) -> None:
+    arguments = ("plan", pico_folder, "--layers", "1", "--out", tmp_path / "out")
+    facts = run(*arguments, "--json").json
+    assert set(KEYS["plan"].split()) <= set(facts)
+    assert [layer["layer"] for layer in facts["layers"]] == [1]
+    assert facts["output_bytes"] == run("inspect", pico_folder, "--json").json["total_bytes"]
+    assert not (tmp_path / "out").exists()
+    assert "seconds" in run(*arguments).out
+    assert run(*arguments, "--scheduler", "yarn").code == 2
+    assert run(*arguments, "--center", "average", "--mode", "direct").code == 2
+
+
+def test_convert_refuses_what_needs_no_conversion(run, pico_folder: Path, tmp_path: Path) -> None:
+    refused = run("convert", pico_folder, "--out", tmp_path / "out")
+    assert refused.code == 1
+    assert "expected 'deepseek'" in refused.err
 
 
 def test_zoo_list(run) -> None:

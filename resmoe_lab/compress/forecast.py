@@ -13,13 +13,13 @@ import torch
 from .._core.errors import ResourceError
 from .._core.machine import anonymous_bytes, available_bytes
 from ..checkpoint import Checkpoint
-from ..experts import family_of
+from ..experts import Family, family_of
 from ..methods import METHODS, Method
 from ..transport import Plan
-from ..transport import plan as plan_search
-from ..transport.planning import scratch_folder
-from .speed import existing, measured_speed
+from ..transport.planning import look_alike, scratch_folder
+from ..transport.problem import Problem
 from .schedule import worker_count
+from .speed import existing, measured_speed, plan_search
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LayerForecast:
     layer
         Its number.
     seconds
-        Time on this machine, if experts are unrelated; near-copies take less.
+        Time on this machine with nothing else to do.
     peak_rss_bytes
         Most anonymous memory of the process that compresses it.
     scratch_bytes
@@ -115,11 +115,11 @@ def forecast_run(
     method: str,
     keep: float,
     center: str,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
     scheduler: str | None = None,
     seed: int = 0,
 ) -> Forecast:
-    """Tell what compressing some layers will cost, from shapes alone and a calibration of this machine.
+    """Tell what compressing some layers will cost, from their shapes, a look at two experts, and this machine's speed.
 
     Parameters
     ----------
@@ -134,16 +134,13 @@ def forecast_run(
     family = family_of(checkpoint)
     shape, out, workers = family.shape(checkpoint.config), Path(out), worker_count(scheduler)
     sizes = (shape.num_experts, shape.intermediate_size, family.blocks(shape.hidden_size)[-1].stop)
-    needs = _Needs(METHODS[method](), sizes, keep, center, dict(options or {}))
-    measured = measured_speed(
-        sizes, method=method, keep=keep, center=needs.used_center, options=needs.options, folder=out, seed=seed
-    )
+    alike, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])
+    needs = _Needs(METHODS[method](seed=seed), sizes, keep, center, dict(options or {}), alike, stored)
+    how: dict[str, Any] = {"method": method, "keep": keep, "center": needs.used_center, "options": needs.options}
+    measured = measured_speed(sizes, alike=alike, folder=out, seed=seed, **how)
     peak, scratch, processes = needs.memory(measured.working), needs.search().scratch_bytes, max(1, workers)
-    rows = []
-    for layer in layers:
-        stored = family.expert_bytes(checkpoint, layer)
-        seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
-        rows.append(LayerForecast(layer, seconds, peak, scratch, stored))
+    seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
+    rows = [LayerForecast(layer, seconds, peak, scratch, stored) for layer in layers]
     rest = checkpoint.total_bytes - sum(row.output_bytes for row in rows)
     return Forecast(
         layers=tuple(rows),
@@ -156,6 +153,13 @@ def forecast_run(
     )
 
 
+def _alike(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
+    """Whether a layer's experts are near-copies, from the first block of two of them; the hub is not asked for that."""
+    if checkpoint.hub_id is not None or family.shape(checkpoint.config).num_experts < 2:
+        return False
+    return look_alike(Problem([family.first_block(checkpoint, layer, expert) for expert in (0, 1)]))
+
+
 @dataclass(frozen=True)
 class _Needs:
     """Memory of one layer, and of the ways around it."""
@@ -164,7 +168,9 @@ class _Needs:
     sizes: tuple[int, int, int]
     keep: float
     center: str
-    options: dict[str, str]
+    options: dict[str, Any]
+    alike: bool
+    stored: int
 
     @property
     def used_center(self) -> str:
@@ -174,18 +180,19 @@ class _Needs:
         """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
         if self.used_center != "wasserstein":
             return Plan("direct", False, "nothing is searched", 0.0, 0, 0)
-        return plan_search(*self.sizes, **self.options)
+        return plan_search(self.sizes, self.options, alike=self.alike)
 
     def memory(self, working: float) -> int:
-        """Most memory of the process: while a center is searched, experts are compressed, or they are restored."""
+        """Most memory of the process: while a center is searched, experts are compressed, or they are stored."""
         count, rows, columns = self.sizes
         expert = 4 * rows * columns
         common = expert if self.method.uses_center else 0
         pieces = sum(map(_nbytes, self.method.outline(count, rows=rows, columns=columns, keep=self.keep)))
-        searching = count * expert + self.search().peak_bytes
-        compressing = count * expert + common + pieces + round(working * expert)
-        restoring = common + pieces + 2 * count * expert
-        return anonymous_bytes() + max(searching, compressing, restoring)
+        held = count * expert + common
+        searching = held + self.search().peak_bytes
+        compressing = held + pieces + round(max(working, 3) * expert)  # restored, it is there three times
+        storing = held + self.stored
+        return anonymous_bytes() + max(searching, compressing, storing)
 
     def alternatives(self, working: float, workers: int) -> Iterator[tuple[str, int]]:
         """Yield ways that take less, those that change the result last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +13,13 @@ from .._core.files import held, remove_parts
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
+from ..centers import Statistics, needed
 from ..checkpoint import Checkpoint
 from ..checkpoint.index import read_header
 from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companions, write_index, write_json, write_tensors
 from ..methods import METHODS
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash, make_output, open_output
+from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .forecast import forecast_run
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
@@ -31,8 +33,9 @@ def compress_checkpoint(
     method: str = "resmoe-up",
     keep: float = KEEP.default,
     center: str = "wasserstein",
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    statistics: Mapping[int, Statistics] | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -53,6 +56,8 @@ def compress_checkpoint(
         How.
     options
         Options of the center, such as ``{"solver": "alternating"}``.
+    statistics
+        What calibration text tells about each layer, for the methods and centers that use it.
     scheduler
         Who does it, see :func:`~resmoe_lab.compress.schedule.run_all`; the result is the same.
     progress
@@ -74,7 +79,13 @@ def compress_checkpoint(
     """
     KEEP.validate(keep)
     worker_count(scheduler)
-    how = {"method": method, "keep": keep, "center": center, "options": dict(options or {}), "seed": seed}
+    how: dict[str, Any] = {
+        "method": method,
+        "keep": keep,
+        "center": center,
+        "options": dict(options or {}),
+        "seed": seed,
+    }
     if not METHODS[method].uses_center:
         how |= {"center": "none", "options": {}}
     settings: dict[str, Any] = {
@@ -83,25 +94,32 @@ def compress_checkpoint(
         "layers": list(layers),
         **how,
     }
+    known = statistics or {}
+    if METHODS[method].needs_statistics:
+        needed(known.get(layers[0]), f"method {method!r}")
+    if known:
+        first = next(iter(known.values()))
+        settings["calibration"] = {"source": first.source, "tokens": first.tokens}
     out = Path(out)
-    units = [Unit(checkpoint.source, out.absolute(), layer, settings) for layer in layers]
-    if (manifest := open_output(out, settings))["finished"]:
+    units = [Unit(checkpoint.source, out.absolute(), layer, settings, known.get(layer)) for layer in layers]
+    if (manifest := found_manifest(out, settings))["finished"]:
         _tidy(units)
         return manifest
     expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how)
     expected.check(out)
-    make_output(out)
+    open_output(out, settings)
     with held(out):
-        manifest = open_output(out, settings)  # as the last holder left it
+        manifest = found_manifest(out, settings)  # as the last holder left it
         if not manifest["finished"]:
             remove_parts(out)
             manifest |= {"export": "dense (restored weights: no memory saved)"}
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             write_json(out / MANIFEST_FILE, manifest)
             _compress_all(units, scheduler, progress)
+            begun = time.perf_counter()
             _write_rest(checkpoint, out, units)
             copy_companions(checkpoint, out)
-            manifest = _finish(out, manifest, units)
+            manifest = _finish(out, manifest, units, copying=time.perf_counter() - begun)
     return manifest
 
 
@@ -130,11 +148,12 @@ def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> Non
     write_index(out, files, total_bytes=checkpoint.total_bytes)
 
 
-def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit]) -> dict[str, Any]:
+def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float) -> dict[str, Any]:
     """Add up the layers and write the finished manifest."""
     rows = {str(unit.layer): _described(unit) for unit in units}
     for name in ("bytes", "paper_bytes", "original_bytes", "seconds"):
         manifest[name] = sum(row[name] for row in rows.values())
+    manifest["seconds"] += copying
     for name in ("approximation_error", "relative_error"):
         manifest[name] = sum(row[name] for row in rows.values()) / len(rows)
     manifest["peak_rss_bytes"] = max(row["peak_rss_bytes"] for row in rows.values())

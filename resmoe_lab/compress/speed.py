@@ -6,8 +6,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.errors import OutputError
-from .._core.machine import machine, peak_memory
-from ..centers import CommonExpert, find_center
+from .._core.machine import give_back, machine, peak_memory
+from ..centers import CommonExpert, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
-from ..experts import ExpertStack
+from ..experts import Block, ExpertStack
 from ..methods import METHODS
-from ..transport import plan
+from ..transport import Plan, plan
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
@@ -29,6 +29,8 @@ _ENOUGH = 0.4
 _FIRST, _WATCHED = 1 << 17, 1 << 20
 #: Floats that are written to measure the disk.
 _WRITTEN = 1 << 21
+#: How far near-copies are from their common parent, as a share of the weights.
+_NOISE = 0.1
 #: Time grows at least with the entries, and not faster than products of square matrices.
 _EXPONENTS = (2.0, 3.0)
 
@@ -63,7 +65,7 @@ class Speed:
     Parameters
     ----------
     center, method
-        Time to find the center, and to compress with it and tell the error.
+        Time to find the center, and to compress with it.
     working
         Bytes that compressing one expert takes beside its result, for each of its bytes in float32.
     moving
@@ -82,7 +84,8 @@ def measured_speed(
     method: str,
     keep: float,
     center: str,
-    options: Mapping[str, str],
+    options: Mapping[str, Any],
+    alike: bool,
     folder: Path,
     seed: int = 0,
 ) -> Speed:
@@ -91,15 +94,17 @@ def measured_speed(
     Parameters
     ----------
     sizes
-        (N, p_I, D) of the whole layer. The experts that are measured are unrelated, which takes longest.
+        (N, p_I, D) of the whole layer.
     method, keep, center, options, seed
         As they will be used.
+    alike
+        Whether the experts are near-copies of one another, which are matched much faster than unrelated ones.
     folder
         On the disk that will be written to.
     """
     if center == "wasserstein":  # a small layer would be searched in another way than the whole
-        options = {**options, "mode": plan(*sizes, **options).mode}
-    work = _Work(method, keep, center, options, seed)
+        options = {**options, "mode": plan_search(sizes, options, alike=alike).mode}
+    work = _Work(method, keep, center, options, alike, seed)
     place = existing(folder)
     key = json.dumps([machine(), torch.__version__, torch.get_num_threads(), sizes, astuple(work), place.stat().st_dev])
     known = _remembered()
@@ -110,6 +115,12 @@ def measured_speed(
             write_json(_file(), known)
     found = known[key]
     return Speed(Curve(**found["center"]), Curve(**found["method"]), found["working"], found["moving"])
+
+
+def plan_search(sizes: tuple[int, int, int], options: Mapping[str, Any], *, alike: bool) -> Plan:
+    """Plan the search for a Wasserstein center with the options that decide what it takes."""
+    chosen = {name: options[name] for name in ("mode", "solver") if name in options}
+    return plan(*sizes, alike=alike, **chosen)
 
 
 def _file() -> Path:
@@ -136,24 +147,32 @@ class _Work:
     method: str
     keep: float
     center: str
-    options: Mapping[str, str]
+    options: Mapping[str, Any]
+    alike: bool
     seed: int
 
     def layer(self, count: int, rows: float, columns: float) -> ExpertStack:
         generator = torch.Generator().manual_seed(self.seed)
-        weights = torch.randn(count, max(2, round(rows)), max(2, round(columns)), generator=generator)
-        return ExpertStack(weights, (), layer=0)
+        p = max(1, round(columns / 2))
+        weights = torch.randn(count, max(2, round(rows)), 2 * p, generator=generator)
+        if self.alike:
+            parent = weights[0].clone()
+            for expert in weights:
+                order = torch.randperm(len(parent), generator=generator)
+                expert.mul_(_NOISE).add_(parent[order])
+        return ExpertStack(weights, (Block("w1", 0, p), Block("w2", p, 2 * p)), layer=0)
 
     def search(self, stack: ExpertStack) -> CommonExpert | None:
         if self.center == "none":
             return None
-        return find_center(stack, center=self.center, seed=self.seed, **self.options)
+        given: dict[str, Any] = {"seed": self.seed, "statistics": Statistics.even(stack)}
+        return find_center(stack, center=self.center, **given, **self.options)
 
     def compress(self, stack: ExpertStack, common: CommonExpert | None) -> None:
-        method = METHODS[self.method]()
-        method.errors(stack, [self.keep], common)
+        method = METHODS[self.method](seed=self.seed)
+        for piece in method.compress(stack, self.keep, common, statistics=Statistics.even(stack)).pieces:
+            piece.restore()
         stack.mean_squared_norm()
-        method.compress(stack, self.keep, common).restore()
 
 
 def _measure(sizes: tuple[int, int, int], work: _Work, folder: Path) -> Speed:
@@ -164,15 +183,30 @@ def _measure(sizes: tuple[int, int, int], work: _Work, folder: Path) -> Speed:
     for halving in range(halvings, -1, -1):
         side = 0.5**halving
         stack = work.layer(count, rows * side, columns * side)
-        begun = time.perf_counter()
-        common = work.search(stack)
-        found = time.perf_counter()
-        work.compress(stack, common)
-        searches.append((side, found - begun))
-        compressions.append((side, time.perf_counter() - found))
-        if time.perf_counter() - begun > _ENOUGH:
+        with _timed() as searching:
+            common = work.search(stack)
+        with _timed() as compressing:
+            work.compress(stack, common)
+        searches.append((side, searching.seconds))
+        compressions.append((side, compressing.seconds))
+        if searching.seconds + compressing.seconds > _ENOUGH:
             break
     return Speed(_curve(searches), _curve(compressions), _working(sizes, work), _moving(folder))
+
+
+class _Clock:
+    """Seconds that something takes on a machine with nothing else to do."""
+
+    seconds = 0.0
+
+
+@contextmanager
+def _timed() -> Iterator[_Clock]:
+    clock = _Clock()
+    wall, processor = time.perf_counter(), time.process_time()
+    yield clock
+    # Several threads take more processor time than wall time; waiting for other processes, more wall time.
+    clock.seconds = min(time.perf_counter() - wall, time.process_time() - processor)
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> Curve:
@@ -190,6 +224,8 @@ def _working(sizes: tuple[int, int, int], work: _Work) -> float:
     side = min(1.0, math.sqrt(_WATCHED / (rows * columns)))
     stack = work.layer(2, rows * side, columns * side)
     common = None if work.center == "none" else find_center(stack, center="average")
+    work.compress(stack, common)  # what a first call takes for good is not counted
+    give_back()
     with peak_memory() as peak:
         before = peak.nbytes
         work.compress(stack, common)
@@ -204,7 +240,7 @@ def _moving(folder: Path) -> float:
             begun = time.perf_counter()
             write_tensors(Path(scratch) / "x.safetensors", {"x": floats})
             written = time.perf_counter() - begun
-    except OSError:  # a folder that cannot be written is refused later, with its name
+    except (OSError, OutputError):  # a folder that cannot be written is refused later, with its name
         written = 0.0
     begun = time.perf_counter()
     digest({"x": floats.clone()})

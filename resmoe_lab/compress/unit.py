@@ -13,14 +13,15 @@ import torch
 
 from .._core.errors import OutputError, ResmoeError
 from .._core.machine import peak_memory
-from ..centers import find_center
+from ..centers import Statistics, find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import ExpertStack, Family, family_of
-from ..methods import METHODS
+from ..methods import METHODS, CompressedLayer
 from ..store import weigh
 from ..store.manifest import permutation_hash
+from ..transport import objective
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ class Unit:
         The layer's number.
     settings
         Everything that decides the result.
+    statistics
+        What calibration text tells about the layer, for the methods and centers that use it.
     """
 
     source: str
     out: Path
     layer: int
     settings: dict[str, Any]
+    statistics: Statistics | None = None
 
     @property
     def file(self) -> Path:
@@ -99,18 +103,17 @@ def compress_unit(unit: Unit) -> None:
 def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return a layer's restored experts as they are stored, and what was lost and gained."""
     how, stack = unit.settings, family.load(checkpoint, unit.layer)
-    keep, method, common = how["keep"], METHODS[how["method"]](), None
+    known: dict[str, Any] = {"statistics": unit.statistics}
+    keep, method, common = how["keep"], METHODS[how["method"]](seed=how["seed"]), None
+    scale = stack.mean_squared_norm()
     if method.uses_center:
-        common = find_center(stack, center=how["center"], seed=how["seed"], **how["options"])
-    error, scale = method.errors(stack, [keep], common)[0], stack.mean_squared_norm()
-    compressed = method.compress(stack, keep, common)
-    blocks, keys = stack.blocks, list(family.expert_keys(unit.layer, stack.num_experts))
-    del stack  # the restored experts take its place in memory
-    ledger = weigh(compressed)
-    dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
-    tensors = family.split(ExpertStack(compressed.restore(), blocks, unit.layer), dtype=dtype)
+        common = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
+    compressed = method.compress(stack, keep, common, **known)
+    ledger, error = weigh(compressed), _restore_into(stack, compressed)
+    del compressed
+    keys = list(family.expert_keys(unit.layer, stack.num_experts))
     certificate = common.certificate if common is not None else None
-    return tensors, {
+    return family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]), {
         "approximation_error": error,
         "relative_error": error / scale if scale else 0.0,
         "bytes": ledger.true_bytes,
@@ -121,3 +124,20 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         "certified_gap": certificate.gap if certificate is not None else None,
         "source_hash": digest(read_tensors(checkpoint, keys)),
     }
+
+
+def _restore_into(stack: ExpertStack, compressed: CompressedLayer) -> float:
+    """Put the restored experts in the place of the originals, one by one, and return the approximation error.
+
+    All of them at once beside the originals would be the largest thing in memory.
+    """
+    orders, errors = compressed.orders, []
+    for k, group in enumerate(compressed.groups or range(len(compressed.pieces))):
+        restored = compressed.pieces[group].restore()
+        if compressed.common is not None:
+            restored = restored + compressed.common.expert(k)
+        original = stack.weights[k]
+        order = torch.arange(len(original)) if orders is None else orders[k]
+        errors.append(objective([original], order[None], restored))
+        original.copy_(restored)
+    return sum(errors) / len(errors)

@@ -205,6 +205,12 @@ class Family:
         _fill(stack, self.parts, lambda part, k: stored[self._key(layer, part, k)])
         return stack.checked()
 
+    def first_block(self, checkpoint: Checkpoint, layer: int, expert: int) -> torch.Tensor:
+        """Return one expert's first block (p_I, p) in float32: little to read, and enough to tell copies apart."""
+        self._check_sizes(checkpoint, layer)
+        key = self._key(layer, self.parts[0], expert)
+        return self.parts[0].view(read_tensors(checkpoint, [key])[key], expert).float()
+
     def _empty(self, layer: int, shape: Shape, **options: Any) -> ExpertStack:
         blocks = self.blocks(shape.hidden_size)
         weights = torch.empty(shape.num_experts, shape.intermediate_size, blocks[-1].stop, **options)

@@ -51,21 +51,23 @@ def permutation_hash(permutations: torch.Tensor) -> str:
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
 
 
-def make_output(folder: Path) -> None:
-    """Make the output folder where it is not there.
+def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the output folder where it is not there, and return the manifest as :func:`found_manifest` does.
 
     Raises
     ------
     OutputError
-        If it cannot be made.
+        If the folder holds something else or cannot be made.
     """
+    manifest = found_manifest(folder, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
+    return manifest
 
 
-def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest that a run into a folder goes on with: a new one, or that of the same run.
 
     Parameters

@@ -5,14 +5,17 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import ResourceError
 from resmoe_lab._core.machine import anonymous_bytes
-from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import Forecast, compress_checkpoint, forecast_run
-from resmoe_lab.compress import speed as speed_module
 from resmoe_lab.compress import forecast as forecast_module
+from resmoe_lab.compress import speed as speed_module
 from resmoe_lab.compress.speed import Curve, measured_speed
+from resmoe_lab.experts import family_of
 
 _HOW = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.25, "center": "wasserstein"}
 _GB = 10**9
@@ -52,7 +55,14 @@ def test_forecast_and_measurement_stand_in_the_manifest(pico_checkpoint: Checkpo
 
 def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    options = {"method": "up", "keep": 0.25, "center": "none", "options": {}, "folder": tmp_path / "a" / "b"}
+    options = {
+        "method": "up",
+        "keep": 0.25,
+        "center": "none",
+        "options": {},
+        "alike": False,
+        "folder": tmp_path / "a" / "b",
+    }
     first = measured_speed((2, 16, 24), **options)
     monkeypatch.setattr(speed_module, "_measure", None)
     assert measured_speed((2, 16, 24), **options) == first
@@ -94,12 +104,14 @@ def test_what_is_there_already_needs_no_room(tmp_path: Path, monkeypatch: pytest
 
 def test_memory_is_that_of_the_largest_moment(pico_checkpoint: Checkpoint) -> None:
     """By hand, for Mixtral's shape: the stack is there, and four experts and one square of costs beside it."""
-    needs = forecast_module._Needs(_method("svd"), (8, 14336, 12288), 0.25, "wasserstein", {})
+    needs = forecast_module._Needs(
+        _method("svd"), (8, 14336, 12288), 0.25, "wasserstein", {}, False, 8 * 2 * 14336 * 12288
+    )
     expert = 4 * 14336 * 12288
     rank = int(0.25 * 14336 * 12288 / (14336 + 12288))
     pieces = 8 * 4 * rank * (14336 + 12288)
-    expected = max(8 * expert + pieces + 3 * expert, pieces + 16 * expert)
-    assert needs.memory(3.0) - anonymous_bytes() == pytest.approx(expected, abs=10**7)
+    expected = 8 * expert + pieces + 4 * expert
+    assert needs.memory(4.0) - anonymous_bytes() == pytest.approx(expected, abs=10**7)
 
 
 def _method(name: str) -> object:
@@ -108,8 +120,23 @@ def _method(name: str) -> object:
     return METHODS[name]()
 
 
+def test_copies_are_told_from_strangers(pico_folder: Path) -> None:
+    path = pico_folder / "model.safetensors"
+    tensors = load_file(path)
+    at = "model.layers.0.block_sparse_moe.experts"
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    tensors[f"{at}.1.w1.weight"] = tensors[f"{at}.0.w1.weight"][order].clone()
+    save_file(tensors, path, metadata={"format": "pt"})
+    checkpoint = open_checkpoint(pico_folder)
+    family = family_of(checkpoint)
+    assert forecast_module._alike(checkpoint, family, 0)
+    assert not forecast_module._alike(checkpoint, family, 1)
+
+
 def test_ways_out_change_the_result_last() -> None:
-    needs = forecast_module._Needs(_method("resmoe-up"), (8, 512, 768), 0.25, "wasserstein", {"solver": "pot"})
+    needs = forecast_module._Needs(
+        _method("resmoe-up"), (8, 512, 768), 0.25, "wasserstein", {"solver": "pot"}, False, 0
+    )
     ways = [words for words, _ in needs.alternatives(3.0, 3)]
     assert ways[:2] == ["--scheduler local:2", "--scheduler local:1"]
     assert ways[2:] == ["--mode direct", "--mode direct --solver coordinate", "--center average"]

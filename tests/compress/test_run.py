@@ -14,7 +14,7 @@ from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import compress_checkpoint
 from resmoe_lab.experts import load_stack, moe_layers
-from resmoe_lab.methods import compress_layer
+from resmoe_lab.methods import METHODS, compress_layer
 
 from ..experts import pico
 
@@ -34,6 +34,16 @@ def test_the_output_opens_and_holds_the_restored_experts(pico_checkpoint: Checkp
     assert manifest == json.loads((out / "resmoe_manifest.json").read_text())
     error = float((stack.weights[:, :, :] - 0).square().sum())
     assert 0 < manifest["approximation_error"] < error
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_statistics])
+def test_the_error_is_that_of_the_method(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[1], method=method, keep=0.5)
+    stack, used = load_stack(pico_checkpoint, layer=1), METHODS[method]()
+    common = find_center(stack) if used.uses_center else None
+    [expected] = used.errors(stack, [0.5], common)
+    assert manifest["approximation_error"] == pytest.approx(expected, rel=1e-4)
+    assert manifest["relative_error"] == pytest.approx(expected / stack.mean_squared_norm(), rel=1e-4)
 
 
 def test_untouched_tensors_are_the_same_bytes(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
