@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from .._core.params import KEEP
@@ -190,3 +191,24 @@ def _equal_bytes(stack: ExpertStack, best: CommonExpert, keep: float, scale: flo
     }
     relative = {name: error / scale if scale else 0.0 for name, error in errors.items()}
     return {"keep": keep, "matched_keep": matched, "bytes": budget, **relative}
+
+
+def gain_table(found: Sequence[Diagnosis]) -> pd.DataFrame:
+    """Return one row a layer and center: ``layer, center, gain, permutation_distance, by_chance``."""
+    rows = [
+        (one.layer, center, gain, one.permutation_distance[center], 1 / one.num_experts)
+        for one in found
+        for center, gain in one.residual_gain.items()
+    ]
+    return pd.DataFrame(rows, columns=["layer", "center", "gain", "permutation_distance", "by_chance"])
+
+
+def spectrum_table(found: Sequence[Diagnosis]) -> pd.DataFrame:
+    """Return one row a layer, matrix and share of the singular values: ``layer, matrix, rank_share, left``."""
+    rows = [
+        (one.layer, matrix, share, left)
+        for one in found
+        for matrix in ("expert", "residual")
+        for share, left in zip(one.spectrum["rank_share"], one.spectrum[matrix], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "matrix", "rank_share", "left"])

@@ -1,6 +1,8 @@
 """Tables and arrays in, Altair charts or matplotlib figures out; no torch."""
 
 from .centers import center_history as center_history
+from .diagnosis import gain_bars as gain_bars
+from .diagnosis import spectrum_lines as spectrum_lines
 from .errors import error_curves as error_curves
 from .errors import errors_by_layer as errors_by_layer
 from .offline import use_offline_renderer as use_offline_renderer

@@ -9,7 +9,8 @@ import torch
 
 from resmoe_lab.centers import find_center
 from resmoe_lab.evaluate.approximation import COLUMNS, approximation_error, approximation_table
-from resmoe_lab.evaluate.diagnosis import diagnose
+from resmoe_lab.evaluate.diagnosis import diagnose, gain_table, spectrum_table
+from resmoe_lab.evaluate.equal_bytes import compare_at_equal_bytes
 from resmoe_lab.experts import Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer
 
@@ -106,3 +107,25 @@ def test_one_table_holds_every_method_center_layer_and_keep() -> None:
     layer = compress_layer(stacks[1], method="resmoe-svd", keep=0.5, common=find_center(stacks[1]))
     assert row.error == pytest.approx(approximation_error(stacks[1], layer), rel=1e-4)
     assert set(table[table.method.isin([m for m in methods if not METHODS[m].uses_center])].center) == {"none"}
+
+
+def test_at_equal_bytes_nobody_weighs_more_than_the_reference() -> None:
+    stack = _relatives(shuffled=True)
+    methods = ["up", "sp", "resmoe-up", "meo"]
+    table = compare_at_equal_bytes([stack], methods=methods, keep=0.25).set_index("method")
+    assert (table.true_bytes <= table.budget).all()
+    assert table.true_bytes["resmoe-up"] == table.budget["resmoe-up"]
+    assert table.keep["up"] == pytest.approx(table.keep["resmoe-up"] + 1 / N, abs=0.01)
+    assert table.center.to_dict() == {"up": "none", "sp": "none", "resmoe-up": "wasserstein", "meo": "none"}
+    alone = approximation_table([stack], methods=["up"], centers=[], keeps=[table.keep["up"]])
+    assert table.error["up"] == alone.error[0]
+
+
+def test_tables_of_a_diagnosis_hold_its_figures() -> None:
+    found = [diagnose(_strangers(), centers=["average", "none"])]
+    gains = gain_table(found).set_index("center")
+    assert gains.gain["none"] == pytest.approx(0.0, abs=1e-9)
+    assert gains.gain["average"] == found[0].residual_gain["average"]
+    assert set(gains.by_chance) == {1 / N}
+    spectra = spectrum_table(found)
+    assert len(spectra) == 2 * len(found[0].spectrum["rank_share"])

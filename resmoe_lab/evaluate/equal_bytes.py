@@ -1,0 +1,121 @@
+"""Methods compared where they weigh the same, not only where they keep the same share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .._core.progress import Progress, silent, tracked
+from ..centers import Statistics, find_center
+from ..checkpoint import Checkpoint
+from ..experts import ExpertStack
+from ..methods import METHODS
+from ..store import forecast, match_bytes
+from ..store.ledger import VALUE_BYTES
+from .approximation import COLUMNS, error_curves, possible_keeps
+
+#: Whose bytes the others are given.
+REFERENCE = "resmoe-up"
+
+
+def compare_at_equal_bytes(
+    stacks: Iterable[ExpertStack],
+    *,
+    methods: Sequence[str],
+    keep: float,
+    center: str = "wasserstein",
+    reference: str = REFERENCE,
+    statistics: Mapping[int, Statistics] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Tabulate the error of methods at the kept fractions where they weigh what one of them weighs.
+
+    Parameters
+    ----------
+    stacks
+        The experts, layer by layer.
+    methods
+        Names in the registry of methods.
+    keep, reference
+        The kept fraction of the method whose bytes are the budget.
+    center
+        The common expert of the residual methods.
+    statistics
+        What calibration text tells about each layer, for the methods and centers that use it.
+    seed
+        For whatever is random.
+    progress
+        Told after every method; raising from it cancels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``layer, method, center, keep, error, relative_error, true_bytes, budget``; bytes grow in steps, so
+        they may stay below the budget.
+    """
+    tables = []
+    for stack in stacks:
+        given: dict[str, Any] = {"statistics": (statistics or {}).get(stack.layer), "seed": seed}
+        common = find_center(stack, center=center, progress=progress, **given)
+        shape = _shape(stack)
+        budget = forecast(METHODS[reference](), keep=keep, center=common.stored, **shape).true_bytes
+        for name in tracked(list(methods), f"equal bytes, layer {stack.layer}", progress):
+            method = METHODS[name]()
+            stored = method.uses_center and common.stored
+            own = match_bytes(method, budget, center=stored, **shape)
+            row = error_curves(stack, methods=[name], keeps=[own], common=common, **given)
+            size = forecast(method, keep=own, center=stored, **shape).true_bytes
+            tables.append(row.assign(true_bytes=size, budget=budget))
+    return pd.concat(tables, ignore_index=True)[[*COLUMNS, "true_bytes", "budget"]]
+
+
+def size_table(
+    checkpoint: Checkpoint,
+    stack: ExpertStack,
+    *,
+    layers: int,
+    methods: Sequence[str],
+    keeps: Sequence[float],
+    centers: Sequence[str] = ("wasserstein",),
+) -> pd.DataFrame:
+    """Tabulate bytes at 16 bit of the compressed experts and of the whole model; all layers of a model have one shape.
+
+    Parameters
+    ----------
+    checkpoint
+        The model.
+    stack
+        The experts of one of its layers.
+    layers
+        How many layers are compressed.
+    methods, keeps, centers
+        What is compared.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``method, center, keep, format, paper_bytes, true_bytes, original_bytes, model_bytes,
+        original_model_bytes``.
+    """
+    whole = sum(VALUE_BYTES * math.prod(info.shape) for info in checkpoint.tensors.values())
+    shape, rows = _shape(stack), []
+    for name in methods:
+        method = METHODS[name]()
+        for center in centers if method.uses_center else ("none",):
+            for keep in possible_keeps(method, keeps, stack):
+                ledger = forecast(method, keep=keep, center=center != "none", **shape)
+                paper, true, original = (
+                    layers * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
+                )
+                row = (name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
+                rows.append(row)
+    columns = ("method", "center", "keep", "format", "paper_bytes", "true_bytes", "original_bytes")
+    return pd.DataFrame(rows, columns=[*columns, "model_bytes", "original_model_bytes"])
+
+
+def _shape(stack: ExpertStack) -> dict[str, Any]:
+    return {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}

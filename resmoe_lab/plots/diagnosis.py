@@ -1,0 +1,66 @@
+"""What a common expert can gain, before anything is compressed."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from .series import significant
+from .theme import MUTED, styled
+
+_COLORS = ["#1f78c8", "#c98500", "#9a62c7", "#1fa583", "#d1570a", "#b0476b", "#8a8378"]
+
+
+def gain_bars(gains: pd.DataFrame) -> alt.LayerChart:
+    """Draw the share of the experts that each center explains, layer by layer, beside what chance would explain.
+
+    Parameters
+    ----------
+    gains
+        Columns ``layer, center, gain, by_chance``: the table of a diagnosis.
+    """
+    table = significant(gains[["layer", "center", "gain", "by_chance"]])
+    centers = list(dict.fromkeys(table["center"]))
+    base = alt.Chart(alt.Data(values=table.to_dict("records")))
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("center:N", sort=centers),
+        y=alt.Y("gain:Q", title="explained by the center", axis=alt.Axis(format="~p"), scale=alt.Scale(domainMax=1)),
+        color=alt.Color("center:N", sort=centers, scale=alt.Scale(domain=centers, range=_COLORS[: len(centers)])),
+        tooltip=[alt.Tooltip("center:N"), alt.Tooltip("layer:O"), alt.Tooltip("gain:Q", format=".1%")],
+    )
+    chance = base.mark_rule(color=MUTED, strokeDash=[3, 3]).encode(y="max(by_chance):Q")
+    name = base.transform_aggregate(by_chance="max(by_chance)").mark_text(
+        align="left", baseline="middle", dx=6, fontSize=10, color=MUTED
+    )
+    label = name.transform_calculate(words="'unrelated experts: ' + format(datum.by_chance, '.1%')")
+    chart = alt.LayerChart(layer=[bars, chance, label.encode(x=alt.value("width"), y="by_chance:Q", text="words:N")])
+    return styled(chart.properties(width=640, height=230, title="How much of the experts a common expert explains"))
+
+
+def spectrum_lines(spectra: pd.DataFrame) -> alt.FacetChart:
+    """Draw what singular values leave of the experts and of their residuals, one panel a layer.
+
+    Parameters
+    ----------
+    spectra
+        Columns ``layer, matrix, rank_share, left``.
+    """
+    matrices = ["expert", "residual"]
+    lines = (
+        alt.Chart(alt.Data(values=significant(spectra).to_dict("records")))
+        .mark_line(point=True, strokeWidth=2)
+        .encode(
+            x=alt.X("rank_share:Q", title="singular values kept", axis=alt.Axis(format="~p")),
+            y=alt.Y("left:Q", title="share of the experts' squared norm left out", axis=alt.Axis(format="~p")),
+            color=alt.Color("matrix:N", sort=matrices, scale=alt.Scale(domain=matrices, range=["#c98500", "#d1570a"])),
+            tooltip=[
+                alt.Tooltip("matrix:N"),
+                alt.Tooltip("rank_share:Q", format="~p"),
+                alt.Tooltip("left:Q", format=".1%"),
+            ],
+        )
+        .properties(width=190, height=170)
+    )
+    chart = lines.facet(facet=alt.Facet("layer:O", title="layer"), columns=4)
+    return styled(chart.properties(title="Spectra of experts and of residuals from the best center"))
