@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .cache import cache_folder
 from .errors import DataError
+from .files import whole_file
 
 #: Environment variable that names a folder of data sets.
 DATA_VARIABLE = "RESMOE_DATA"
@@ -92,14 +94,12 @@ def find_data(name: str, *, data_dir: str | Path | None = None) -> Path:
 def _from_hub(name: str) -> Path:
     """Make the file from the hub's data set, once, in the user's cache folder."""
     source = _ON_THE_HUB[name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "resmoe_lab"
-    path = cache / name
+    path = cache_folder() / name
     if not path.is_file():
         from datasets import load_dataset
 
         content = source.write(load_dataset(source.hub_id, source.config, split=source.split))
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(content, "utf-8")
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text(content, "utf-8")
     return path

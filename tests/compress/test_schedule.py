@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def fail(errand: Errand) -> None:
     raise UsageError(f"errand {errand.number} cannot be done")
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a scheduler with two workers."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=":0") as running:
+        yield running.scheduler_address
+
+
 @pytest.mark.parametrize(("text", "count"), [(None, 1), ("local:2", 2), ("local:64", 64), ("tcp://host:8786", 0)])
 def test_how_many_share_this_machine(text: str | None, count: int) -> None:
     assert worker_count(text) == count
@@ -58,18 +68,18 @@ def test_without_a_scheduler_it_happens_here_and_in_order(tmp_path: Path) -> Non
     assert {errand.log.read_text() for errand in errands} == {f"{os.getpid()}\n"}
 
 
-def test_a_lost_workers_errand_is_done_by_another(tmp_path: Path) -> None:
+def test_a_lost_workers_errand_is_done_by_another(cluster: str, tmp_path: Path) -> None:
     errands = [Errand(tmp_path, number) for number in range(4)]
-    done = list(run_all(note_or_die, errands, scheduler="local:2"))
+    done = list(run_all(note_or_die, errands, scheduler=cluster))
     assert sorted(errand.number for errand in done) == [0, 1, 2, 3]
     dead, alive = (tmp_path / "1.log").read_text().split()
     assert dead != alive
     assert str(os.getpid()) not in {dead, alive}
 
 
-def test_an_error_of_a_worker_is_ours(tmp_path: Path) -> None:
+def test_an_error_of_a_worker_is_ours(cluster: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="errand 0 cannot be done"):
-        list(run_all(fail, [Errand(tmp_path, 0)], scheduler="local:1"))
+        list(run_all(fail, [Errand(tmp_path, 0)], scheduler=cluster))
 
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +98,13 @@ def test_two_workers_make_what_one_process_makes(pico_checkpoint: Checkpoint, tm
         assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
 
 
-def test_it_can_be_cancelled(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_it_can_be_cancelled(cluster: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     def stop(tick: Tick) -> None:
         if tick.done == 1:
             raise Cancelled("stopped")
 
+    options = {"layers": [0, 1], "scheduler": cluster}
     with pytest.raises(Cancelled):
-        compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0, 1], scheduler="local:1", progress=stop)
+        compress_checkpoint(pico_checkpoint, tmp_path / "out", progress=stop, **options)
     assert not (tmp_path / "out" / ".lock").exists()
-    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0, 1])
+    assert compress_checkpoint(pico_checkpoint, tmp_path / "out", **options)["finished"]
