@@ -44,6 +44,7 @@ Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
 ]
 RunningText = Annotated[str, Parameter(help="Task whose running text the experts are watched on.")]
+Calibrate = Annotated[str | None, Parameter(help="Task whose running text calibrates whoever needs it.")]
 TokenCount = Annotated[int, Parameter(help="How much of the text is read.")]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 
@@ -238,7 +239,7 @@ def compress(
     mode: Mode = None,
     seed: int = 0,
     match_bytes: Annotated[int | None, Parameter(help="Bytes that all chosen layers may take; decides --keep.")] = None,
-    calibrate: Annotated[str | None, Parameter(help="Task whose running text calibrates those who need it.")] = None,
+    calibrate: Calibrate = None,
     tokens: TokenCount = 4096,
     data_dir: DataDir = None,
     scheduler: Scheduler = None,
@@ -324,6 +325,8 @@ def sweep(
     center: str = "wasserstein",
     tasks: Names | None = None,
     limit: Limit = None,
+    calibrate: Calibrate = None,
+    tokens: TokenCount = 4096,
     seed: int = 0,
     data_dir: DataDir = None,
     device: str = "cpu",
@@ -332,6 +335,7 @@ def sweep(
     """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
     options: dict[str, Any] = {"methods": _split(methods), "tasks": _split(tasks), "keeps": _numbers(keep)}
     options |= {"center": center, "limit": limit, "seed": seed, "data_dir": data_dir, "device": device}
+    options |= {"calibrate": calibrate, "tokens": tokens}
     with _progress() as progress:
         found = _sweep(checkpoint, out, layers, progress=progress, **options)
     rows = found.scores.to_dict("records")

@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from .._core.errors import UsageError
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent, tracked
-from ..centers import CommonExpert, find_center
+from ..centers import CommonExpert, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
 from ..experts import ExpertStack, family_of
 from ..methods import METHODS, Method
 from ..runtime import load_model, restored_experts
-from ..store import forecast
-from ..store.ledger import VALUE_BYTES
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
 from .approximation import error_curves
+from .calibration import TOKENS, calibration_requests
+from .calibration import calibrate as statistics_of
+from .equal_bytes import size_table
 from .likelihood import model_window
 from .routing import routing_shares
 from .similarity import expert_similarity
@@ -43,6 +46,7 @@ ORIGINAL, CENTER_ONLY = "original", "center-only"
 class _Layer:
     stack: ExpertStack
     common: CommonExpert
+    statistics: Statistics | None
 
 
 def run_sweep(
@@ -55,6 +59,8 @@ def run_sweep(
     center: str = "wasserstein",
     tasks: Sequence[str] = EMBEDDED_TASKS,
     limit: int | None = None,
+    calibrate: str | None = None,
+    tokens: int = TOKENS,
     seed: int = 0,
     data_dir: str | Path | None = None,
     device: str = "cpu",
@@ -74,6 +80,9 @@ def run_sweep(
         What is compared.
     tasks, limit, data_dir
         What is scored, on how many rows.
+    calibrate, tokens
+        Task whose running text tells how experts are used, for methods and centers that need or weigh by it, and how
+        much of it is read.
     device
         Where the model runs.
     progress
@@ -87,7 +96,10 @@ def run_sweep(
         If `out` holds something else.
     """
     out = Path(out)
-    chosen = [METHODS[name]() for name in methods]
+    chosen = [METHODS[name](seed=seed) for name in methods]
+    for method in chosen:
+        if method.needs_statistics and calibrate is None:
+            raise UsageError(f"method {method.name!r} needs calibration text: name a task with --calibrate")
     for keep in keeps:
         KEEP.validate(keep)
     for name in tasks:
@@ -95,18 +107,33 @@ def run_sweep(
     settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
     settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
     settings |= {"tasks": list(tasks), "limit": limit, "seed": seed}
+    if calibrate is not None:
+        settings |= {"calibrate": calibrate, "tokens": tokens}
     manifest = open_output(out, settings)
     if manifest["finished"]:
         return Sweep.load(out)
     write_json(out / MANIFEST_FILE, manifest)
     family = family_of(checkpoint)
-    stacks = (family.load(checkpoint, layer, device=device) for layer in layers)
-    opened = [_Layer(stack, find_center(stack, center=center, seed=seed, progress=progress)) for stack in stacks]
+    model: Any
+    model, tokenizer = load_model(checkpoint, device=device)
+    known: dict[int, Statistics] = {}
+    if calibrate is not None:
+        read = calibration_requests(model, tokenizer, text=calibrate, tokens=tokens, data_dir=data_dir)
+        fisher = center == "wasserstein-fisher"
+        known = statistics_of(model, family, read, layers=layers, source=calibrate, fisher=fisher, progress=progress)
+
+    def opened_layer(layer: int) -> _Layer:
+        """One layer with its center."""
+        stack, statistics = family.load(checkpoint, layer, device=device), known.get(layer)
+        common = find_center(stack, center=center, seed=seed, statistics=statistics, progress=progress)
+        return _Layer(stack, common, statistics)
+
+    opened = [opened_layer(layer) for layer in layers]
+    options: dict[str, Any] = {"methods": methods, "keeps": sorted({*CURVE_KEEPS, *keeps}), "seed": seed}
     errors = pd.concat(
-        error_curves(layer.stack, methods=methods, keeps=sorted({*CURVE_KEEPS, *keeps}), common=layer.common)
+        error_curves(layer.stack, common=layer.common, statistics=layer.statistics, **options)
         for layer in tracked(opened, "error curves", progress)
     )
-    model, tokenizer = load_model(checkpoint, device=device)
 
     def score(method: Method | str, keep: float) -> pd.DataFrame:
         """Scores of one method at one keep, from the folder if they are there."""
@@ -134,7 +161,14 @@ def run_sweep(
         facts=_facts(checkpoint, settings, opened),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=_sizes(checkpoint, opened, chosen, sorted({*CURVE_KEEPS, *keeps})),
+        sizes=size_table(
+            checkpoint,
+            opened[0].stack,
+            layers=len(opened),
+            methods=methods,
+            keeps=options["keeps"],
+            centers=[center],
+        ),
         centers=pd.DataFrame([_center_row(layer) for layer in opened], columns=list(TABLES["centers"])),
         routing=routing,
         similarity={layer.stack.layer: expert_similarity(layer.stack, layer.common) for layer in opened},
@@ -151,9 +185,12 @@ def _restored(opened: Sequence[_Layer], method: Method | str, keep: float) -> It
         return
     for layer in opened:
         if isinstance(method, Method):
-            yield layer.stack.with_weights(method.compress(layer.stack, keep, layer.common).restore())
+            compressed = method.compress(layer.stack, keep, layer.common, statistics=layer.statistics)
+            yield layer.stack.with_weights(compressed.restore())
         else:
-            yield layer.stack.with_weights(layer.common.center.expand_as(layer.stack.weights))
+            yield layer.stack.with_weights(
+                torch.stack([layer.common.expert(k) for k in range(layer.stack.num_experts)])
+            )
 
 
 def _indented(progress: Progress) -> Progress:
@@ -173,27 +210,6 @@ def _center_row(layer: _Layer) -> tuple[Any, ...]:
         *((bound.lower_bound, bound.gap) if bound is not None else (None, None)),
         *(common.iterations, common.seconds),
     )
-
-
-def _sizes(
-    checkpoint: Checkpoint, opened: Sequence[_Layer], methods: Sequence[Method], keeps: Sequence[float]
-) -> pd.DataFrame:
-    """Bytes at 16 bit of the compressed experts and of the whole model; all layers of a model have one shape."""
-    whole = sum(VALUE_BYTES * math.prod(info.shape) for info in checkpoint.tensors.values())
-    stack = opened[0].stack
-    rows = []
-    for method in methods:
-        for keep in keeps:
-            ledger = forecast(
-                method, num_experts=stack.num_experts, rows=stack.intermediate_size, columns=stack.width, keep=keep
-            )
-            paper, true, original = (
-                len(opened) * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
-            )
-            center = opened[0].common.name if method.uses_center else "none"
-            row = (method.name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
-            rows.append(row)
-    return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
 
 
 def _facts(checkpoint: Checkpoint, settings: dict[str, Any], opened: Sequence[_Layer]) -> dict[str, Any]:

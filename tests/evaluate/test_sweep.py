@@ -102,3 +102,15 @@ def test_bad_arguments_write_nothing(tiny: Checkpoint, tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             run_sweep(tiny, tmp_path / "out", **SETTINGS | wrong)
     assert not (tmp_path / "out").exists()
+
+
+def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint, tmp_path: Path) -> None:
+    options = {"layers": [0], "methods": ["resmoe-up-aware", "meo"], "keeps": [0.5], "limit": 4}
+    options |= {"tasks": ["storyworld_action"], "center": "ot-fusion"}
+    with pytest.raises(UsageError, match="'resmoe-up-aware' needs calibration text"):
+        run_sweep(tiny, tmp_path / "without", **options)
+    assert not (tmp_path / "without").exists()
+    found = run_sweep(tiny, tmp_path / "with", calibrate="storyworld_perplexity", tokens=300, **options)
+    assert found.facts["settings"]["calibrate"] == "storyworld_perplexity"
+    assert set(found.errors.method) == {"resmoe-up-aware", "meo"}
+    assert set(found.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
