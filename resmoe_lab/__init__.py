@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._core.imports import when_imported
+
 __version__ = "0.1.0"
 
 #: Public name -> the module that has it, imported only when the name is used.
@@ -61,6 +63,14 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _register_packed_form() -> None:
+    importlib.import_module(".runtime.quantizer", __name__)
+
+
+# With this package imported, transformers opens packed checkpoints; neither waits for the other.
+when_imported("transformers.quantizers.auto", _register_packed_form)
 
 
 def __dir__() -> list[str]:

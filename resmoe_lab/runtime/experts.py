@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -30,11 +30,15 @@ class ResMoEExperts(nn.Module):
     residual
         What tells the experts apart.
     num_experts
-        N.
+        How many experts are stored.
+    groups
+        (N,) which of them stands for each expert that the router knows; None: each for itself.
     activation
         The network's activation function.
+    dtype
+        What experts are restored in.
     mode
-        ``"factored"`` or ``"restored"``.
+        ``"factored"`` or ``"restored"``; the first where the residuals can be multiplied as they are stored.
     cache_experts
         Restored experts that are kept at once.
 
@@ -50,18 +54,24 @@ class ResMoEExperts(nn.Module):
         residual: Residual,
         *,
         num_experts: int,
+        groups: Sequence[int] | None = None,
         activation: Callable[[Tensor], Tensor],
-        mode: Mode = "factored",
+        dtype: torch.dtype = torch.float32,
+        mode: Mode | None = None,
         cache_experts: int = 2,
     ) -> None:
+        if mode == "factored" and not residual.multiplies:
+            raise UsageError(f"{type(residual).__name__} cannot be multiplied as it is stored: use the restored mode")
         super().__init__()
         if cache_experts < 1:
             raise UsageError(f"a cache of {cache_experts} experts, expected at least 1")
         self.center = None if center is None else nn.Parameter(center, requires_grad=False)
         self.residual = residual
         self.num_experts = num_experts
+        self.groups = None if groups is None else tuple(groups)
         self.activation = activation
-        self.mode: Mode = mode
+        self.dtype = dtype
+        self.mode: Mode = mode or ("factored" if residual.multiplies else "restored")
         self.cache_experts = cache_experts
         self._restored: OrderedDict[int, Tensor] = OrderedDict()
 
@@ -83,12 +93,33 @@ class ResMoEExperts(nn.Module):
             (T, p).
         """
         compute = self._factored if self.mode == "factored" else self._by_restored
-        return compute(hidden, top_k_index, top_k_weights.to(hidden.dtype))
+        index, weights = self._stored(top_k_index, top_k_weights.to(hidden.dtype))
+        return compute(hidden, index, weights)
 
     def restore(self, expert: int) -> Tensor:
         """Return the (p_I, D) restored expert."""
-        matrix = self.residual.restore(expert)
-        return matrix if self.center is None else matrix + self.center
+        residual = self.residual
+        if self.center is None:
+            shape = (residual.num_neurons, residual.width)
+            matrix = torch.zeros(shape, dtype=self.dtype, device=next(residual.parameters()).device)
+        else:
+            matrix = self.center.to(self.dtype, copy=True)
+        residual.add_to(matrix, expert)
+        return matrix
+
+    def restore_for(self, expert: int) -> Tensor:
+        """Return the (p_I, D) matrix of one of the router's experts."""
+        return self.restore(expert if self.groups is None else self.groups[expert])
+
+    def _stored(self, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Name the stored experts; one that a token selects more than once is computed once, with all the weight."""
+        if self.groups is None:
+            return index, weights
+        stored = torch.tensor([*self.groups, self.num_experts], device=index.device)
+        index = stored[index.clamp(max=len(self.groups))]
+        same = index[:, :, None] == index[:, None, :]
+        first = same.int().argmax(dim=2) == torch.arange(index.shape[1], device=index.device)
+        return torch.where(first, index, self.num_experts), (weights[:, None, :] * same).sum(dim=2)
 
     def _factored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         common = self._center_products(hidden)
@@ -96,7 +127,7 @@ class ResMoEExperts(nn.Module):
         gathered: Tensor | None = None
         for expert, tokens, slots in self._selected(index):
             own = hidden[tokens]
-            products = self.residual.enter(expert, own, [product[tokens] for product in common])
+            products = self.residual.enter(expert, own, common and [product[tokens] for product in common])
             neurons = self._activate(products) * weights[tokens, slots, None]
             output.index_add_(0, tokens, self.residual.leave(expert, neurons).to(output.dtype))
             if self.center is not None:
@@ -107,10 +138,10 @@ class ResMoEExperts(nn.Module):
             output = output + (gathered @ self.center[:, leaving.start : leaving.stop]).to(output.dtype)
         return output
 
-    def _center_products(self, hidden: Tensor) -> list[Tensor]:
-        """The center's (T, p_I) product for each entering block, zeros where there is no center."""
+    def _center_products(self, hidden: Tensor) -> list[Tensor] | None:
+        """The center's (T, p_I) product for each entering block."""
         if self.center is None:
-            return [hidden.new_zeros(len(hidden), self.residual.num_neurons) for _ in self.residual.entering]
+            return None
         return [hidden @ self.center[:, block.start : block.stop].T for block in self.residual.entering]
 
     def _activate(self, products: list[Tensor]) -> Tensor:

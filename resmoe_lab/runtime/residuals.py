@@ -1,18 +1,44 @@
 """What tells an expert from the center, in the form it is stored in: how it is multiplied, and how it is restored.
 
 Everything is in the layout of the design matrix: rows are neurons, columns are [W1, W3, W2^T]. `enter` and `leave` are
-the products on the way into the hidden layer and out of it.
+the products on the way into the hidden layer and out of it. A module's own tensors are what is stored, and no more.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..experts import Block
+from ..store.encoding import Encoded
+from ..store.sparse import add_by_columns, add_by_mask
+
+
+class Rows(nn.Module):
+    """The stored rows of all experts, one expert's after another's.
+
+    Parameters
+    ----------
+    encoded
+        All rows.
+    """
+
+    def __init__(self, encoded: Encoded) -> None:
+        super().__init__()
+        self.data = nn.Parameter(encoded.data, requires_grad=False)
+        self.scale: nn.Parameter | None
+        scale = None if encoded.scale is None else nn.Parameter(encoded.scale, requires_grad=False)
+        self.register_parameter("scale", scale)
+
+    def read(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Return some rows as floats: a view where they are stored so."""
+        values = self.data[rows].to(dtype)
+        return values if self.scale is None else values * self.scale[rows, None].to(dtype)
 
 
 class Residual(nn.Module, ABC):
@@ -22,17 +48,30 @@ class Residual(nn.Module, ABC):
     ----------
     blocks
         What the columns are; the last one leaves, the others enter.
+    counts
+        For each expert its rank, rows or values, whichever the form has.
     num_neurons
         p_I.
+
+    Attributes
+    ----------
+    form
+        What the form is called.
+    multiplies
+        Whether it can be multiplied as it is stored.
     """
 
-    def __init__(self, blocks: Sequence[Block], *, num_neurons: int) -> None:
+    form: str
+    multiplies: ClassVar[bool] = True
+
+    def __init__(self, blocks: Sequence[Block], *, counts: Sequence[int], num_neurons: int) -> None:
         super().__init__()
+        self.counts = tuple(counts)
         self.num_neurons = num_neurons
+        self.width = blocks[-1].stop
         *self.entering, self.leaving = blocks
 
-    @abstractmethod
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor]) -> list[Tensor]:
+    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add the residual's share to the center's products.
 
         Parameters
@@ -42,16 +81,18 @@ class Residual(nn.Module, ABC):
         hidden
             (n, p) tokens.
         products
-            One (n, p_I) tensor for each entering block; they may be overwritten where no gradient is wanted.
+            One (n, p_I) tensor for each entering block, which may be overwritten where no gradient is wanted; None
+            where there is no center, and the share is all there is.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def leave(self, expert: int, neurons: Tensor) -> Tensor:
         """Return the residual's share of the output, (n, p), of the (n, p_I) activated neurons."""
+        raise NotImplementedError
 
     @abstractmethod
-    def restore(self, expert: int) -> Tensor:
-        """Return the (p_I, D) residual as one matrix."""
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the (p_I, D) residual to a matrix, in place."""
 
 
 class LowRankResidual(Residual):
@@ -62,42 +103,47 @@ class LowRankResidual(Residual):
     blocks
         What the columns are.
     left, right
-        For each block the (sum of the experts' ranks, p_I) and (sum of the experts' ranks, p) factors, an expert's rows
-        one after another. With one `left` for all blocks the factorisation is joint.
+        For each block the (sum of the experts' ranks, p_I) and (sum of the experts' ranks, p) factors. With one `left`
+        for all blocks the factorisation is joint.
     ranks
         Rank of each expert.
     """
 
     def __init__(
-        self, blocks: Sequence[Block], left: Sequence[Tensor], right: Sequence[Tensor], *, ranks: Sequence[int]
+        self, blocks: Sequence[Block], left: Sequence[Encoded], right: Sequence[Encoded], *, ranks: Sequence[int]
     ) -> None:
-        super().__init__(blocks, num_neurons=left[0].shape[1])
-        self.left = nn.ParameterList(nn.Parameter(factor, requires_grad=False) for factor in left)
-        self.right = nn.ParameterList(nn.Parameter(factor, requires_grad=False) for factor in right)
-        ends = torch.tensor(ranks).cumsum(0).tolist()
-        self._rows = [slice(end - rank, end) for end, rank in zip(ends, ranks, strict=True)]
+        super().__init__(blocks, counts=ranks, num_neurons=left[0].data.shape[1])
+        self.form = "lowrank-joint" if len(left) == 1 else "lowrank-separate"
+        self.left = nn.ModuleList(map(Rows, left))
+        self.right = nn.ModuleList(map(Rows, right))
+        self._rows = _slices(ranks)
 
-    def _factors(self, expert: int, block: int) -> tuple[Tensor, Tensor]:
+    def _factors(self, expert: int, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         rows = self._rows[expert]
-        return self.left[block if len(self.left) > 1 else 0][rows], self.right[block][rows]
+        left, right = self.left[block if len(self.left) > 1 else 0], self.right[block]
+        assert isinstance(left, Rows)
+        assert isinstance(right, Rows)
+        return left.read(rows, dtype), right.read(rows, dtype)
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor]) -> list[Tensor]:
+    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add ``(hidden R^T) L^T`` to each product."""
         added = []
-        for block, product in enumerate(products):
-            left, right = self._factors(expert, block)
-            added.append(add_product(product, hidden @ right.T, left))
+        for block in range(len(self.entering)):
+            left, right = self._factors(expert, block, hidden.dtype)
+            inner = hidden @ right.T
+            added.append(inner @ left if products is None else _add_product(products[block], inner, left))
         return added
 
     def leave(self, expert: int, neurons: Tensor) -> Tensor:
         """Return ``(neurons L) R``."""
-        left, right = self._factors(expert, len(self.entering))
+        left, right = self._factors(expert, len(self.entering), neurons.dtype)
         return (neurons @ left.T) @ right
 
-    def restore(self, expert: int) -> Tensor:
-        """Return the product of the factors of every block."""
-        factors = [self._factors(expert, block) for block in range(len(self.entering) + 1)]
-        return torch.cat([left.T @ right for left, right in factors], dim=1)
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the product of each block's factors."""
+        for number, block in enumerate([*self.entering, self.leaving]):
+            left, right = self._factors(expert, number, matrix.dtype)
+            matrix[:, block.start : block.stop].addmm_(left.T, right)
 
 
 class RowsResidual(Residual):
@@ -108,27 +154,30 @@ class RowsResidual(Residual):
     blocks
         What the columns are.
     values
-        (sum of the experts' counts, D) kept rows, an expert's one after another.
+        (sum of the experts' counts, D) kept rows.
     neurons
-        (sum of the experts' counts,) int64: which neuron each row is.
+        (sum of the experts' counts,) int32: which neuron each row is.
     counts
         Kept rows of each expert.
     num_neurons
         p_I.
     """
 
-    def __init__(
-        self, blocks: Sequence[Block], values: Tensor, neurons: Tensor, *, counts: Sequence[int], num_neurons: int
-    ) -> None:
-        super().__init__(blocks, num_neurons=num_neurons)
-        self.values = nn.Parameter(values, requires_grad=False)
-        self.register_buffer("neurons", neurons)
-        ends = torch.tensor(counts).cumsum(0).tolist()
-        self._rows = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    form = "rows"
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor]) -> list[Tensor]:
+    def __init__(
+        self, blocks: Sequence[Block], values: Encoded, neurons: Tensor, *, counts: Sequence[int], num_neurons: int
+    ) -> None:
+        super().__init__(blocks, counts=counts, num_neurons=num_neurons)
+        self.values = Rows(values)
+        self.neurons = nn.Parameter(neurons, requires_grad=False)
+        self._rows = _slices(counts)
+
+    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add the kept rows' products at their neurons."""
-        values, neurons = self.values[self._rows[expert]], self.neurons[self._rows[expert]]
+        values, neurons = self.values.read(self._rows[expert], hidden.dtype), self.neurons[self._rows[expert]]
+        if products is None:
+            products = [hidden.new_zeros(len(hidden), self.num_neurons)] * len(self.entering)
         return [
             product.index_add(1, neurons, hidden @ values[:, block.start : block.stop].T)
             for block, product in zip(self.entering, products, strict=True)
@@ -137,16 +186,117 @@ class RowsResidual(Residual):
     def leave(self, expert: int, neurons: Tensor) -> Tensor:
         """Return the kept neurons' share."""
         rows = self._rows[expert]
-        return neurons[:, self.neurons[rows]] @ self.values[rows, self.leaving.start : self.leaving.stop]
+        values = self.values.read(rows, neurons.dtype)
+        return neurons[:, self.neurons[rows]] @ values[:, self.leaving.start : self.leaving.stop]
 
-    def restore(self, expert: int) -> Tensor:
-        """Return a matrix with the kept rows in their places."""
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the kept rows in their places."""
         rows = self._rows[expert]
-        matrix = self.values.new_zeros(self.num_neurons, self.values.shape[1])
-        return matrix.index_copy_(0, self.neurons[rows], self.values[rows])
+        matrix.index_add_(0, self.neurons[rows], self.values.read(rows, matrix.dtype))
 
 
-def add_product(product: Tensor, a: Tensor, b: Tensor) -> Tensor:
+class WholeExperts(Residual):
+    """Experts that stand for themselves, of as many neurons as each has: there is no center beside them.
+
+    Parameters
+    ----------
+    blocks
+        What the columns are.
+    values
+        (sum of the experts' neurons, D).
+    counts
+        Neurons of each expert.
+    """
+
+    form = "whole"
+
+    def __init__(self, blocks: Sequence[Block], values: Encoded, *, counts: Sequence[int]) -> None:
+        super().__init__(blocks, counts=counts, num_neurons=max(counts))
+        self.values = Rows(values)
+        self._rows = _slices(counts)
+
+    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
+        """Return the expert's own products."""
+        values = self.values.read(self._rows[expert], hidden.dtype)
+        return [hidden @ values[:, block.start : block.stop].T for block in self.entering]
+
+    def leave(self, expert: int, neurons: Tensor) -> Tensor:
+        """Return the expert's output."""
+        return neurons @ self.values.read(self._rows[expert], neurons.dtype)[:, self.leaving.start : self.leaving.stop]
+
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the expert; where it has fewer neurons than the largest, the others stay as they are."""
+        rows = self._rows[expert]
+        matrix[: rows.stop - rows.start].add_(self.values.read(rows, matrix.dtype))
+
+
+class SparseResidual(Residual):
+    """Single entries of each expert's matrix: too scattered to be multiplied fast, so it is only restored.
+
+    Parameters
+    ----------
+    blocks
+        What the columns are.
+    values
+        The values of all experts in row-major order; their scales, if they have any, by expert and row.
+    counts
+        Values of each expert.
+    num_neurons
+        p_I.
+    """
+
+    multiplies = False
+
+    def __init__(self, blocks: Sequence[Block], values: Encoded, *, counts: Sequence[int], num_neurons: int) -> None:
+        super().__init__(blocks, counts=counts, num_neurons=num_neurons)
+        self.values = Rows(values)
+        self._places = _slices(counts)
+
+    def _stored(self, expert: int) -> tuple[Tensor, Tensor | None]:
+        scale = self.values.scale
+        rows = slice(expert * self.num_neurons, (expert + 1) * self.num_neurons)
+        return self.values.data[self._places[expert]], None if scale is None else scale[rows]
+
+
+class BitmaskResidual(SparseResidual):
+    """One bit for each entry says whether it is kept; further parameter: the (N, p_I, ceil(D / 8)) uint8 `bits`."""
+
+    form = "bitmask"
+
+    def __init__(self, blocks: Sequence[Block], values: Encoded, bits: Tensor, *, counts: Sequence[int]) -> None:
+        super().__init__(blocks, values, counts=counts, num_neurons=bits.shape[1])
+        self.bits = nn.Parameter(bits, requires_grad=False)
+
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the values at the set bits."""
+        add_by_mask(matrix, self.bits[expert], *self._stored(expert))
+
+
+class CsrResidual(SparseResidual):
+    """Every value has its column; further parameters: (N, p_I + 1) int32 `starts`, (values,) uint16 `columns`."""
+
+    form = "csr16"
+
+    def __init__(
+        self, blocks: Sequence[Block], values: Encoded, starts: Tensor, columns: Tensor, *, counts: Sequence[int]
+    ) -> None:
+        super().__init__(blocks, values, counts=counts, num_neurons=starts.shape[1] - 1)
+        self.starts = nn.Parameter(starts, requires_grad=False)
+        self.columns = nn.Parameter(columns, requires_grad=False)
+
+    def add_to(self, matrix: Tensor, expert: int) -> None:
+        """Add the values at their columns."""
+        values, scale = self._stored(expert)
+        add_by_columns(matrix, self.starts[expert], self.columns[self._places[expert]], values, scale)
+
+
+def _slices(counts: Sequence[int]) -> list[slice]:
+    """Where each expert's part begins and ends."""
+    ends = list(accumulate(counts))
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
+def _add_product(product: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return ``product + a b``, in place where no gradient is wanted."""
     if torch.is_grad_enabled() or product.dtype != a.dtype:
         return product + a @ b

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[torch.nn.Module, object]:
+
+def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Open a checkpoint as a transformers model in float32, with its tokenizer, running no code from the folder.
 
     Returns
@@ -26,10 +30,11 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[torch.nn
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
     auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
-    model: torch.nn.Module = auto.from_pretrained(
+    model: PreTrainedModel = auto.from_pretrained(
         checkpoint.folder, dtype=torch.float32, use_safetensors=True, **options
     )
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # a string is a device to torch
+    return model, tokenizer
 
 
 @contextmanager

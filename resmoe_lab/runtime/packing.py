@@ -1,0 +1,161 @@
+"""From a compressed layer to the module that is stored and run, and from its specification to an empty one.
+
+A packed layer's tensors are the module's own; everything else that it takes to build the module is its specification,
+plain values that the config of a checkpoint can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._core.errors import UsageError
+from ..experts import Block
+from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, Sparse
+from ..store.encoding import Encoded, encode_ragged, encode_rows, value_type
+from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
+from .experts import ResMoEExperts
+from .residuals import BitmaskResidual, CsrResidual, LowRankResidual, Residual, RowsResidual, WholeExperts
+from .specs import Spec
+
+#: The forms that each kind of piece can be stored in, the usual one first.
+FORMS: dict[type, tuple[str, ...]] = {
+    Sparse: ("bitmask", "csr16"),
+    LowRank: ("lowrank-joint",),
+    Neurons: ("rows", "whole"),
+    Dense: ("whole",),
+    Clusters: ("whole",),
+}
+
+
+def pack(
+    layer: CompressedLayer,
+    blocks: Sequence[Block],
+    *,
+    activation: Callable[[Tensor], Tensor],
+    values: str = "bf16",
+    form: str | None = None,
+    **options: Any,
+) -> ResMoEExperts:
+    """Pack a compressed layer into the module that stores and runs it.
+
+    Parameters
+    ----------
+    layer
+        What a method made of the experts.
+    blocks
+        What the columns of their design matrices are.
+    activation
+        The experts' activation function.
+    values
+        A key of :data:`~resmoe_lab.store.encoding.VALUE_TYPES`; where it is ``"int8"``, the center has 16 bits.
+    form
+        One of :data:`FORMS` of the pieces; the usual one if not given.
+    options
+        Passed on to :class:`ResMoEExperts`.
+
+    Raises
+    ------
+    UsageError
+        If the pieces cannot be stored in that form.
+    """
+    kind = type(layer.pieces[0])
+    has_center = layer.common is not None
+    if layer.common is not None and layer.common.outputs is not None:
+        raise UsageError(f"center {layer.center_name!r} permutes outputs too, which no packed form holds: restore it")
+    allowed = [name for name in FORMS[kind] if name != ("whole" if has_center else "rows")]
+    form = form or allowed[0]
+    if form not in allowed:
+        raise UsageError(f"method {layer.method!r} cannot be stored as {form!r}, expected {' or '.join(allowed)}")
+    residual = _PACKERS[form](layer.pieces, blocks, values)
+    dtype = value_type(values) if values != "int8" else torch.bfloat16
+    return ResMoEExperts(
+        layer.common.center.to(dtype) if layer.common is not None else None,
+        residual,
+        num_experts=len(layer.pieces),
+        groups=layer.groups,
+        activation=activation,
+        **options,
+    )
+
+
+def spec_of(module: ResMoEExperts, *, values: str) -> Spec:
+    """Return the specification by which :func:`~.specs.outline` builds a module like this one."""
+    residual = module.residual
+    facts: dict[str, Any] = {"form": residual.form, "values": values, "counts": residual.counts}
+    return Spec(
+        **facts,
+        blocks=tuple((block.name, block.start, block.stop) for block in (*residual.entering, residual.leaving)),
+        neurons=residual.num_neurons,
+        groups=module.groups,
+        center=module.center is not None,
+    )
+
+
+# -- packing ---------------------------------------------------------------------------------------------------------
+
+
+def _pack_joint(pieces: Sequence[LowRank], blocks: Sequence[Block], values: str) -> Residual:
+    left = encode_rows(torch.cat([piece.left.T for piece in pieces]), values)
+    whole = torch.cat([piece.right for piece in pieces])
+    right = [encode_rows(whole[:, block.start : block.stop].contiguous(), values) for block in blocks]
+    return LowRankResidual(blocks, [left], right, ranks=[len(piece.right) for piece in pieces])
+
+
+def _pack_rows(pieces: Sequence[Neurons], blocks: Sequence[Block], values: str) -> Residual:
+    rows = encode_rows(torch.cat([piece.rows for piece in pieces]), values)
+    places = torch.cat([piece.places for piece in pieces]).to(torch.int32)
+    counts = [len(piece.rows) for piece in pieces]
+    return RowsResidual(blocks, rows, places, counts=counts, num_neurons=pieces[0].neurons)
+
+
+def _pack_whole(pieces: Sequence[Piece], blocks: Sequence[Block], values: str) -> Residual:
+    experts = [_smaller(piece, blocks[-1]) for piece in pieces]
+    return WholeExperts(blocks, encode_rows(torch.cat(experts), values), counts=[len(expert) for expert in experts])
+
+
+def _smaller(piece: Piece, leaving: Block) -> Tensor:
+    """The expert that a piece stands for, of as few neurons as compute the same."""
+    if isinstance(piece, Neurons):
+        return piece.rows
+    if isinstance(piece, Clusters):
+        expert = piece.centroids.clone()
+        sizes = piece.labels.bincount(minlength=len(expert)).to(expert.dtype)
+        expert[:, leaving.start : leaving.stop] *= sizes[:, None]
+        return expert
+    return piece.restore()
+
+
+def _pack_bitmask(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) -> Residual:
+    bits = torch.stack([pack_mask(piece.mask) for piece in pieces])
+    return BitmaskResidual(blocks, _sparse_values(pieces, values), bits, counts=_counts(pieces))
+
+
+def _pack_csr16(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) -> Residual:
+    if blocks[-1].stop > MOST_COLUMNS:
+        raise UsageError(f"{blocks[-1].stop} columns do not fit into 16 bits: store the values as a bitmask")
+    starts, columns = zip(*(pack_columns(piece.mask) for piece in pieces), strict=True)
+    return CsrResidual(
+        blocks, _sparse_values(pieces, values), torch.stack(starts), torch.cat(columns), counts=_counts(pieces)
+    )
+
+
+def _sparse_values(pieces: Sequence[Sparse], values: str) -> Encoded:
+    in_rows = torch.cat([piece.mask.sum(dim=1) for piece in pieces])
+    return encode_ragged(torch.cat([piece.values for piece in pieces]), in_rows, values)
+
+
+def _counts(pieces: Sequence[Sparse]) -> list[int]:
+    return [piece.values.numel() for piece in pieces]
+
+
+_PACKERS: dict[str, Callable[..., Residual]] = {
+    "bitmask": _pack_bitmask,
+    "csr16": _pack_csr16,
+    "lowrank-joint": _pack_joint,
+    "rows": _pack_rows,
+    "whole": _pack_whole,
+}

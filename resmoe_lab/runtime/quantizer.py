@@ -1,0 +1,212 @@
+"""Packed checkpoints in transformers: ``import resmoe_lab``, then plain ``from_pretrained``.
+
+The files carry names of our own. An unregistered transformers, which would leave the experts at random after a mere
+warning, does not find them and refuses; the registered one is pointed to them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from .._core.errors import CheckpointError, UsageError
+from ..checkpoint.index import read_header
+from .experts import ResMoEExperts
+from .specs import Spec, outline, read_spec
+from .switch import SwitchExperts
+
+METHOD = "resmoe"
+VERSION = 1
+#: What a packed checkpoint's files are called instead of ``model``.
+STEM = "resmoe"
+INDEX_FILE = f"{STEM}.safetensors.index.json"
+_OLD_BLOCK, _BLOCK = ".block_sparse_moe.", ".mlp."
+
+
+@register_quantization_config(METHOD)
+class ResMoEConfig(QuantizationConfigMixin):
+    """What ``config.json`` says of a packed checkpoint.
+
+    Parameters
+    ----------
+    layers
+        Name of an experts module in the running model -> its :class:`~.specs.Spec`.
+    version
+        Of this description.
+    mode, cache_experts
+        How the experts are computed: see :class:`~.experts.ResMoEExperts`. Not part of what is stored.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Any],
+        version: int = VERSION,
+        mode: str | None = None,
+        cache_experts: int = 2,
+        **unknown: Any,
+    ) -> None:
+        unknown.pop("quant_method", None)
+        if version != VERSION:
+            raise CheckpointError(
+                f"the checkpoint was packed in version {version} of the format, expected {VERSION}: "
+                "use the resmoe-lab that wrote it, or pack it again"
+            )
+        if unknown:
+            raise UsageError(f"unknown setting {next(iter(unknown))!r} of a packed checkpoint")
+        self.quant_method = METHOD  # type: ignore[assignment]  # theirs is an enum of the methods they ship
+        self.version = version
+        self.layers = dict(layers)
+        self.mode = mode
+        self.cache_experts = cache_experts
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written to ``config.json``."""
+        return {"quant_method": METHOD, "version": self.version, "layers": self.layers}
+
+    def specs(self) -> dict[str, Spec]:
+        """The checked specification of every packed module."""
+        return {name: read_spec(content, where=name) for name, content in self.layers.items()}
+
+
+@register_quantizer(METHOD)
+class ResMoEQuantizer(HfQuantizer):
+    """Swaps the experts of packed layers for modules that hold and run the packed form."""
+
+    quantization_config: ResMoEConfig
+
+    def update_attn_implementation(self, config: Any) -> Any:
+        """Point the loader to our files: it asks for no other hook before it looks for them."""
+        config.transformers_weights = INDEX_FILE
+        return config
+
+    def _process_model_before_weight_loading(
+        self, model: nn.Module, checkpoint_files: Sequence[str] | None = None, **kwargs: Any
+    ) -> nn.Module:
+        for name, spec in self.quantization_config.specs().items():
+            swap(model, name, spec, mode=self.quantization_config.mode, cache=self.quantization_config.cache_experts)
+        if checkpoint_files:
+            check_files(model, self.quantization_config.layers, checkpoint_files)
+        return model
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        for module in model.modules():
+            if isinstance(module, ResMoEExperts):
+                module.requires_grad_(False)
+                object.__setattr__(module, "dtype", model.dtype)
+        object.__setattr__(model, "save_pretrained", partial(save, model))
+        return model
+
+    def is_serializable(self) -> bool:
+        """A loaded model can be saved again."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Packed weights are not trained."""
+        return False
+
+
+def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: int) -> None:
+    """Replace an experts module of a model by an empty packed one.
+
+    Raises
+    ------
+    CheckpointError
+        If the model has no such module.
+    """
+    try:
+        original = model.get_submodule(name)
+    except AttributeError as error:
+        raise CheckpointError(f"the model has no module {name!r}, which its config says is packed") from error
+    options: dict[str, Any] = {"cache_experts": cache}
+    if mode is not None:
+        options["mode"] = mode
+    module: nn.Module = outline(spec, activation=activation_of(original), **options)
+    if isinstance(original, nn.ModuleDict):
+        module = SwitchExperts(module)
+    parent, _, child = name.rpartition(".")
+    block = model.get_submodule(parent)
+    setattr(block, child, module)
+    # Its weights all come from the files; transformers' way to start them would look for the experts it knows.
+    object.__setattr__(block, "_is_hf_initialized", True)
+
+
+def activation_of(experts: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The activation function of an experts module of transformers, of which a packed one can take the place.
+
+    Raises
+    ------
+    UsageError
+        If the module is called in another way, or computes something else than ``W2 (act(W1 x) * W3 x)``.
+    """
+    if isinstance(experts, nn.ModuleDict):  # Switch
+        return next(iter(experts.values())).act  # type: ignore[return-value]
+    called = list(inspect.signature(experts.forward).parameters)
+    if called != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(experts, "act_fn"):
+        raise UsageError(f"{type(experts).__name__} cannot be packed: export its restored experts instead (dense)")
+    return experts.act_fn  # type: ignore[return-value]
+
+
+def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str]) -> None:
+    """Refuse files that lack a tensor of a packed module, or hold one of another shape or type.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the tensor.
+    """
+    stored = {name: info for file in files for name, info in read_header(Path(file)).items()}
+    # When transformers saves a Mixtral, it gives all that stands in an MoE block the block's old name.
+    stored |= {name.replace(_OLD_BLOCK, _BLOCK): info for name, info in stored.items() if _OLD_BLOCK in name}
+    for prefix in layers:
+        for own, tensor in model.get_submodule(prefix).state_dict().items():
+            name = f"{prefix}.{own}"
+            if name not in stored:
+                raise CheckpointError(f"the packed checkpoint has no tensor {name!r}: it is incomplete")
+            found, expected = tuple(stored[name].shape), tuple(tensor.shape)
+            if found != expected:
+                raise CheckpointError(f"tensor {name!r} has shape {found}, expected {expected} by the config")
+
+
+def save(model: Any, folder: str | Path, **options: Any) -> None:
+    """Save a packed model under the names that only a registered transformers finds.
+
+    Parameters
+    ----------
+    model
+        A model that was loaded from a packed checkpoint.
+    folder
+        Where to; files of these names there are replaced.
+    options
+        Those of ``save_pretrained``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".saving-") as fresh:
+        type(model).save_pretrained(model, fresh, **options)
+        files = {path.name: path.name.replace("model", STEM, 1) for path in Path(fresh).glob("model*.safetensors")}
+        index = Path(fresh) / "model.safetensors.index.json"
+        weight_map = (
+            json.loads(index.read_text("utf-8"))["weight_map"]
+            if index.is_file()
+            else dict.fromkeys(read_header(Path(fresh) / "model.safetensors"), "model.safetensors")
+        )
+        index.unlink(missing_ok=True)
+        for path in Path(fresh).iterdir():
+            path.replace(folder / files.get(path.name, path.name))
+    total = sum(tensor.nbytes for tensor in model.state_dict().values())
+    content = {
+        "metadata": {"total_size": total},
+        "weight_map": {name: files[file] for name, file in weight_map.items()},
+    }
+    (folder / INDEX_FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -1,0 +1,65 @@
+"""Packed sparse matrices: what goes in comes out, by the compiled loops and by torch's own operations alike."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resmoe_lab._core.errors import UsageError
+from resmoe_lab.store.encoding import VALUE_TYPES, encode_ragged, encode_rows
+from resmoe_lab.store.sparse import add_by_columns, add_by_mask, pack_columns, pack_mask, unpack_mask
+
+CASES = st.tuples(
+    st.integers(1, 7),
+    st.integers(1, 41),
+    st.sampled_from([0.0, 0.02, 0.3, 0.9, 1.0]),
+    st.sampled_from(sorted(VALUE_TYPES)),
+    st.integers(0, 2**31),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CASES)
+def test_a_packed_matrix_is_added_where_it_stood(case: tuple) -> None:
+    rows, columns, share, dtype, seed = case
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(rows, columns, generator=generator) < share
+    base = torch.randn(rows, columns, generator=generator)
+    values = torch.randn(int(mask.sum()), generator=generator)
+    encoded = encode_ragged(values, mask.sum(1), dtype)
+    bits, (starts, places) = pack_mask(mask), pack_columns(mask)
+    assert torch.equal(unpack_mask(bits, columns), mask)
+
+    scale = 1.0 if encoded.scale is None else encoded.scale.float()[mask.nonzero()[:, 0]]
+    expected = base.clone()
+    expected[mask] += encoded.data.float() * scale
+    for precise in (torch.float32, torch.float64):  # the compiled loop, and torch's own operations
+        by_mask, by_columns = base.to(precise, copy=True), base.to(precise, copy=True)
+        add_by_mask(by_mask, bits, encoded.data, encoded.scale)
+        add_by_columns(by_columns, starts, places, encoded.data, encoded.scale)
+        torch.testing.assert_close(by_mask, expected.to(precise), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(by_columns, expected.to(precise), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_eight_bits_are_wrong_by_half_a_step_at_most(ragged: bool) -> None:
+    matrix = torch.randn(20, 30, generator=torch.Generator().manual_seed(0))
+    matrix[3] = 0
+    matrix[4] *= 1e-6
+    if ragged:
+        encoded = encode_ragged(matrix.flatten(), torch.full((20,), 30), "int8")
+        data = encoded.data.view(20, 30)
+    else:
+        encoded = encode_rows(matrix, "int8")
+        data = encoded.data
+    assert encoded.nbytes == 20 * 30 + 2 * 20
+    scale = encoded.scale.float()[:, None]
+    # The largest value may stick out by what its row's scale lost when it was rounded to 16 bits.
+    assert bool(((data * scale - matrix).abs() <= 0.5 * scale + matrix.abs().amax(1, keepdim=True) / 250).all())
+    assert (data[3] == 0).all()
+    assert data[4].abs().max() >= 126
+
+
+def test_an_unknown_value_type_is_named() -> None:
+    with pytest.raises(UsageError, match=r"'fp8', expected one of fp32, bf16, fp16, int8"):
+        encode_rows(torch.ones(2, 2), "fp8")
