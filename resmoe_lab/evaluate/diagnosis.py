@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .._core.progress import Progress, silent
 from ..centers import CommonExpert, Statistics, find_center
 from ..experts import ExpertStack
 from ..methods import METHODS
-from ..methods._choices import running_sums, squared_spectrum
+from ..methods._choices import first_sums, squared_spectrum
 from ..store import forecast, match_bytes
 from .similarity import expert_similarity
 
@@ -161,16 +161,16 @@ def advise(facts: Mapping[str, Any]) -> str:
 
 
 def _spectrum(stack: ExpertStack, best: CommonExpert, scale: float) -> dict[str, list[float]]:
-    whole = [running_sums(squared_spectrum(weights)) for weights in stack.weights]
-    residual = [running_sums(squared_spectrum(matrix)) for matrix in best.residuals(stack)]
+    rank = min(stack.intermediate_size, stack.width)
+    outside = [rank - round(share * rank) for share in RANK_SHARES]
 
-    def left(sums: Sequence[torch.Tensor]) -> list[float]:
+    def left(matrices: Iterable[torch.Tensor]) -> list[float]:
         """Mean share of the squared norm outside the first singular directions."""
-        rank = len(sums[0]) - 1
-        kept = [round(share * rank) for share in RANK_SHARES]
-        return [float(torch.stack([one[rank - k] for one in sums]).mean()) / scale if scale else 0.0 for k in kept]
+        sums = [first_sums(squared_spectrum(matrix), outside) for matrix in matrices]
+        return [sum(column) / len(sums) / scale if scale else 0.0 for column in zip(*sums, strict=True)]
 
-    return {"rank_share": list(RANK_SHARES), "expert": left(whole), "residual": left(residual)}
+    whole, residual = left(stack.weights), left(best.residuals(stack))
+    return {"rank_share": list(RANK_SHARES), "expert": whole, "residual": residual}
 
 
 def _mean_similarity(stack: ExpertStack, common: CommonExpert | None) -> float:

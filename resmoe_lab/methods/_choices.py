@@ -81,11 +81,8 @@ def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
 def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch.Tensor | None = None) -> list[float]:
     """Squared Frobenius error of :func:`prune` at every keep, from one sort."""
     squares = matrix.flatten().square()
-    if importance is None:
-        dropped = running_sums(ascending(squares))
-    else:
-        dropped = running_sums(squares[scores(matrix, importance).flatten().argsort()])
-    return [float(dropped[matrix.numel() - kept_entries(matrix.numel(), keep)]) for keep in keeps]
+    ordered = ascending(squares) if importance is None else squares[scores(matrix, importance).flatten().argsort()]
+    return first_sums(ordered, [matrix.numel() - kept_entries(matrix.numel(), keep) for keep in keeps])
 
 
 def ascending(values: torch.Tensor) -> torch.Tensor:
@@ -95,9 +92,13 @@ def ascending(values: torch.Tensor) -> torch.Tensor:
     return values.sort().values
 
 
-def running_sums(values: torch.Tensor) -> torch.Tensor:
-    """Return the (n + 1,) float64 sums of the first 0, 1, ..., n values."""
-    return torch.cat([values.new_zeros(1, dtype=torch.float64), values.cumsum(0, dtype=torch.float64)])
+def first_sums(values: torch.Tensor, counts: Sequence[int]) -> list[float]:
+    """Return, for each count, the float64 sum of so many values at the beginning of a vector."""
+    ends = sorted(set(counts))
+    pieces = values.tensor_split(ends)[: len(ends)]
+    sums = torch.stack([piece.sum(dtype=torch.float64) for piece in pieces]).cumsum(0).tolist()
+    found = dict(zip(ends, sums, strict=True))
+    return [found[count] for count in counts]
 
 
 def truncate(matrix: torch.Tensor, keep: float, whitening: Whitening | None = None) -> LowRank:
@@ -123,8 +124,7 @@ def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float], whitening: Whi
     """Squared Frobenius error of :func:`truncate` at every keep, from one spectrum."""
     ranks = [kept_rank(matrix.shape[0], matrix.shape[1], keep) for keep in keeps]
     squares = squared_spectrum(matrix) if whitening is None else _unwhitened_squares(matrix, whitening)
-    dropped = running_sums(squares)
-    return [float(dropped[max(0, len(squares) - rank)]) for rank in ranks]
+    return first_sums(squares, [max(0, len(squares) - rank) for rank in ranks])
 
 
 def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
@@ -160,9 +160,9 @@ def prune_neurons_outline(rows: int, columns: int, keep: float) -> Neurons:
 
 def prune_neurons_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
     """Squared Frobenius error of :func:`prune_neurons` at every keep, from one sort."""
-    dropped = running_sums(matrix.double().square().sum(1)[_neurons_by_norm(matrix)])
-    return [float(dropped[matrix.shape[0] - kept_entries(matrix.shape[0], keep)]) for keep in keeps]
+    squares = matrix.square().sum(1, dtype=torch.float64)[_neurons_by_norm(matrix)]
+    return first_sums(squares, [matrix.shape[0] - kept_entries(matrix.shape[0], keep) for keep in keeps])
 
 
 def _neurons_by_norm(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix.double().abs().sum(1).argsort(stable=True)
+    return matrix.abs().sum(1, dtype=torch.float64).argsort(stable=True)

@@ -10,7 +10,7 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import ascending, keep_rank, kept_rank, running_sums, squared_spectrum
+from ._choices import ascending, first_sums, keep_rank, kept_rank, squared_spectrum
 from ._kinds import LowRankMethod
 
 
@@ -51,8 +51,8 @@ class ResMoESVDPooled(LowRankMethod):
         """Errors at every keep, from one spectrum an expert."""
         totals = [self._total(stack, keep) for keep in keeps]
         pool = torch.cat([squared_spectrum(matrix) for matrix in self.matrices(stack, common)])
-        dropped = running_sums(ascending(pool))
-        return [float(dropped[max(0, len(pool) - total)]) / stack.num_experts for total in totals]
+        dropped = first_sums(ascending(pool), [max(0, len(pool) - total) for total in totals])
+        return [error / stack.num_experts for error in dropped]
 
     def _total(self, stack: ExpertStack, keep: float) -> int:
         return stack.num_experts * kept_rank(stack.intermediate_size, stack.width, KEEP.validate(keep))

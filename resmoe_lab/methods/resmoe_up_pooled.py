@@ -10,8 +10,9 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import ascending, keep_largest, kept_entries, running_sums
+from ._choices import ascending, first_sums, keep_largest, kept_entries
 from ._kinds import PruningMethod
+from ._pieces import Sparse
 
 
 @METHODS.register("resmoe-up-pooled")
@@ -41,7 +42,7 @@ class ResMoEUPPooled(PruningMethod):
         chosen = keep_largest(pool, pool.abs(), total)
         counts = chosen.mask.flatten(1).sum(1).tolist()
         pieces = zip(chosen.values.split(counts), chosen.mask, strict=True)
-        return self._layer(keep, [type(chosen)(values, mask) for values, mask in pieces], common)
+        return self._layer(keep, [Sparse(values, mask) for values, mask in pieces], common)
 
     def errors(
         self,
@@ -54,5 +55,5 @@ class ResMoEUPPooled(PruningMethod):
         """Errors at every keep, from one sort of the layer."""
         totals = [stack.num_experts * kept_entries(stack.weights[0].numel(), KEEP.validate(keep)) for keep in keeps]
         pool = torch.cat([matrix.flatten().square() for matrix in self.matrices(stack, common)])
-        dropped = running_sums(ascending(pool))
-        return [float(dropped[len(pool) - total]) / stack.num_experts for total in totals]
+        dropped = first_sums(ascending(pool), [len(pool) - total for total in totals])
+        return [error / stack.num_experts for error in dropped]
