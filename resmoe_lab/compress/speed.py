@@ -26,7 +26,7 @@ from ..transport import Plan, plan
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
 #: Entries of the first, smallest layer that is timed, and of an expert that is large enough to watch the memory of.
-_FIRST, _WATCHED = 1 << 17, 1 << 20
+_FIRST, _WATCHED = 1 << 17, 1 << 21
 #: Floats that are written to measure the disk.
 _WRITTEN = 1 << 21
 #: How far near-copies are from their common parent, as a share of the weights.
@@ -222,13 +222,13 @@ def _working(sizes: tuple[int, int, int], work: _Work) -> float:
     """Memory that one expert takes while it is compressed, as a multiple of its own."""
     _, rows, columns = sizes
     side = min(1.0, math.sqrt(_WATCHED / (rows * columns)))
-    stack = work.layer(2, rows * side, columns * side)
-    common = None if work.center == "none" else find_center(stack, center="average")
-    work.compress(stack, common)  # what a first call takes for good is not counted
-    give_back()
-    with peak_memory() as peak:
-        before = peak.nbytes
-        work.compress(stack, common)
+    for share in (0.25, 1.0):  # what the first call takes for good is not counted
+        stack = work.layer(2, share * rows * side, share * columns * side)
+        common = None if work.center == "none" else find_center(stack, center="average")
+        give_back()
+        with peak_memory() as peak:
+            before = peak.nbytes
+            work.compress(stack, common)
     return max(0, peak.nbytes - before) / (stack.weights[0].numel() * 4)
 
 

@@ -36,6 +36,18 @@ def test_the_output_opens_and_holds_the_restored_experts(pico_checkpoint: Checkp
     assert 0 < manifest["approximation_error"] < error
 
 
+@pytest.mark.parametrize("model_type", sorted(pico.PICO))
+def test_every_family_opens_and_computes_the_same_when_all_is_kept(model_type: str, tmp_path: Path) -> None:
+    model = pico.PICO[model_type]()
+    checkpoint = open_checkpoint(pico.save(model, tmp_path / "pico", shards=True))
+    compress_checkpoint(checkpoint, tmp_path / "out", layers=moe_layers(checkpoint), keep=1.0)
+    restored = type(model).from_pretrained(tmp_path / "out").eval()
+    tokens = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pico.logits(restored, tokens), pico.logits(model, tokens), rtol=1e-3, atol=1e-4)
+    changed = load_stack(open_checkpoint(tmp_path / "out"), layer=moe_layers(checkpoint)[0])
+    assert not torch.equal(changed.weights, load_stack(checkpoint, layer=changed.layer).weights)  # neurons were moved
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_statistics])
 def test_the_error_is_that_of_the_method(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[1], method=method, keep=0.5)
