@@ -22,16 +22,21 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as part:
-        part.write_text("new")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with whole_file(path) as part:
+            part.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [item.name for item in tmp_path.iterdir()] == ["x.txt"]
     assert path.read_text() == "old"
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     with (
-        pytest.raises(OutputError, match="No space left on device.*finished before is valid") as caught,
+        pytest.raises(OutputError, match=r"No space left on device.*finished before is valid") as caught,
         whole_file(tmp_path / "x"),
         open("/dev/full", "w") as stream,
     ):
