@@ -132,6 +132,7 @@ def forecast_run(
         If an argument is not allowed.
     """
     family = family_of(checkpoint)
+    family.check_layers(checkpoint, layers)
     shape, out, workers = family.shape(checkpoint.config), Path(out), worker_count(scheduler)
     sizes = (shape.num_experts, shape.intermediate_size, family.blocks(shape.hidden_size)[-1].stop)
     alike, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])

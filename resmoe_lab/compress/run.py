@@ -18,6 +18,7 @@ from ..checkpoint import Checkpoint
 from ..checkpoint.index import read_header
 from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companions, write_index, write_json, write_tensors
+from ..experts import family_of
 from ..methods import METHODS
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .forecast import forecast_run
@@ -79,6 +80,7 @@ def compress_checkpoint(
     """
     KEEP.validate(keep)
     worker_count(scheduler)
+    family_of(checkpoint).check_layers(checkpoint, layers)
     how: dict[str, Any] = {
         "method": method,
         "keep": keep,

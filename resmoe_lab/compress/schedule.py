@@ -11,6 +11,8 @@ from .._core.errors import ResmoeError, UsageError
 from .._core.machine import cores
 
 T = TypeVar("T")
+#: Where the workers of this machine are watched, if the port is free.
+_DASHBOARD = "127.0.0.1:8787"
 #: Seconds that a scheduler may take to answer.
 _PATIENCE = 20
 _HELP = "expected 'local:2' for two processes of this machine, or the address of a scheduler such as tcp://host:8786"
@@ -97,5 +99,5 @@ def _client(scheduler: str) -> Iterator[Any]:
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
     # Without a limit of dask's own: it would count mapped files as memory and kill workers that are well.
     options: dict[str, Any] = {"memory_limit": 0, "threads_per_worker": 1, "env": threads}
-    with LocalCluster(n_workers=count, dashboard_address=":0", **options) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=count, dashboard_address=_DASHBOARD, **options) as cluster, Client(cluster) as client:
         yield client

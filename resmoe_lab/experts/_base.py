@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -107,6 +107,20 @@ class Family:
             )
         return layers
 
+    def check_layers(self, checkpoint: Checkpoint, layers: Sequence[int]) -> None:
+        """Check that layers are there and have experts.
+
+        Raises
+        ------
+        UsageError
+            If one does not, or none is named.
+        """
+        available = self.layers(checkpoint)
+        if missing := [layer for layer in layers if layer not in available]:
+            raise UsageError(f"layer {missing[0]} has no experts, expected one of {available}")
+        if not layers:
+            raise UsageError(f"no layer is named, expected some of {available}")
+
     def _num_layers(self) -> int:
         return config_int(self.config, "num_hidden_layers")
 
@@ -195,9 +209,7 @@ class Family:
         WeightError
             If a stored shape is wrong or a weight is not finite.
         """
-        layers = self.layers(checkpoint)
-        if layer not in layers:
-            raise UsageError(f"layer {layer} has no experts, expected one of {layers}")
+        self.check_layers(checkpoint, [layer])
         shape = self._check_sizes(checkpoint, layer)
         # Mapped from their files: the stack is the only copy of the layer in memory.
         stored = read_tensors(checkpoint, self.expert_keys(layer, shape.num_experts))

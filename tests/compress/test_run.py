@@ -128,10 +128,14 @@ def test_a_folder_with_something_else_is_left_alone(pico_checkpoint: Checkpoint,
         compress_checkpoint(pico_checkpoint, tmp_path / "precious.txt", layers=[0])
 
 
-@pytest.mark.parametrize("wrong", [{"keep": 0.0}, {"keep": 1.5}, {"method": "nonsense"}])
+WRONG = [{"keep": 0.0}, {"keep": 1.5}, {"method": "nonsense"}, {"layers": []}, {"layers": [0, 7]}]
+WRONG += [{"center": "nonsense"}, {"options": {"mode": "fast"}}, {"options": {"solver": "x"}}, {"scheduler": "yarn"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_bad_arguments_write_nothing(wrong: dict, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0], **wrong)
+        compress_checkpoint(pico_checkpoint, tmp_path / "out", **{"layers": [0], **wrong})
     assert not (tmp_path / "out").exists()
 
 
