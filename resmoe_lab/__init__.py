@@ -31,6 +31,7 @@ _HOMES = {
     "select_layers": "compress",
     "load_model": "runtime",
     "error_curves": "evaluate.approximation",
+    "diagnose": "evaluate.diagnosis",
     "evaluate_model": "evaluate.zeroshot",
     "run_sweep": "evaluate.sweeping",
     "Sweep": "evaluate.sweep",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .compress import compress_checkpoint as compress_checkpoint
     from .compress import select_layers as select_layers
     from .evaluate.approximation import error_curves as error_curves
+    from .evaluate.diagnosis import diagnose as diagnose
     from .evaluate.sweep import Sweep as Sweep
     from .evaluate.sweeping import run_sweep as run_sweep
     from .evaluate.zeroshot import evaluate_model as evaluate_model

@@ -109,6 +109,28 @@ def test_experts_of_zeros_stay_zeros(name: str) -> None:
     assert not layer.restore().any()
 
 
+@pytest.mark.parametrize("name", METHODS.names())
+def test_an_expert_of_zeros_among_others(name: str, stack: ExpertStack, calibrated: Statistics) -> None:
+    weights = stack.weights.clone()
+    weights[1] = 0.0
+    dead = stack.with_weights(weights)
+    options = {"common": find_center(dead), "statistics": calibrated}
+    layer = compress_layer(dead, method=name, keep=0.5, **options)
+    assert torch.isfinite(layer.restore()).all()
+    [row] = error_curves(dead, methods=[name], keeps=[0.5], **options).itertuples()
+    assert row.error == pytest.approx(approximation_error(dead, layer), rel=1e-4, abs=1e-9)
+
+
+def test_a_rank_of_zero_says_how_much_is_needed(stack: ExpertStack, common: CommonExpert) -> None:
+    with pytest.raises(UsageError, match=r"keep 0\.05 leaves a 10 x 12 matrix no rank, expected at least 0\.18"):
+        compress_layer(stack, method="resmoe-svd", keep=0.05, common=common)
+
+
+def test_an_unknown_method_suggests_similar(stack: ExpertStack) -> None:
+    with pytest.raises(UsageError, match="unknown method 'm-smo': did you mean m-smoe"):
+        compress_layer(stack, method="m-smo")
+
+
 @cache
 def _scaled(factor: float) -> dict[str, object]:
     """Three experts of any size, and what goes with them."""
