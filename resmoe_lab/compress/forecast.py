@@ -96,9 +96,14 @@ class Forecast:
             fitting = [f"{text} ({_size(need)})" for text, need in self.alternatives if need <= free]
             advice = f"would fit: {'; '.join(fitting)}" if fitting else "it needs a larger machine"
             raise ResourceError(f"this takes {_size(self.peak_rss_bytes)} of memory, found {_size(free)}: {advice}")
-        out, scratch = Path(out), self.disk_bytes - self.output_bytes
-        there = sum(path.stat().st_size for path in out.glob("*")) if out.is_dir() else 0
-        for folder, need in ((existing(out), self.output_bytes - there), (scratch_folder(), scratch)):
+        done = sum(path.stat().st_size for path in Path(out).glob("layer-*.safetensors"))
+        scratch = self.disk_bytes - self.output_bytes
+        needs: dict[int, tuple[Path, int]] = {}
+        for folder, need in ((existing(Path(out)), self.output_bytes - done), (scratch_folder(), scratch)):
+            device = folder.stat().st_dev
+            first, before = needs.get(device, (folder, 0))
+            needs[device] = first, before + need
+        for folder, need in needs.values():
             room = shutil.disk_usage(folder).free
             if need > room:
                 raise ResourceError(

@@ -96,7 +96,8 @@ def test_too_little_disk_is_refused_before_anything_is_written(
 def test_what_is_there_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
-    (tmp_path / "layer").write_bytes(bytes(90))
+    (tmp_path / "layer-00000.safetensors").write_bytes(bytes(90))
+    (tmp_path / "somebody-elses").write_bytes(bytes(90))
     _forecast(output_bytes=100, disk_bytes=100).check(tmp_path)
     with pytest.raises(ResourceError):
         _forecast(output_bytes=101, disk_bytes=101).check(tmp_path)
