@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .._core.errors import ResourceError
 from .._core.machine import anonymous_bytes, available_bytes
 from ..checkpoint import Checkpoint
@@ -19,7 +17,7 @@ from ..transport import Plan
 from ..transport.planning import look_alike, scratch_folder
 from ..transport.problem import Problem
 from .schedule import worker_count
-from .speed import existing, measured_speed, plan_search
+from .speed import existing, measured_speed, piece_bytes, plan_search
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,8 @@ def forecast_run(
     needs = _Needs(METHODS[method](seed=seed), sizes, keep, center, dict(options or {}), alike, stored)
     how: dict[str, Any] = {"method": method, "keep": keep, "center": needs.used_center, "options": needs.options}
     measured = measured_speed(sizes, alike=alike, folder=out, seed=seed, **how)
-    peak, scratch, processes = needs.memory(measured.working), needs.search().scratch_bytes, max(1, workers)
+    peak, search, processes = needs.memory(measured.working), needs.search(), max(1, workers)
+    scratch = search.scratch_bytes if search else 0
     seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
     rows = [LayerForecast(layer, seconds, peak, scratch, stored) for layer in layers]
     rest = checkpoint.total_bytes - sum(row.output_bytes for row in rows)
@@ -182,20 +181,17 @@ class _Needs:
     def used_center(self) -> str:
         return self.center if self.method.uses_center else "none"
 
-    def search(self) -> Plan:
+    def search(self) -> Plan | None:
         """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
-        if self.used_center != "wasserstein":
-            return Plan("direct", False, "nothing is searched", 0.0, 0, 0)
-        return plan_search(self.sizes, self.options, alike=self.alike)
+        return plan_search(self.sizes, self.options, alike=self.alike) if self.used_center == "wasserstein" else None
 
     def memory(self, working: float) -> int:
         """Most memory of the process: while a center is searched, experts are compressed, or they are stored."""
         count, rows, columns = self.sizes
-        expert = 4 * rows * columns
-        common = expert if self.method.uses_center else 0
-        pieces = sum(map(_nbytes, self.method.outline(count, rows=rows, columns=columns, keep=self.keep)))
-        held = count * expert + common
-        searching = held + self.search().peak_bytes
+        expert, search = 4 * rows * columns, self.search()
+        held = count * expert + (expert if self.method.uses_center else 0)
+        searching = held + (search.peak_bytes if search else 0)
+        pieces = piece_bytes(self.method, self.sizes, keep=self.keep)
         compressing = held + pieces + round(max(working, 3) * expert)  # restored, it is there three times
         storing = held + self.stored
         return anonymous_bytes() + max(searching, compressing, storing)
@@ -214,8 +210,3 @@ class _Needs:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
-
-
-def _nbytes(piece: object) -> int:
-    tensors = [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

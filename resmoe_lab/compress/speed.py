@@ -20,7 +20,7 @@ from .._core.machine import give_back, machine, peak_memory
 from ..centers import CommonExpert, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import Block, ExpertStack
-from ..methods import METHODS
+from ..methods import METHODS, Method
 from ..transport import Plan, plan
 
 #: A measurement of so many seconds is long enough to be scaled up.
@@ -121,6 +121,19 @@ def plan_search(sizes: tuple[int, int, int], options: Mapping[str, Any], *, alik
     """Plan the search for a Wasserstein center with the options that decide what it takes."""
     chosen = {name: options[name] for name in ("mode", "solver") if name in options}
     return plan(*sizes, alike=alike, **chosen)
+
+
+def piece_bytes(method: Method, sizes: tuple[int, int, int], *, keep: float) -> int:
+    """Memory of the pieces that a method makes of a layer."""
+    count, rows, columns = sizes
+    values = [
+        value for piece in method.outline(count, rows=rows, columns=columns, keep=keep) for value in _parts(piece)
+    ]
+    return sum(value.numel() * value.element_size() for value in values)
+
+
+def _parts(piece: object) -> list[torch.Tensor]:
+    return [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
 
 
 def _file() -> Path:
@@ -229,7 +242,8 @@ def _working(sizes: tuple[int, int, int], work: _Work) -> float:
         with peak_memory() as peak:
             before = peak.nbytes
             work.compress(stack, common)
-    return max(0, peak.nbytes - before) / (stack.weights[0].numel() * 4)
+    made = piece_bytes(METHODS[work.method](seed=work.seed), (2, *stack.weights.shape[1:]), keep=work.keep)
+    return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
 
 def _moving(folder: Path) -> float:
