@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.linalg import eigvalsh
 
 from .._core.errors import UsageError
+from ._lanes import one_blas_thread
 from ._pieces import LowRank, Neurons, Sparse
 from ._whitening import Whitening
 
@@ -131,7 +133,14 @@ def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
     """Squared singular values in float64, smallest first, from the products of the shorter side."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide.double() if wide.shape[0] <= _EXACT_SIDE else wide.float()
-    return torch.linalg.eigvalsh(wide @ wide.T).double().clamp(min=0)
+    if wide.device.type == "cpu":
+        # numpy computes half of a symmetric product, and LAPACK's evr needs less than the evd that torch calls.
+        rows = wide.numpy()
+        with one_blas_thread():
+            squares = torch.from_numpy(eigvalsh(rows @ rows.T, driver="evr", check_finite=False))
+    else:
+        squares = torch.linalg.eigvalsh(wide @ wide.T)
+    return squares.double().clamp(min=0)
 
 
 def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Tensor:

@@ -15,6 +15,7 @@ from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import CompressedLayer, Method
 from ._choices import prune, prune_errors, prune_outline, truncate, truncate_errors, truncate_outline
+from ._lanes import side_by_side
 from ._pieces import LowRank, Piece, Sparse
 
 
@@ -58,7 +59,7 @@ class MatrixMethod(Method):
         for keep in keeps:
             KEEP.validate(keep)
         pairs = zip(self.matrices(stack, common), self.hints(stack, common, statistics), strict=False)
-        curves = [self.matrix_errors(matrix, keeps, hint) for matrix, hint in pairs]
+        curves = side_by_side(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
 
     def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:

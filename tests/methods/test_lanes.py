@@ -1,0 +1,56 @@
+"""Work side by side: in order, no further ahead than it must, and with the threads given back."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from resmoe_lab.methods._lanes import side_by_side
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_results_come_in_order_from_two_threads() -> None:
+    meeting = threading.Barrier(2, timeout=30)  # passes only if two items are worked on at the same time
+
+    def work(item: int) -> tuple[int, int]:
+        meeting.wait()
+        return item, torch.get_num_threads()
+
+    assert side_by_side(work, range(6)) == [(item, 1) for item in range(6)]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_items_are_made_as_they_are_needed() -> None:
+    made, done = [], []
+
+    def items() -> Iterator[int]:
+        for item in range(6):
+            assert len(made) - len(done) < 2
+            made.append(item)
+            yield item
+
+    assert len(side_by_side(done.append, items())) == 6
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_error_gives_the_threads_back() -> None:
+    before = [library["num_threads"] for library in threadpool_info()]
+
+    def fail(_: int) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        side_by_side(fail, range(3))
+    assert torch.get_num_threads() == 2
+    assert [library["num_threads"] for library in threadpool_info()] == before
