@@ -29,6 +29,8 @@ facts["sum"] = load_stack(checkpoint, layer=1).weights.double().sum().item()
 facts["after"] = shards()
 facts["again"] = len(open_checkpoint("someone/pico").tensors)
 facts["source"] = checkpoint.source
+checkpoint.whole_folder()
+facts["whole"] = shards()
 print(json.dumps(facts))
 """
 
@@ -56,8 +58,11 @@ def test_only_what_is_needed_is_fetched(tmp_path: Path) -> None:
     assert facts["before"] == []
     assert set(facts["after"]) == needed
     assert facts["sum"] == load_stack(local, layer=1).weights.double().sum().item()
+    assert set(facts["whole"]) == every
     assert facts["again"] == len(local.tensors)
     assert (facts["hash"], facts["source"]) == (COMMIT, "someone/pico")
-    # What was fetched before can be worked with when the hub is gone, as far as it goes.
+    # What was fetched before can be worked with when the hub is gone.
     offline = _ask("http://127.0.0.1:9", tmp_path / "home", HF_HUB_OFFLINE="1")
-    assert "is no local folder, and the hub did not give it" in offline.stderr
+    assert json.loads(offline.stdout)["sum"] == facts["sum"], offline.stderr
+    nothing = _ask("http://127.0.0.1:9", tmp_path / "other", HF_HUB_OFFLINE="1")
+    assert "is no local folder, and the hub did not give it" in nothing.stderr
