@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -40,10 +41,17 @@ class MergingMethod(Method):
     def __init__(self, *, seed: int = 0, groups: int | None = None) -> None:
         super().__init__(seed=seed)
         self.groups = groups
+        self._known: tuple[weakref.ref[torch.Tensor], torch.Tensor] | None = None
 
     def align(self, stack: ExpertStack) -> torch.Tensor:
         """Return the (N, p_I) order of each expert's neurons in which it is averaged: as they stand by default."""
         return torch.arange(stack.intermediate_size).repeat(stack.num_experts, 1)
+
+    def orders(self, stack: ExpertStack) -> torch.Tensor:
+        """Return what :meth:`align` finds, once for a stack however often it is asked for."""
+        if self._known is None or self._known[0]() is not stack.weights:
+            self._known = (weakref.ref(stack.weights), self.align(stack))
+        return self._known[1]
 
     def group_count(self, num_experts: int, keep: float) -> int:
         """Return how many experts are left of N.
@@ -68,7 +76,7 @@ class MergingMethod(Method):
     ) -> CompressedLayer:
         """Merge the experts into round(keep N) groups, at least one."""
         count = self.group_count(stack.num_experts, keep)
-        orders = self.align(stack)
+        orders = self.orders(stack)
         usage, products = _usage(stack, statistics), inner_products(stack, orders)
         groups = group_experts(_affinity(products, statistics), usage, count)
         shares = self._shares(groups, usage)
@@ -90,7 +98,7 @@ class MergingMethod(Method):
     ) -> list[float]:
         """Approximation error at every keep, from the inner products of the aligned experts."""
         counts = [self.group_count(stack.num_experts, keep) for keep in keeps]
-        usage, products = _usage(stack, statistics), inner_products(stack, self.align(stack))
+        usage, products = _usage(stack, statistics), inner_products(stack, self.orders(stack))
         affinity = _affinity(products, statistics)
         by_count = {count: self._error(products, group_experts(affinity, usage, count), usage) for count in set(counts)}
         return [by_count[count] for count in counts]

@@ -100,5 +100,15 @@ def test_a_number_of_groups_that_cannot_be(name: str, groups: int) -> None:
         METHODS[name](groups=groups).compress(_random(4), 0.5)
 
 
+def test_neurons_are_matched_once_for_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, calls = METHODS["m-smoe"](), []
+    align = method.align
+    monkeypatch.setattr(method, "align", lambda stack: calls.append(stack) or align(stack))
+    for stack in (_random(3), _random(3, seed=1)):
+        error = method.errors(stack, [0.4, 0.7])[0]
+        assert approximation_error(stack, method.compress(stack, 0.4)) == pytest.approx(error)
+    assert len(calls) == 2
+
+
 def test_a_fixed_number_of_groups() -> None:
     assert len(METHODS["meo"](groups=3).compress(_random(4), 0.25).pieces) == 3
