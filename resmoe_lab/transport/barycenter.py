@@ -59,7 +59,8 @@ def barycenter(
     max_iterations
         Rounds at most, of each kind.
     tolerance
-        ``coordinate`` stops when a round lowers the objective by less than this share; 0 goes on to the very end.
+        ``coordinate`` stops when a round lowers the objective by less than this share. With 0 it starts from the result
+        of ``alternating``, which its own can then only be better than, and goes on to the very end.
     restarts
         ``coordinate`` also begins at so many other experts, drawn by `seed`, and keeps the best.
     random_order
@@ -121,5 +122,5 @@ def barycenter(
 
 def _geometry(problem: Problem, chosen: Plan) -> Geometry:
     if chosen.mode == "direct":
-        return Direct(problem)
+        return Direct(problem, lanes=chosen.lanes)
     return Gram(problem, scratch_folder() if chosen.scratch else None)

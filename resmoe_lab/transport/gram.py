@@ -7,6 +7,7 @@ N (N - 1) / 2 matrices ``G_ij = W_i W_j^T``. Each is computed once; later rounds
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ class Gram:
         self._folder = None if scratch is None else tempfile.TemporaryDirectory(prefix="gram-", dir=scratch)
         self._norms = [row_norms(rows) for rows in problem.experts]
         self.buffer = problem.buffer()
+        self._members = set(range(problem.count))
         self.permutations = problem.identity()
 
     def products(self, i: int, j: int) -> Tensor:
@@ -54,28 +56,43 @@ class Gram:
         path = Path(self._folder.name) / f"{i}-{j}"
         return torch.from_file(str(path), shared=True, size=side * side, dtype=torch.float32).view(side, side)
 
-    def pair(self, i: int, j: int, *, guess: Tensor | None = None) -> Match:
-        """Match the rows of expert i with those of expert j, i < j."""
+    @property
+    def lanes(self) -> int:
+        """One: gathering takes all threads."""
+        return 1
+
+    def pairs(self, wanted: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
+        """Match the rows of expert i with those of expert j, i < j, for all (i, j, guess)."""
+        return [self._pair(i, j, guess) for i, j, guess in wanted]
+
+    def _pair(self, i: int, j: int, guess: Tensor | None) -> Match:
         torch.mul(self.products(i, j), -2, out=self.buffer)
         pair = Pair.complete(self._problem.experts[i], self._problem.experts[j], self.buffer)
         return match_pair(pair, guess=guess)
 
-    def place(self, permutations: Tensor) -> None:
+    def place(self, permutations: Tensor, *, only: Sequence[int] | None = None) -> None:
         """Align all experts anew."""
         self.permutations = permutations.clone()
+        self._members = set(range(self._problem.count) if only is None else only)
 
     def move(self, k: int, permutation: Tensor) -> None:
         """Align expert k anew."""
+        self._members.add(k)
         self.permutations[k] = permutation
 
-    def to_mean(self, k: int, *, others: bool, potential: Tensor | None = None) -> Rematch:
-        """Match the mean of the aligned experts (without expert k if `others`) with expert k.
+    def to_mean(self, wanted: Sequence[tuple[int, Tensor | None]], *, others: bool) -> list[Rematch]:
+        """Match the mean of the aligned experts (without expert k if `others`) with expert k, for all of them."""
+        return [self._to_mean(k, potential, others) for k, potential in wanted]
+
+    def _to_mean(self, k: int, potential: Tensor | None, others: bool) -> Rematch:
+        """Match one expert.
 
         The cost of matching center row j with the expert's row i is ``|w_i|^2 - 2 <c_j, w_i>``; the center's own
         norms are the same for every match.
         """
-        weights = self._problem.weights.clone()
-        weights[k] = 0.0 if others else weights[k]
+        members = self._members - {k} if others else self._members
+        weights = torch.zeros_like(self._problem.weights)
+        weights[list(members)] = self._problem.weights[list(members)]
         self._gather(k, (-2 * weights / weights.sum()).tolist())
         self.buffer.add_(self._norms[k].float())
         present = self.permutations[k]

@@ -12,6 +12,7 @@ import torch
 
 from .._core.errors import UsageError
 from .cost import rounding, squared_distances
+from .lanes import useful_lanes
 from .problem import Problem
 
 #: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
@@ -44,6 +45,8 @@ class Plan:
         Most memory in use beside the experts themselves; files that are mapped are not counted.
     scratch_bytes
         Room that the files take.
+    lanes
+        How many experts are matched at a time.
     """
 
     mode: str
@@ -52,6 +55,7 @@ class Plan:
     seconds: float
     peak_bytes: int
     scratch_bytes: int
+    lanes: int = 1
 
 
 def plan(
@@ -100,9 +104,10 @@ def plan(
         reason = "asked for"
     scratch = scratch and mode == "gram"
     held = kept if mode == "gram" and not scratch else 0
-    working = _working(neurons, width) + (_pot(experts, neurons, width) if solver == "pot" else 0)
+    lanes = useful_lanes() if mode == "direct" and not alike else 1
+    working = _working(neurons, width, lanes=lanes) + (_pot(experts, neurons, width) if solver == "pot" else 0)
     forecast = ALIKE * experts * _product(neurons, width) if alike else seconds[mode]
-    return Plan(mode, scratch, reason, forecast, held + working, kept if scratch else 0)
+    return Plan(mode, scratch, reason, forecast, held + working, kept if scratch else 0, lanes)
 
 
 def _choose(seconds: dict[str, float], *, alike: bool, room: bool) -> tuple[str, str]:
@@ -131,9 +136,12 @@ def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bo
     }
 
 
-def _working(neurons: int, width: int) -> int:
-    """Bytes in use at the peak beside experts and kept products: one cost matrix, and four of an expert's size."""
-    return 4 * neurons * neurons + 4 * 4 * neurons * width
+def _working(neurons: int, width: int, *, lanes: int = 1) -> int:
+    """Bytes in use at the peak beside experts and kept products.
+
+    Each lane has a cost matrix and a center without one expert; three more matrices are of an expert's size.
+    """
+    return lanes * 4 * neurons * neurons + (3 + lanes) * 4 * neurons * width
 
 
 def _pot(experts: int, neurons: int, width: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -46,10 +46,15 @@ class Problem:
         """Return room for one (p_I, p_I) float32 cost matrix."""
         return torch.empty(self.neurons, self.neurons, device=self.device)
 
-    def mean(self, permutations: Tensor) -> Tensor:
-        """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations."""
+    def mean(self, permutations: Tensor, *, members: Collection[int] | None = None) -> Tensor:
+        """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations.
+
+        With `members`, these experts' share of it.
+        """
         total = torch.zeros(self.neurons, self.width, device=self.device)
         for index, weight in enumerate(self.weights.tolist()):
+            if members is not None and index not in members:
+                continue
             self.add_to(total, index, permutations[index], factor=weight)
         return total
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -14,7 +14,8 @@ from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .._core.registry import Registry
 from .cost import objective
-from .geometry import Geometry
+from .geometry import Geometry, Rematch
+from .lanes import chunks
 from .matching import Match
 from .problem import Problem
 from .result import Step
@@ -58,15 +59,35 @@ class Run:
     _screened: tuple[Tensor, Tensor, Tensor] | None = None
     _result: tuple[Tensor, Tensor, float] | None = None
 
-    def pair(self, i: int, j: int, *, guess: Tensor | None = None) -> Match:
+    def pair(self, i: int, j: int) -> Match:
         """Match experts i and j, once: the certificate is made of the same matches as the first round."""
         key = (min(i, j), max(i, j))
-        if key not in self._pairs:
-            self.tick("barycenter")
-            order = guess if guess is None or i < j else guess.argsort()
-            self._pairs[key] = self.geometry.pair(*key, guess=order)
+        self.match_pairs([key])
         found = self._pairs[key]
         return found if i < j else replace(found, permutation=found.permutation.argsort())
+
+    def match_pairs(self, wanted: Sequence[tuple[int, int]], *, aligned: bool = False) -> None:
+        """Match pairs of experts, i < j, that have not been matched yet, as many at a time as there are lanes.
+
+        With `aligned`, the match that the present permutations make is tried first.
+        """
+        orders = self.geometry.permutations
+        missing = [key for key in wanted if key not in self._pairs]
+        for some in chunks(missing, self.geometry.lanes):
+            for _ in some:
+                self.tick("barycenter")
+            guesses = [orders[j][orders[i].argsort()] if aligned else None for i, j in some]
+            found = self.geometry.pairs([(i, j, guess) for (i, j), guess in zip(some, guesses, strict=True)])
+            self._pairs.update(zip(some, found, strict=True))
+
+    def to_mean(self, wanted: Sequence[tuple[int, Tensor | None]], *, others: bool) -> list[Rematch]:
+        """Match the mean with experts, each with the potential that its assignment starts from."""
+        found = []
+        for some in chunks(wanted, self.geometry.lanes):
+            for _ in some:
+                self.tick("barycenter")
+            found += self.geometry.to_mean(some, others=others)
+        return found
 
     def all_pairs(self) -> list[tuple[int, int]]:
         """Return every pair of experts, those that have been matched already first."""
@@ -119,6 +140,7 @@ class Run:
 
     def _medoid(self) -> int:
         weights = self.problem.weights
+        self.match_pairs(self.all_pairs())
         costs = torch.zeros(self.problem.count, self.problem.count, dtype=torch.float64)
         for i in range(self.problem.count):
             for j in range(i):

@@ -1,6 +1,7 @@
 import torch
 
 from resmoe_lab.transport import barycenter
+from resmoe_lab.transport.assignment import assign
 from resmoe_lab.transport.geometry import Direct
 from resmoe_lab.transport.gram import Gram
 from resmoe_lab.transport.problem import Problem
@@ -25,18 +26,31 @@ def test_rematching_agrees_with_the_direct_way():
     direct, gram = Direct(problem), Gram(problem)
     for others in (True, False):
         for k in range(5):
-            one, other = direct.to_mean(k, others=others), gram.to_mean(k, others=others)
+            (one,), (other,) = (geometry.to_mean([(k, None)], others=others) for geometry in (direct, gram))
             assert torch.equal(one.permutation, other.permutation)
             assert abs(one.gain - other.gain) < 1e-3
-            warm = gram.to_mean(k, others=others, potential=other.potential)
+            (warm,) = gram.to_mean([(k, other.potential)], others=others)
             assert torch.equal(warm.permutation, other.permutation)
             assert abs(warm.gain - other.gain) < 1e-3
+
+
+def test_a_mean_of_some_experts_grows_as_others_join():
+    stack = unrelated(4, 60, 12)
+    weights = torch.tensor([1.0, 2.0, 1.0, 3.0])
+    for geometry in (Direct(Problem(stack, weights)), Gram(Problem(stack, weights))):
+        geometry.place(torch.arange(60).repeat(4, 1), only=[2])
+        for k, members in ((0, [2]), (3, [2, 0])):
+            (joined,) = geometry.to_mean([(k, None)], others=True)
+            shares = weights[members, None, None] / weights[members].sum()
+            mean = (shares * torch.stack([stack[m][geometry.permutations[m]] for m in members])).sum(0)
+            assert torch.equal(joined.permutation, assign(torch.cdist(mean, stack[k]).square()).permutation)
+            geometry.move(k, joined.permutation)
 
 
 def test_products_on_disk_are_the_same_and_are_cleaned_up(tmp_path):
     problem = Problem(unrelated(3, 50, 8))
     here, there = Gram(problem), Gram(problem, tmp_path)
-    assert torch.equal(here.pair(0, 2).permutation, there.pair(0, 2).permutation)
+    assert torch.equal(*(gram.pairs([(0, 2, None)])[0].permutation for gram in (here, there)))
     assert len(list(tmp_path.rglob("0-2"))) == 1
     there.close()
     assert list(tmp_path.iterdir()) == []

@@ -29,15 +29,12 @@ def alternate(run: Run, start: int | str) -> bool:
     for _ in range(1, run.options.max_iterations):
         before = geometry.permutations.clone()
         geometry.place(before)
-        found = []
-        for k in range(problem.count):
-            run.tick("barycenter")
-            matched = geometry.to_mean(k, others=False, potential=potentials[k])
-            potentials[k] = matched.potential
-            found.append(matched.permutation)
-        changed = int((torch.stack(found) != before).sum())
+        matched = run.to_mean(list(enumerate(potentials)), others=False)
+        potentials = [match.potential for match in matched]
+        found = torch.stack([match.permutation for match in matched])
+        changed = int((found != before).sum())
         if changed:
-            geometry.place(torch.stack(found))
+            geometry.place(found)
         run.record("alternating", run.result()[1] if changed else run.steps[-1].objective, changed)
         if not changed:
             break
@@ -50,13 +47,15 @@ def first_round(run: Run, start: int | str) -> bool:
     geometry.place(problem.identity())
     permutations, easy = problem.identity(), True
     expert = run.first_center(start)
-    for k in range(problem.count):
-        if expert is None:
-            run.tick("barycenter")
-            permutations[k], easy = geometry.to_mean(k, others=False).permutation, False
-        elif k != expert:
-            matched = run.pair(expert, k)
-            permutations[k], easy = matched.permutation, easy and matched.easy
+    if expert is None:
+        matched = run.to_mean([(k, None) for k in range(problem.count)], others=False)
+        permutations, easy = torch.stack([match.permutation for match in matched]), False
+    else:
+        others = [k for k in range(problem.count) if k != expert]
+        run.match_pairs([(min(expert, k), max(expert, k)) for k in others])
+        for k in others:
+            found = run.pair(expert, k)
+            permutations[k], easy = found.permutation, easy and found.easy
     changed = int((permutations != geometry.permutations).sum())
     geometry.place(permutations)
     run.record("alternating", run.result()[1], changed)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..certificate import settled
 from ..run import SOLVERS, Run
-from .alternating import alternate
+from .alternating import alternate, first_round
+
+#: With fewer experts than this, the mean of those before is the first one.
+FEW = 3
 
 
 @SOLVERS.register("coordinate")
 def coordinate(run: Run) -> None:
-    """Block coordinate descent on the joint objective, from the alternating solver's result.
+    """Block coordinate descent on the joint objective.
 
     The center is an average that already holds a copy of the expert being re-matched, which is why alternating
     freezes early; the mean of the others does not. Every accepted match lowers the objective. Restarts begin at other
@@ -29,7 +33,7 @@ def coordinate(run: Run) -> None:
 
 
 def _descend_from(run: Run, start: int | str, generator: torch.Generator) -> None:
-    if alternate(run, start) or run.problem.count < 2:
+    if begin(run, start) or run.problem.count < 2:
         return
     potentials: list[Tensor | None] = [None] * run.problem.count
     for _ in range(run.options.max_iterations):
@@ -39,6 +43,28 @@ def _descend_from(run: Run, start: int | str, generator: torch.Generator) -> Non
         before = run.steps[-1].objective
         if descend(run, order, potentials) == 0 or run.steps[-1].objective > before * (1 - run.options.tolerance):
             break
+
+
+def begin(run: Run, start: int | str) -> bool:
+    """Align all experts for the first time; return True where the result is known to be the best there is.
+
+    Copies are matched with the first expert, as the alternating solver does, and so are all experts where no tolerance
+    is given: the result can then only be better than that solver's. Unrelated experts are matched one after another
+    with the mean of those before, which comes out far lower for the same work.
+    """
+    if run.options.tolerance == 0:
+        return alternate(run, start)
+    first = run.first_center(start)
+    if first is None or run.problem.count < FEW or run.pair(first, int(first == 0)).easy:
+        return first_round(run, start) and settled(run)
+    geometry = run.geometry
+    geometry.place(run.problem.identity(), only=[first])
+    for k in range(run.problem.count):
+        if k != first:
+            (joined,) = run.to_mean([(k, None)], others=True)
+            geometry.move(k, joined.permutation)
+    run.record("coordinate", run.result()[1], run.problem.count * run.problem.neurons)
+    return False
 
 
 def descend(run: Run, order: list[int], potentials: list[Tensor | None]) -> int:
@@ -53,8 +79,7 @@ def descend(run: Run, order: list[int], potentials: list[Tensor | None]) -> int:
     for k in order:
         if not 0 < weights[k] < 1:
             continue
-        run.tick("barycenter")
-        matched = geometry.to_mean(k, others=True, potential=potentials[k])
+        (matched,) = run.to_mean([(k, potentials[k])], others=True)
         potentials[k] = matched.potential
         moved = int((matched.permutation != geometry.permutations[k]).sum())
         if moved:
