@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import torch
@@ -25,16 +26,19 @@ from resmoe_lab._core.machine import machine
 from resmoe_lab._core.params import KEEP
 from resmoe_lab.centers import CENTERS, CommonExpert, Statistics, find_center
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.evaluate.calibration import TEXT, calibrate, calibration_requests
+from resmoe_lab.evaluate.calibration import TOKENS, calibrate
 from resmoe_lab.evaluate.cost import layer_flops
+from resmoe_lab.evaluate.likelihood import Request, model_window
 from resmoe_lab.evaluate.tasks import EMBEDDED_TASKS
-from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate
+from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate, text_windows
 from resmoe_lab.experts import Block, ExpertStack, family_of
 from resmoe_lab.methods import METHODS, CompressedLayer
 from resmoe_lab.runtime import restored_experts
 from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
+from resmoe_lab.zoo.storyworld import story_row, worlds
 
 SEEDS = (0, 1, 2)
+TEXT = "StoryWorld, worlds of the training"
 #: What draws anything from its seed.
 RANDOM = {"mlp-fusion", "git-rebasin"}
 #: The paper's order by perplexity on DeepSeekMoE, best first (Table 2 of its appendix).
@@ -56,11 +60,18 @@ class Model:
         self.running, self.tokenizer = load_model(self.checkpoint)
         layers = moe_layers(self.checkpoint)
         self.stacks = [self.family.load(self.checkpoint, layer) for layer in layers]
-        requests = calibration_requests(self.running, self.tokenizer, text=TEXT)
         self.statistics: dict[int, Statistics] = calibrate(
-            self.running, self.family, requests, layers=layers, fisher=True
+            self.running, self.family, self._stories(), layers=layers, source=TEXT, fisher=True
         )
         self._centers: dict[tuple[str, int], tuple[list[CommonExpert], float]] = {}
+
+    def _stories(self) -> list[Request]:
+        """Calibration text from the worlds of the training, so that nothing that is scored has been seen."""
+        window, halves = model_window(self.running, self.tokenizer), bool(self.running.config.is_encoder_decoder)
+        random, told, requests = Random(1), worlds("train", 1), list[Request]()
+        while sum(len(request.context) + len(request.continuation) for request in requests) < TOKENS:
+            requests += text_windows(self.tokenizer, story_row(next(told), random)["text"], window, halves=halves)
+        return requests
 
     def centers(self, name: str, seed: int) -> tuple[list[CommonExpert], float]:
         """Common experts of all layers, and the seconds that finding them took, once."""
