@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._core.errors import DataError, OutputError
+from .._core.files import whole_file
 
 #: The tidy tables of a sweep and their columns, in order.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -73,14 +74,15 @@ class Sweep:
             raise OutputError(f"{folder} is a file, expected a folder for the sweep: name another place")
         folder.mkdir(parents=True, exist_ok=True)
         for name, columns in TABLES.items():
-            _replace(folder / f"{name}.csv", getattr(self, name)[list(columns)].to_csv(index=False).encode())
-        with (folder / f"{_ARRAYS}.part").open("wb") as stream:
+            with whole_file(folder / f"{name}.csv") as part:
+                getattr(self, name)[list(columns)].to_csv(part, index=False)
+        with whole_file(folder / _ARRAYS) as part, part.open("wb") as stream:
             arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
             arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
             np.savez_compressed(stream, allow_pickle=False, **arrays)
-        (folder / f"{_ARRAYS}.part").replace(folder / _ARRAYS)
         # The facts come last: a folder that has them has everything else.
-        _replace(folder / _FACTS, json.dumps(self.facts, indent=2, sort_keys=True).encode())
+        with whole_file(folder / _FACTS) as part:
+            part.write_text(json.dumps(self.facts, indent=2, sort_keys=True), "utf-8")
         return folder
 
     @classmethod
@@ -106,10 +108,3 @@ class Sweep:
                 kind, layer = key.rsplit("_", 1)
                 parts[kind][int(layer)] = stored[key]
         return cls(json.loads((folder / _FACTS).read_text()), **parts)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

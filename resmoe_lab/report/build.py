@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 import nbformat
 
 from .._core.errors import OutputError
+from .._core.files import whole_file
 from .._core.progress import Progress, Tick, silent
 from ..evaluate.sweep import Sweep
 
@@ -82,11 +82,7 @@ def _export(notebook: nbformat.NotebookNode, *, title: str) -> str:
 def _write_whole(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .._core.errors import CheckpointError, OutputError
+from .._core.files import whole_file
 from .certificate import Certificate
 from .planning import Plan
 from .result import Barycenter, Step
@@ -38,11 +38,10 @@ def save_barycenter(result: Barycenter, path: str | Path) -> None:
         "plan": asdict(result.plan),
     }
     tensors = {"center": result.center.cpu().contiguous(), "permutations": result.permutations.contiguous()}
-    part = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, part, metadata={"kind": _KIND, "facts": json.dumps(facts)})
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={"kind": _KIND, "facts": json.dumps(facts)})
+    except SafetensorError as error:
         raise OutputError(f"barycenter cannot be written to {path} ({error}): choose a folder with room") from error
 
 

@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .._core.files import whole_file
+
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -37,9 +39,8 @@ class SavedPhase:
             tensors |= {f"optimizer.{number}.{key}": optimizer.state[parameter][key] for key in _MOMENTS}
         facts = {"fingerprint": self._fingerprint, "log": json.dumps(log), "step": str(step)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
-        part.replace(self._path)
+        with whole_file(self._path) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:
         """Put a saved state back into model, optimizer and log; return the steps it had done (0: there is none)."""
