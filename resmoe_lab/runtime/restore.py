@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
 
@@ -22,17 +23,27 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[PreTrain
     -------
     model, tokenizer
         Both from the checkpoint's own folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no tokenizer.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    folder = checkpoint.whole_folder()
     options = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{folder} has no tokenizer that can be opened ({reason}): copy the model's tokenizer files there"
+        ) from error
     auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
-    model: PreTrainedModel = auto.from_pretrained(
-        checkpoint.folder, dtype=torch.float32, use_safetensors=True, **options
-    )
+    model: PreTrainedModel = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
     model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # a string is a device to torch
     return model, tokenizer
 
