@@ -66,12 +66,20 @@ def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tenso
 
 
 def keep_largest(matrix: torch.Tensor, ranked: torch.Tensor, count: int) -> Sparse:
-    """Keep exactly the `count` entries whose scores are largest."""
-    order = torch.topk(ranked.flatten(), count, sorted=False).indices
-    mask = torch.zeros(matrix.numel(), dtype=torch.bool, device=matrix.device)
-    mask[order] = True
+    """Keep exactly the `count` entries whose scores are largest; of equal ones, those that come first."""
+    ranked = ranked.flatten()
+    least = _order_statistic(ranked, len(ranked) - count)
+    mask = ranked > least
+    mask[(ranked == least).nonzero()[: count - int(mask.sum()), 0]] = True
     mask = mask.view_as(matrix)
     return Sparse(matrix[mask], mask)
+
+
+def _order_statistic(values: torch.Tensor, place: int) -> torch.Tensor:
+    """The value at a place, from 0, of the sorted vector: for far less room and time than the places of the largest."""
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
+        return torch.from_numpy(np.partition(values.numpy(), place)[place : place + 1])
+    return values.kthvalue(place + 1).values
 
 
 def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
