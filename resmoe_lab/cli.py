@@ -40,6 +40,12 @@ Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, neg
 DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
 Solver = Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")]
 Mode = Annotated[str | None, Parameter(help="direct, gram (keep all products: faster, takes more room) or auto.")]
+Export = Annotated[
+    Literal["packed", "dense"],
+    Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
+]
+Form = Annotated[str | None, Parameter(help="How packed residuals are stored; the method's usual form if not given.")]
+Values = Annotated[Literal["bf16", "fp16", "fp32", "int8"], Parameter(help="What packed values are stored as.")]
 Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
 ]
@@ -87,10 +93,15 @@ def inspect(checkpoint: str, *, json: Json = False) -> None:
 
     opened = open_checkpoint(checkpoint)
     family = family_of(opened)
-    layers, shape = family.layers(opened), family.shape(opened.config)
-    expert_bytes = sum(family.expert_bytes(opened, layer) for layer in layers)
-    facts = {"checkpoint": opened.name, "family": family.name, "moe_layers": layers, **asdict(shape)}
-    facts |= {"total_bytes": opened.total_bytes, "expert_bytes": expert_bytes}
+    if opened.packed:
+        from .runtime.packable import expert_bytes
+
+        sizes = expert_bytes(opened)
+    else:
+        sizes = {layer: family.expert_bytes(opened, layer) for layer in family.layers(opened)}
+    facts = {"checkpoint": opened.name, "family": family.name, "moe_layers": list(sizes), "packed": opened.packed}
+    facts |= {**asdict(family.shape(opened.config)), "total_bytes": opened.total_bytes}
+    facts["expert_bytes"] = sum(sizes.values())
     _show(facts, json, lambda: _facts(facts))
 
 
@@ -202,6 +213,9 @@ def plan(
     center: str = "wasserstein",
     solver: Solver = None,
     mode: Mode = None,
+    export: Export = "packed",
+    form: Form = None,
+    values: Values = "bf16",
     scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
@@ -215,7 +229,8 @@ def plan(
     how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode)
     opened = open_checkpoint(checkpoint)
     chosen = select_layers(layers, moe_layers(opened))
-    found = forecast_run(opened, out, layers=chosen, scheduler=scheduler, **how)
+    stored: dict[str, Any] = {"export": export, "form": form, "values": values}
+    found = forecast_run(opened, out, layers=chosen, scheduler=scheduler, **how, **stored)
     facts = found.facts()
 
     def human() -> None:
@@ -242,10 +257,13 @@ def compress(
     calibrate: Calibrate = None,
     tokens: TokenCount = 4096,
     data_dir: DataDir = None,
+    export: Export = "packed",
+    form: Form = None,
+    values: Values = "bf16",
     scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
-    """Compress layers and write the restored checkpoint with a manifest; resumes when run again."""
+    """Compress layers and write them as a checkpoint with a manifest; resumes when run again."""
     from .checkpoint import open_checkpoint
     from .compress import compress_checkpoint, select_layers
     from .experts import moe_layers
@@ -256,6 +274,7 @@ def compress(
     if match_bytes is not None:
         keep = _matched_keep(opened, chosen, method=method, center=center, budget=match_bytes)
     how = _how(method=method, keep=keep, center=center, solver=solver, mode=mode, seed=seed)
+    how |= {"export": export, "form": form, "values": values}
     with _progress() as progress:
         if calibrate is not None:
             text: dict[str, Any] = {"text": calibrate, "tokens": tokens, "data_dir": data_dir, "device": "cpu"}

@@ -99,12 +99,15 @@ def test_compress_then_inspect_then_again(run, pico_folder: Path, tmp_path: Path
     assert facts["layers"] == [1]
     assert facts["bytes"] < facts["original_bytes"]
     assert json.loads(Path(facts["manifest"]).read_text())["finished"]
-    assert run("inspect", tmp_path / "out", "--json").json["moe_layers"] == [0, 1]
+    found = run("inspect", tmp_path / "out", "--json").json
+    assert found["packed"]
+    assert found["moe_layers"] == [0, 1]
+    assert found["expert_bytes"] == facts["bytes"] + 3 * 4 * 12 * 8 * 4  # a packed layer, and one left in 32 bits
     assert run(*arguments).json == facts
 
 
 def test_plan_tells_and_writes_nothing(run, pico_folder: Path, tmp_path: Path) -> None:
-    arguments = ("plan", pico_folder, "--layers", "1", "--out", tmp_path / "out")
+    arguments = ("plan", pico_folder, "--layers", "1", "--out", tmp_path / "out", "--export", "dense")
     facts = run(*arguments, "--json").json
     assert set(KEYS["plan"].split()) <= set(facts)
     assert [layer["layer"] for layer in facts["layers"]] == [1]

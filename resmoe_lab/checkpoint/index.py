@@ -17,6 +17,8 @@ from .source import resolve
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+#: The index of a packed checkpoint, whose name an unregistered transformers does not look for.
+PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 #: safetensors itself refuses longer headers.
 _LONGEST_HEADER = 100_000_000
@@ -62,6 +64,11 @@ class Checkpoint:
     def model_type(self) -> str:
         """The ``model_type`` of the config, which decides the family."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def packed(self) -> bool:
+        """Whether its experts are stored in the compressed form."""
+        return (self.config.get("quantization_config") or {}).get("quant_method") == "resmoe"
 
     @property
     def source(self) -> str:
@@ -134,10 +141,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
     """The safetensors files of a folder, by its index where it has one; those of the hub need not be here yet."""
-    if (folder / INDEX_FILE).is_file():
-        weight_map = _read_json(folder / INDEX_FILE).get("weight_map")
+    index = next((folder / name for name in (INDEX_FILE, PACKED_INDEX_FILE) if (folder / name).is_file()), None)
+    if index is not None:
+        weight_map = _read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{folder / INDEX_FILE} has no 'weight_map': copy the checkpoint again")
+            raise CheckpointError(f"{index} has no 'weight_map': copy the checkpoint again")
         names = sorted({str(name) for name in weight_map.values()})
     elif (folder / SINGLE_FILE).is_file() or (hub_id is not None and has_file(hub_id, folder / SINGLE_FILE)):
         names = [SINGLE_FILE]

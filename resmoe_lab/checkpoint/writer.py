@@ -71,10 +71,10 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes: int) -> Path:
+def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes: int, name: str = INDEX_FILE) -> Path:
     """Write the index that makes several safetensors files one checkpoint."""
-    weight_map = {name: file for file, tensors in files.items() for name in tensors}
-    return write_json(folder / INDEX_FILE, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
+    weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
+    return write_json(folder / name, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
 
 
 def copy_companions(checkpoint: Checkpoint, folder: Path) -> None:

@@ -13,6 +13,7 @@ from .._core.machine import anonymous_bytes, available_bytes
 from ..checkpoint import Checkpoint
 from ..experts import Family, family_of
 from ..methods import METHODS, Method
+from ..runtime.packable import forecast_packed
 from ..transport import Plan
 from ..transport.planning import look_alike, scratch_folder
 from ..transport.problem import Problem
@@ -35,7 +36,7 @@ class LayerForecast:
     scratch_bytes
         Room for temporary files.
     output_bytes
-        Room that its restored experts take.
+        Room that its experts take as they are stored.
     """
 
     layer: int
@@ -94,7 +95,7 @@ class Forecast:
             fitting = [f"{text} ({_size(need)})" for text, need in self.alternatives if need <= free]
             advice = f"would fit: {'; '.join(fitting)}" if fitting else "it needs a larger machine"
             raise ResourceError(f"this takes {_size(self.peak_rss_bytes)} of memory, found {_size(free)}: {advice}")
-        done = sum(path.stat().st_size for path in Path(out).glob("layer-*.safetensors"))
+        done = sum(path.stat().st_size for path in Path(out).glob("*layer-*.safetensors"))
         scratch = self.disk_bytes - self.output_bytes
         needs: dict[int, tuple[Path, int]] = {}
         for folder, need in ((existing(Path(out)), self.output_bytes - done), (scratch_folder(), scratch)):
@@ -121,12 +122,15 @@ def forecast_run(
     options: Mapping[str, Any] | None = None,
     scheduler: str | None = None,
     seed: int = 0,
+    export: str = "packed",
+    form: str | None = None,
+    values: str = "bf16",
 ) -> Forecast:
     """Tell what compressing some layers will cost, from their shapes, a look at two experts, and this machine's speed.
 
     Parameters
     ----------
-    checkpoint, out, layers, method, keep, center, options, scheduler, seed
+    checkpoint, out, layers, method, keep, center, options, scheduler, seed, export, form, values
         As for :func:`~resmoe_lab.compress.compress_checkpoint`; nothing stays in `out`.
 
     Raises
@@ -145,14 +149,19 @@ def forecast_run(
     peak, search, processes = needs.memory(measured.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
-    rows = [LayerForecast(layer, seconds, peak, scratch, stored) for layer in layers]
-    rest = checkpoint.total_bytes - sum(row.output_bytes for row in rows)
+    output = stored
+    if export == "packed":
+        packing: dict[str, Any] = {"keep": keep, "center": needs.used_center, "form": form, "values": values}
+        output = forecast_packed(checkpoint, needs.method, **packing)
+    rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer in layers]
+    rest = checkpoint.total_bytes - stored * len(rows)
+    result = rest + output * len(rows)
     return Forecast(
         layers=tuple(rows),
         seconds=sum(row.seconds for row in rows) + measured.moving * rest,
         peak_rss_bytes=peak * processes,
-        disk_bytes=checkpoint.total_bytes + scratch * processes,
-        output_bytes=checkpoint.total_bytes,
+        disk_bytes=result + scratch * processes,
+        output_bytes=result,
         workers=workers,
         alternatives=tuple(needs.alternatives(measured.working, processes)),
     )

@@ -7,23 +7,30 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from .._core.errors import UsageError
 from .._core.files import held, remove_parts
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
 from ..centers import Statistics, needed
 from ..checkpoint import Checkpoint
-from ..checkpoint.index import read_header
+from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE, read_header
 from ..checkpoint.reader import read_tensors
-from ..checkpoint.writer import copy_companions, write_index, write_json, write_tensors
+from ..checkpoint.writer import copy_companions, digest, write_index, write_json, write_tensors
 from ..experts import family_of
 from ..methods import METHODS
+from ..runtime.packable import check_packable
+from ..store.encoding import value_type
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .forecast import forecast_run
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
+
+Export = Literal["packed", "dense"]
+#: What the manifest says of each.
+_EXPORTS = {"packed": "packed (small on disk and in memory)", "dense": "dense (restored weights: no memory saved)"}
 
 
 def compress_checkpoint(
@@ -36,14 +43,18 @@ def compress_checkpoint(
     center: str = "wasserstein",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    export: Export = "packed",
+    form: str | None = None,
+    values: str = "bf16",
     statistics: Mapping[int, Statistics] | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Compress layers of a checkpoint and write the restored experts as a checkpoint of the same layout.
+    """Compress layers of a checkpoint and write them as a checkpoint that ``from_pretrained`` opens.
 
-    The output opens with plain ``from_pretrained`` and saves no memory; its manifest tells what the compressed
-    form weighs.
+    Packed, it is small on disk and in memory, and needs ``import resmoe_lab`` before it is opened. Dense, it holds the
+    restored experts in the layout of the original, for any program, and saves no memory; its manifest tells what
+    the compressed form weighs.
 
     Parameters
     ----------
@@ -57,6 +68,11 @@ def compress_checkpoint(
         How.
     options
         Options of the center, such as ``{"solver": "alternating"}``.
+    export
+        ``"packed"`` or ``"dense"``.
+    form, values
+        How a packed layer is stored: see :func:`~resmoe_lab.runtime.packing.pack`. The errors in the manifest are those
+        before values are rounded to what they are stored as.
     statistics
         What calibration text tells about each layer, for the methods and centers that use it.
     scheduler
@@ -90,11 +106,13 @@ def compress_checkpoint(
     }
     if not METHODS[method].uses_center:
         how |= {"center": "none", "options": {}}
+    stored = _stored_as(checkpoint, layers, how, export=export, form=form, values=values)
     settings: dict[str, Any] = {
         "checkpoint": checkpoint.name,
         "checkpoint_hash": checkpoint_hash(checkpoint),
         "layers": list(layers),
         **how,
+        **stored,
     }
     known = statistics or {}
     if METHODS[method].needs_statistics:
@@ -107,22 +125,40 @@ def compress_checkpoint(
     if (manifest := found_manifest(out, settings))["finished"]:
         _tidy(units)
         return manifest
-    expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how)
+    expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how, **stored)
     expected.check(out)
     open_output(out, settings)
     with held(out):
         manifest = found_manifest(out, settings)  # as the last holder left it
         if not manifest["finished"]:
             remove_parts(out)
-            manifest |= {"export": "dense (restored weights: no memory saved)"}
+            manifest |= {"export": _EXPORTS[export]}
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             write_json(out / MANIFEST_FILE, manifest)
             _compress_all(units, scheduler, progress)
             begun = time.perf_counter()
-            _write_rest(checkpoint, out, units)
+            manifest["files"] = _write_rest(checkpoint, out, units)
             copy_companions(checkpoint, out)
+            if export == "packed":
+                _describe_packed(checkpoint, out, units)
             manifest = _finish(out, manifest, units, copying=time.perf_counter() - begun)
     return manifest
+
+
+def _stored_as(
+    checkpoint: Checkpoint, layers: Sequence[int], how: Mapping[str, Any], *, export: str, form: str | None, values: str
+) -> dict[str, Any]:
+    """Return the settings of how layers are stored, of which dense ones have none; refuse what cannot be packed."""
+    if export not in _EXPORTS:
+        raise UsageError(f"export {export!r}, expected {' or '.join(_EXPORTS)}")
+    if export == "dense":
+        if form is not None:
+            raise UsageError(f"form {form!r} belongs to a packed export, found export 'dense'")
+        return {"export": export}
+    value_type(values)
+    method = METHODS[how["method"]](seed=how["seed"])
+    check_packable(checkpoint, layers, method, keep=how["keep"], center=how["center"], form=form)
+    return {"export": export, "form": form, "values": values}
 
 
 def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progress) -> None:
@@ -137,22 +173,39 @@ def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progre
             progress(Tick(task, done, len(units), {"layer": unit.layer}))
 
 
-def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> None:
-    """Copy every tensor that no compressed layer holds, file by file, and write the index over all of them."""
-    files = {unit.file.name: list(read_header(unit.file)) for unit in units}
-    done = {name for names in files.values() for name in names}
+def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dict[str, str]:
+    """Copy every tensor that no compressed layer replaces, file by file, and write the index over all of them.
+
+    Returns the hash of every tensor file.
+    """
+    family, stem = family_of(checkpoint), units[0].stem
+    count = family.shape(checkpoint.config).num_experts
+    replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
+    digests = {unit.file.name: _description(unit)["digest"] for unit in units}
     for number, source in enumerate(sorted({info.file for info in checkpoint.tensors.values()})):
-        names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in done]
+        names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in replaced]
         if names:
-            file = f"rest-{number:05d}.safetensors"
-            write_tensors(out / file, read_tensors(checkpoint, names))
-            files[file] = names
-    write_index(out, files, total_bytes=checkpoint.total_bytes)
+            file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
+            write_tensors(out / file, tensors)
+            digests[file] = digest(tensors)
+    headers = {file: read_header(out / file) for file in digests}
+    total = sum(info.nbytes for header in headers.values() for info in header.values())
+    write_index(out, headers, total_bytes=total, name=PACKED_INDEX_FILE if units[0].packed else INDEX_FILE)
+    return digests
+
+
+def _describe_packed(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> None:
+    """Tell in the config how the packed layers are read."""
+    from ..runtime.quantizer import ResMoEConfig
+
+    family = family_of(checkpoint)
+    layers = {f"{family.module_name(unit.layer)}.experts": _description(unit)["row"]["spec"] for unit in units}
+    write_json(out / "config.json", {**checkpoint.config, "quantization_config": ResMoEConfig(layers).to_dict()})
 
 
 def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float) -> dict[str, Any]:
     """Add up the layers and write the finished manifest."""
-    rows = {str(unit.layer): _described(unit) for unit in units}
+    rows = {str(unit.layer): _description(unit)["row"] for unit in units}
     for name in ("bytes", "paper_bytes", "original_bytes", "seconds"):
         manifest[name] = sum(row[name] for row in rows.values())
     manifest["seconds"] += copying
@@ -171,6 +224,6 @@ def _tidy(units: Sequence[Unit]) -> None:
         unit.description.unlink(missing_ok=True)
 
 
-def _described(unit: Unit) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(unit.description.read_text("utf-8"))["row"]
-    return row
+def _description(unit: Unit) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads(unit.description.read_text("utf-8"))
+    return description

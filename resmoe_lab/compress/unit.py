@@ -19,7 +19,8 @@ from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import ExpertStack, Family, family_of
 from ..methods import METHODS, CompressedLayer
-from ..store import weigh
+from ..runtime.packing import pack, packed_prefix, spec_of, weigh_packed
+from ..store import Ledger, weigh
 from ..store.manifest import permutation_hash
 from ..transport import objective
 
@@ -50,8 +51,18 @@ class Unit:
 
     @property
     def file(self) -> Path:
-        """The restored experts."""
-        return self.out / f"layer-{self.layer:05d}.safetensors"
+        """The experts as they are stored."""
+        return self.out / f"{self.stem}layer-{self.layer:05d}.safetensors"
+
+    @property
+    def packed(self) -> bool:
+        """Whether the compressed form is stored; else the restored experts are."""
+        return bool(self.settings["export"] == "packed")
+
+    @property
+    def stem(self) -> str:
+        """What the names of the run's tensor files begin with: packed ones are found by a registered loader only."""
+        return "resmoe-" if self.packed else ""
 
     @property
     def description(self) -> Path:
@@ -88,7 +99,7 @@ class Unit:
 
 
 def compress_unit(unit: Unit) -> None:
-    """Compress one layer and write its restored experts, unless that has been done already."""
+    """Compress one layer and write its experts, unless that has been done already."""
     if unit.row() is not None:
         return
     begun = time.perf_counter()
@@ -101,7 +112,7 @@ def compress_unit(unit: Unit) -> None:
 
 
 def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return a layer's restored experts as they are stored, and what was lost and gained."""
+    """Return a layer's experts as they are stored, and what was lost and gained."""
     how, stack = unit.settings, family.load(checkpoint, unit.layer)
     known: dict[str, Any] = {"statistics": unit.statistics}
     keep, method, common = how["keep"], METHODS[how["method"]](seed=how["seed"]), None
@@ -109,11 +120,15 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     if method.uses_center:
         common = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
     compressed = method.compress(stack, keep, common, **known)
-    ledger, error = weigh(compressed), _restore_into(stack, compressed)
-    del compressed
-    keys = list(family.expert_keys(unit.layer, stack.num_experts))
+    error, keys = _restore_into(stack, compressed), list(family.expert_keys(unit.layer, stack.num_experts))
+    if unit.packed:
+        tensors, ledger, stored = _pack(family, unit, compressed, stack)
+    else:
+        ledger, stored = weigh(compressed), {}
+        del compressed
+        tensors = family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype])
     certificate = common.certificate if common is not None else None
-    return family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]), {
+    return tensors, stored | {
         "approximation_error": error,
         "relative_error": error / scale if scale else 0.0,
         "bytes": ledger.true_bytes,
@@ -124,6 +139,20 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         "certified_gap": certificate.gap if certificate is not None else None,
         "source_hash": digest(read_tensors(checkpoint, keys)),
     }
+
+
+def _pack(
+    family: Family, unit: Unit, compressed: CompressedLayer, stack: ExpertStack
+) -> tuple[dict[str, torch.Tensor], Ledger, dict[str, Any]]:
+    """Return a layer's packed tensors, what they weigh, and the specification by which they are read."""
+    values, form = unit.settings["values"], unit.settings["form"]
+    # What is stored does not depend on the activation, which the model that is loaded brings along.
+    module = pack(compressed, stack.blocks, activation=torch.relu, values=values, form=form)
+    spec = spec_of(module, values=values)
+    original_bytes = weigh(compressed, value_bytes=spec.center_dtype.itemsize).original_bytes
+    prefix = packed_prefix(family, unit.layer)
+    tensors = {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+    return tensors, weigh_packed(module, original_bytes=original_bytes), {"spec": spec.model_dump(mode="json")}
 
 
 def _restore_into(stack: ExpertStack, compressed: CompressedLayer) -> float:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .._core.errors import UsageError
-from ..experts import Block
+from ..experts import Block, Family
 from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, Sparse
+from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, encode_ragged, encode_rows, value_type
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
 from .experts import ResMoEExperts
@@ -53,7 +54,7 @@ def pack(
     values
         A key of :data:`~resmoe_lab.store.encoding.VALUE_TYPES`; where it is ``"int8"``, the center has 16 bits.
     form
-        One of :data:`FORMS` of the pieces; the usual one if not given.
+        One of :data:`FORMS` of the pieces; the usual one if not given, for scattered entries the smaller one.
     options
         Passed on to :class:`ResMoEExperts`.
 
@@ -62,14 +63,9 @@ def pack(
     UsageError
         If the pieces cannot be stored in that form.
     """
-    kind = type(layer.pieces[0])
-    has_center = layer.common is not None
     if layer.common is not None and layer.common.outputs is not None:
         raise UsageError(f"center {layer.center_name!r} permutes outputs too, which no packed form holds: restore it")
-    allowed = [name for name in FORMS[kind] if name != ("whole" if has_center else "rows")]
-    form = form or allowed[0]
-    if form not in allowed:
-        raise UsageError(f"method {layer.method!r} cannot be stored as {form!r}, expected {' or '.join(allowed)}")
+    form = choose_form(layer, form, has_center=layer.common is not None)
     residual = _PACKERS[form](layer.pieces, blocks, values)
     dtype = value_type(values) if values != "int8" else torch.bfloat16
     return ResMoEExperts(
@@ -80,6 +76,60 @@ def pack(
         activation=activation,
         **options,
     )
+
+
+def choose_form(layer: CompressedLayer, form: str | None, *, has_center: bool) -> str:
+    """Return the form that a layer's pieces are stored in: the one asked for, or the usual one.
+
+    Raises
+    ------
+    UsageError
+        If the pieces cannot be stored in the form asked for.
+    """
+    allowed = [name for name in FORMS[type(layer.pieces[0])] if name != ("whole" if has_center else "rows")]
+    if form is None:
+        smallest = weigh(layer).format
+        return smallest if smallest in allowed else allowed[0]
+    if form not in allowed:
+        raise UsageError(f"method {layer.method!r} cannot be stored as {form!r}, expected {' or '.join(allowed)}")
+    return form
+
+
+def counts_of(pieces: Sequence[Piece]) -> list[int]:
+    """For each piece its rank, rows or values, whichever it has."""
+    return [_COUNTS[type(piece)](piece) for piece in pieces]
+
+
+def weigh_packed(module: ResMoEExperts, *, original_bytes: int) -> Ledger:
+    """Weigh a packed layer: every byte of its tensors, and nothing else.
+
+    Parameters
+    ----------
+    module
+        The packed layer, on any device.
+    original_bytes
+        What the ledger compares with.
+
+    Notes
+    -----
+    Which group an expert belongs to, and every count, stand in the checkpoint's config.
+    """
+    form = module.residual.form
+    sizes = dict.fromkeys(("factors" if form.startswith("lowrank") else "values", "scales", "indices"), 0)
+    pieces = next(iter(sizes))
+    for name, tensor in module.residual.state_dict().items():
+        kind = name.rpartition(".")[2]
+        sizes[{"data": pieces, "scale": "scales"}.get(kind, "indices")] += tensor.nbytes
+    entries = [Entry(item, form, nbytes) for item, nbytes in sizes.items() if nbytes or item == pieces]
+    if module.center is not None:
+        entries.append(Entry("center", "dense", module.center.nbytes))
+    return Ledger(tuple(entries), original_bytes)
+
+
+def packed_prefix(family: Family, layer: int) -> str:
+    """What the names of a packed layer's tensors begin with; Switch's experts stand behind an adapter."""
+    inner = "experts" if family.module_parts[0].fused else "experts.experts"
+    return f"{family.module_name(layer)}.{inner}"
 
 
 def spec_of(module: ResMoEExperts, *, values: str) -> Spec:
@@ -102,14 +152,13 @@ def _pack_joint(pieces: Sequence[LowRank], blocks: Sequence[Block], values: str)
     left = encode_rows(torch.cat([piece.left.T for piece in pieces]), values)
     whole = torch.cat([piece.right for piece in pieces])
     right = [encode_rows(whole[:, block.start : block.stop].contiguous(), values) for block in blocks]
-    return LowRankResidual(blocks, [left], right, ranks=[len(piece.right) for piece in pieces])
+    return LowRankResidual(blocks, [left], right, ranks=counts_of(pieces))
 
 
 def _pack_rows(pieces: Sequence[Neurons], blocks: Sequence[Block], values: str) -> Residual:
     rows = encode_rows(torch.cat([piece.rows for piece in pieces]), values)
     places = torch.cat([piece.places for piece in pieces]).to(torch.int32)
-    counts = [len(piece.rows) for piece in pieces]
-    return RowsResidual(blocks, rows, places, counts=counts, num_neurons=pieces[0].neurons)
+    return RowsResidual(blocks, rows, places, counts=counts_of(pieces), num_neurons=pieces[0].neurons)
 
 
 def _pack_whole(pieces: Sequence[Piece], blocks: Sequence[Block], values: str) -> Residual:
@@ -131,7 +180,7 @@ def _smaller(piece: Piece, leaving: Block) -> Tensor:
 
 def _pack_bitmask(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) -> Residual:
     bits = torch.stack([pack_mask(piece.mask) for piece in pieces])
-    return BitmaskResidual(blocks, _sparse_values(pieces, values), bits, counts=_counts(pieces))
+    return BitmaskResidual(blocks, _sparse_values(pieces, values), bits, counts=counts_of(pieces))
 
 
 def _pack_csr16(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) -> Residual:
@@ -139,7 +188,7 @@ def _pack_csr16(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) 
         raise UsageError(f"{blocks[-1].stop} columns do not fit into 16 bits: store the values as a bitmask")
     starts, columns = zip(*(pack_columns(piece.mask) for piece in pieces), strict=True)
     return CsrResidual(
-        blocks, _sparse_values(pieces, values), torch.stack(starts), torch.cat(columns), counts=_counts(pieces)
+        blocks, _sparse_values(pieces, values), torch.stack(starts), torch.cat(columns), counts=counts_of(pieces)
     )
 
 
@@ -148,10 +197,13 @@ def _sparse_values(pieces: Sequence[Sparse], values: str) -> Encoded:
     return encode_ragged(torch.cat([piece.values for piece in pieces]), in_rows, values)
 
 
-def _counts(pieces: Sequence[Sparse]) -> list[int]:
-    return [piece.values.numel() for piece in pieces]
-
-
+_COUNTS: dict[type, Callable[[Any], int]] = {
+    Sparse: lambda piece: piece.values.numel(),
+    LowRank: lambda piece: len(piece.right),
+    Neurons: lambda piece: len(piece.rows),
+    Dense: lambda piece: len(piece.matrix),
+    Clusters: lambda piece: len(piece.centroids),
+}
 _PACKERS: dict[str, Callable[..., Residual]] = {
     "bitmask": _pack_bitmask,
     "csr16": _pack_csr16,

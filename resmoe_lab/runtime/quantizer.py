@@ -20,6 +20,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .._core.errors import CheckpointError, UsageError
+from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.index import read_header
 from .experts import ResMoEExperts
 from .specs import Spec, outline, read_spec
@@ -29,7 +30,6 @@ METHOD = "resmoe"
 VERSION = 1
 #: What a packed checkpoint's files are called instead of ``model``.
 STEM = "resmoe"
-INDEX_FILE = f"{STEM}.safetensors.index.json"
 _OLD_BLOCK, _BLOCK = ".block_sparse_moe.", ".mlp."
 
 

@@ -20,10 +20,10 @@ class Entry:
     Parameters
     ----------
     item
-        ``"values"``, ``"indices"`` or ``"factors"`` of the pieces, the ``"center"``, the ``"map"`` from experts to
-        groups, or the order of the ``"outputs"`` (see :class:`~resmoe_lab.centers.CommonExpert`).
+        ``"values"``, ``"scales"``, ``"indices"`` or ``"factors"`` of the pieces, the ``"center"``, the ``"map"``
+        from experts to groups, or the order of the ``"outputs"`` (see :class:`~resmoe_lab.centers.CommonExpert`).
     format
-        How it is stored: ``"dense"``, ``"bitmask"``, ``"csr16"``, ``"lowrank-joint"`` or ``"int16"``.
+        How it is stored: ``"dense"``, ``"int16"``, or the name of a packed form.
     nbytes
         Bytes, over all experts of the layer.
     """

@@ -53,9 +53,9 @@ def test_a_full_disk_keeps_finished_layers_and_says_so(
     assert "\n" not in str(caught.value)
     assert not list(out.glob("*.part"))
     filler.unlink()
-    stamp = (out / "layer-00000.safetensors").stat().st_mtime_ns
+    stamp = (out / "resmoe-layer-00000.safetensors").stat().st_mtime_ns
     compress_checkpoint(pico_checkpoint, out, layers=[0, 1])
-    assert (out / "layer-00000.safetensors").stat().st_mtime_ns == stamp
+    assert (out / "resmoe-layer-00000.safetensors").stat().st_mtime_ns == stamp
     compress_checkpoint(pico_checkpoint, tmp_path / "whole", layers=[0, 1])
     for path in (tmp_path / "whole").glob("*.safetensors*"):
         assert path.read_bytes() == (out / path.name).read_bytes()

@@ -38,7 +38,7 @@ def test_the_exponent_is_that_of_the_measurements(power: float) -> None:
 
 
 def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    found = forecast_run(pico_checkpoint, tmp_path / "out", **_HOW)
+    found = forecast_run(pico_checkpoint, tmp_path / "out", **_HOW, export="dense")
     assert not (tmp_path / "out").exists()
     assert found.output_bytes == pico_checkpoint.total_bytes
     assert found.facts()["layers"][1]["output_bytes"] == 3 * 4 * 12 * 8 * 4

@@ -21,7 +21,7 @@ from ..experts import pico
 
 def test_the_output_opens_and_holds_the_restored_experts(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = compress_checkpoint(pico_checkpoint, out, layers=[1], method="resmoe-up", keep=0.4)
+    manifest = compress_checkpoint(pico_checkpoint, out, layers=[1], method="resmoe-up", keep=0.4, export="dense")
     result = open_checkpoint(out)
     stack = load_stack(pico_checkpoint, layer=1)
     expected = compress_layer(stack, method="resmoe-up", keep=0.4, common=find_center(stack)).restore()
@@ -40,7 +40,7 @@ def test_the_output_opens_and_holds_the_restored_experts(pico_checkpoint: Checkp
 def test_every_family_opens_and_computes_the_same_when_all_is_kept(model_type: str, tmp_path: Path) -> None:
     model = pico.PICO[model_type]()
     checkpoint = open_checkpoint(pico.save(model, tmp_path / "pico", shards=True))
-    compress_checkpoint(checkpoint, tmp_path / "out", layers=moe_layers(checkpoint), keep=1.0)
+    compress_checkpoint(checkpoint, tmp_path / "out", layers=moe_layers(checkpoint), keep=1.0, export="dense")
     restored = type(model).from_pretrained(tmp_path / "out").eval()
     tokens = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(pico.logits(restored, tokens), pico.logits(model, tokens), rtol=1e-3, atol=1e-4)
@@ -59,7 +59,7 @@ def test_the_error_is_that_of_the_method(method: str, pico_checkpoint: Checkpoin
 
 
 def test_untouched_tensors_are_the_same_bytes(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0])
+    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0], export="dense")
     before = load_file(pico_checkpoint.folder / "model.safetensors")
     after = {
         name: tensor for file in (tmp_path / "out").glob("*.safetensors") for name, tensor in load_file(file).items()
@@ -72,7 +72,8 @@ def test_untouched_tensors_are_the_same_bytes(pico_checkpoint: Checkpoint, tmp_p
 
 def test_sixteen_bit_stays_sixteen_bit(tmp_path: Path) -> None:
     folder = pico.save(pico.mixtral().to(torch.bfloat16), tmp_path / "pico", shards=True)
-    compress_checkpoint(open_checkpoint(folder), tmp_path / "out", layers=[0, 1], method="svd", keep=0.5)
+    how = {"layers": [0, 1], "method": "svd", "keep": 0.5, "export": "dense"}
+    compress_checkpoint(open_checkpoint(folder), tmp_path / "out", **how)
     result = open_checkpoint(tmp_path / "out")
     assert {info.dtype for info in result.tensors.values()} == {"BF16"}
     assert result.total_bytes == open_checkpoint(folder).total_bytes
@@ -85,7 +86,7 @@ def test_a_stopped_run_goes_on_from_the_first_unfinished_layer(pico_checkpoint: 
 
     with pytest.raises(Cancelled):
         compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0, 1], progress=stop)
-    first = tmp_path / "out" / "layer-00000.safetensors"
+    first = tmp_path / "out" / "resmoe-layer-00000.safetensors"
     stamp = first.stat().st_mtime_ns
     assert not json.loads((tmp_path / "out" / "resmoe_manifest.json").read_text())["finished"]
     compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0, 1])
@@ -129,7 +130,14 @@ def test_a_folder_with_something_else_is_left_alone(pico_checkpoint: Checkpoint,
 
 
 WRONG = [{"keep": 0.0}, {"keep": 1.5}, {"method": "nonsense"}, {"layers": []}, {"layers": [0, 7]}]
-WRONG += [{"center": "nonsense"}, {"options": {"mode": "fast"}}, {"options": {"solver": "x"}}, {"scheduler": "yarn"}]
+WRONG += [
+    {"center": "ot-fusion"},
+    {"center": "nonsense"},
+    {"options": {"mode": "fast"}},
+    {"options": {"solver": "x"}},
+    {"scheduler": "yarn"},
+]
+WRONG += [{"export": "zip"}, {"form": "rows"}, {"values": "fp8"}, {"export": "dense", "form": "bitmask"}]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -147,5 +155,5 @@ def test_a_bad_layer_leaves_the_good_ones(pico_folder: Path, tmp_path: Path) -> 
     checkpoint = open_checkpoint(pico_folder)
     with pytest.raises(WeightError, match="layer 1, expert 0"):
         compress_checkpoint(checkpoint, tmp_path / "out", layers=moe_layers(checkpoint))
-    left = ["layer-00000.json", "layer-00000.safetensors", "resmoe_manifest.json"]
+    left = ["resmoe-layer-00000.json", "resmoe-layer-00000.safetensors", "resmoe_manifest.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == left
