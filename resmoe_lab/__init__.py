@@ -29,6 +29,7 @@ _HOMES = {
     "weigh": "store",
     "compress_checkpoint": "compress",
     "select_layers": "compress",
+    "load": "runtime",
     "load_model": "runtime",
     "error_curves": "evaluate.approximation",
     "diagnose": "evaluate.diagnosis",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from .experts import moe_layers as moe_layers
     from .methods import compress_layer as compress_layer
     from .report import build_report as build_report
+    from .runtime import load as load
     from .runtime import load_model as load_model
     from .store import weigh as weigh
     from .workbench import Explorer as Explorer

@@ -122,7 +122,9 @@ class ResMoEExperts(nn.Module):
         return torch.where(first, index, self.num_experts), (weights[:, None, :] * same).sum(dim=2)
 
     def _factored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        common = self._center_products(hidden)
+        # Stored in 16 bits, it stays so in a model of 32, and is widened while it is used.
+        center = None if self.center is None else self.center.to(hidden.dtype)
+        common = None if center is None else self._entering(hidden, center)
         output = torch.zeros_like(hidden)
         gathered: Tensor | None = None
         for expert, tokens, slots in self._selected(index):
@@ -130,19 +132,17 @@ class ResMoEExperts(nn.Module):
             products = self.residual.enter(expert, own, common and [product[tokens] for product in common])
             neurons = self._activate(products) * weights[tokens, slots, None]
             output.index_add_(0, tokens, self.residual.leave(expert, neurons).to(output.dtype))
-            if self.center is not None:
+            if center is not None:
                 gathered = neurons.new_zeros(len(hidden), neurons.shape[1]) if gathered is None else gathered
                 gathered.index_add_(0, tokens, neurons)
-        if gathered is not None and self.center is not None:
+        if gathered is not None and center is not None:
             leaving = self.residual.leaving
-            output = output + (gathered @ self.center[:, leaving.start : leaving.stop]).to(output.dtype)
+            output = output + (gathered @ center[:, leaving.start : leaving.stop]).to(output.dtype)
         return output
 
-    def _center_products(self, hidden: Tensor) -> list[Tensor] | None:
-        """The center's (T, p_I) product for each entering block."""
-        if self.center is None:
-            return None
-        return [hidden @ self.center[:, block.start : block.stop].T for block in self.residual.entering]
+    def _entering(self, hidden: Tensor, matrix: Tensor) -> list[Tensor]:
+        """A (p_I, D) matrix's (T, p_I) product for each entering block."""
+        return [hidden @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
 
     def _activate(self, products: list[Tensor]) -> Tensor:
         first, *gate = products
@@ -150,10 +150,10 @@ class ResMoEExperts(nn.Module):
 
     def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         output = torch.zeros_like(hidden)
-        *entering, leaving = (*self.residual.entering, self.residual.leaving)
+        leaving = self.residual.leaving
         for expert, tokens, slots in self._selected(index):
             matrix, own = self._cached(expert), hidden[tokens]
-            neurons = self._activate([own @ matrix[:, block.start : block.stop].T for block in entering])
+            neurons = self._activate(self._entering(own, matrix))
             told = (neurons * weights[tokens, slots, None]) @ matrix[:, leaving.start : leaving.stop]
             output.index_add_(0, tokens, told.to(output.dtype))
         return output

@@ -11,13 +11,16 @@ import torch
 from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
+from .loading import open_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Open a checkpoint as a transformers model in float32, with its tokenizer, running no code from the folder.
+    """Open a checkpoint, packed or not, as a transformers model in float32, with its tokenizer.
+
+    No code from the folder runs, and every tensor came from its files: see :func:`~.loading.load`.
 
     Returns
     -------
@@ -29,22 +32,18 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[PreTrain
     CheckpointError
         If there is no tokenizer.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoTokenizer
 
-    logging.disable_progress_bar()
     folder = checkpoint.whole_folder()
-    options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"{folder} has no tokenizer that can be opened ({reason}): copy the model's tokenizer files there"
         ) from error
-    auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
-    model: PreTrainedModel = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
-    model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # a string is a device to torch
+    model = open_model(checkpoint, dtype=torch.float32)
+    model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
     return model, tokenizer
 
 
