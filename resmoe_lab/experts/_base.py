@@ -93,8 +93,10 @@ class Family:
         Raises
         ------
         CheckpointError
-            If there is none, or a tensor below an MoE block is not known to the family.
+            If there is none, they are packed, or a tensor below an MoE block is not known to the family.
         """
+        if checkpoint.packed:
+            raise CheckpointError(f"{checkpoint.folder} is packed, expected whole experts: use the original checkpoint")
         blocks: dict[int, list[str]] = defaultdict(list)
         for name in checkpoint.tensors:
             if place := self.locate(name):

@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from resmoe_lab._core.errors import OutputError, UsageError
+from resmoe_lab._core.errors import CheckpointError, OutputError, UsageError
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.index import PACKED_INDEX_FILE
@@ -108,3 +108,10 @@ def test_an_unregistered_name_is_what_a_plain_loader_looks_for(pico_checkpoint: 
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="no file named"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+
+
+def test_a_packed_checkpoint_is_not_compressed_again(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0])
+    with pytest.raises(CheckpointError, match="is packed, expected whole experts: use the original checkpoint"):
+        compress_checkpoint(open_checkpoint(tmp_path / "out"), tmp_path / "again", layers=[1])
+    assert not (tmp_path / "again").exists()
