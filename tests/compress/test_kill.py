@@ -65,6 +65,8 @@ def test_killed_ten_times_it_ends_the_same(export: str, pico_checkpoint: Checkpo
         child.join()
         assert child.exitcode in (0, -signal.SIGKILL)
         killed += child.exitcode != 0
+        if child.exitcode == 0:
+            whole *= 0.6  # the machine was busier when it was timed
         _run(source, out, export)
         assert _content(out) == expected, seed
     assert killed >= 5
