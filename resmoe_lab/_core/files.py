@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -49,10 +50,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file is what a writer that was killed has left: ours, or the safetensors library, which has its own."""
+    return path.suffix == ".part" or re.fullmatch(r"\.tmp\w{6}", path.name) is not None
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder."""
-    for part in folder.glob("*.part"):
-        part.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if is_part(path):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -57,6 +57,13 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("x.1a2b.part", ".tmpA1b2C3", "tmpA1b2C3", ".tmp", "layer.safetensors"):
+        (tmp_path / name).touch()
+    remove_parts(tmp_path)
+    assert {item.name for item in tmp_path.iterdir()} == {"tmpA1b2C3", ".tmp", "layer.safetensors"}
+
+
 def test_a_living_process_holds_the_folder_and_is_named(tmp_path: Path) -> None:
     code = f"{_DIES}with held(Path(sys.argv[1])): print(os.getpid(), flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
