@@ -117,6 +117,16 @@ def test_we_do_not_stop_where_pot_does():
     assert theirs > ours.cost * 1.0005
 
 
+@pytest.mark.parametrize("mode", ["direct", "gram"])
+def test_experts_that_weigh_nothing_change_nothing_but_are_aligned(mode):
+    stack, weights = unrelated(5, 30, 8), [0.0, 1.0, 2.0, 0.0, 1.0]
+    found = barycenter(stack, weights=weights, mode=mode)
+    fewer = barycenter(stack[[1, 2, 4]], weights=[1.0, 2.0, 1.0], mode=mode)
+    assert found.objective == pytest.approx(fewer.objective, rel=0.05)
+    assert torch.isfinite(found.center).all()
+    assert torch.equal(found.permutations.sort(dim=1).values, torch.arange(30).repeat(5, 1))
+
+
 def test_coordinate_is_better_than_alternating_and_random_orders_and_restarts_are_reproducible():
     stack = unrelated(6, 50, 20)
     papers = barycenter(stack, solver="alternating", certify=False)
