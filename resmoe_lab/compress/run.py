@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from .._core.errors import UsageError
+from .._core.errors import OutputError, UsageError
 from .._core.files import held, remove_parts
 from .._core.machine import machine, versions
 from .._core.params import KEEP
@@ -123,7 +123,9 @@ def compress_checkpoint(
     out = Path(out)
     units = [Unit(checkpoint.source, out.absolute(), layer, settings, known.get(layer)) for layer in layers]
     if (manifest := found_manifest(out, settings))["finished"]:
-        _tidy(units)
+        # A run that was killed at its very end leaves its lock behind; where nothing can be written, it stays.
+        with suppress(OutputError), held(out):
+            _tidy(units)
         return manifest
     expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how, **stored)
     expected.check(out)
