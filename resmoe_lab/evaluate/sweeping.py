@@ -28,12 +28,11 @@ from .approximation import error_curves
 from .calibration import TOKENS, calibration_requests
 from .calibration import calibrate as statistics_of
 from .equal_bytes import size_table
-from .likelihood import model_window
 from .routing import routing_shares
 from .similarity import expert_similarity
 from .sweep import TABLES, Sweep
 from .tasks import EMBEDDED_TASKS, TASKS
-from .zeroshot import evaluate_model, text_windows
+from .zeroshot import evaluate_model, model_windows
 
 #: Keeps of the curves that cost nothing more than one sort or one spectrum.
 CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
@@ -152,9 +151,8 @@ def run_sweep(
     pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
     pairs += [(method, keep) for method in chosen for keep in keeps]
     scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
-    window, halves = model_window(model, tokenizer), model.config.is_encoder_decoder
     texts = [row["text"] for row in TASKS["storyworld_perplexity"].rows()]
-    windows = [request for text in texts for request in text_windows(tokenizer, text, window, halves=halves)]
+    windows = model_windows(model, tokenizer, texts)
     top_k = family.shape(checkpoint.config).top_k
     routing = routing_shares(model, windows, layers=family.layers(checkpoint), top_k=top_k)
     sweep = Sweep(

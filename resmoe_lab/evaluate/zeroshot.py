@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,15 +88,18 @@ def text_windows(tokenizer: Any, text: str, window: int, *, halves: bool = False
     return [Request((start, *piece[:cut]), piece[cut:]) for piece, cut in zip(pieces, cuts, strict=True)]
 
 
+def model_windows(model: Any, tokenizer: Any, texts: Iterable[str]) -> list[Request]:
+    """Cut texts into the windows that a model can read, as :func:`text_windows` does."""
+    window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
+    return [request for text in texts for request in text_windows(tokenizer, text, window, halves=halves)]
+
+
 def _perplexity(
     model: Any, tokenizer: Any, task: Task, rows: list[Row], limit: int | None, progress: Progress
 ) -> list[Score]:
     """Perplexity per token (the paper's), per word and per byte (free of the tokenizer)."""
     window = model_window(model, tokenizer)
-    halves = model.config.is_encoder_decoder
-    requests = [request for row in rows for request in text_windows(tokenizer, row["text"], window, halves=halves)][
-        :limit
-    ]
+    requests = model_windows(model, tokenizer, (row["text"] for row in rows))[:limit]
     results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
     losses = np.array([-result.log_probability for result in results])
     tokens = np.array([len(request.continuation) for request in requests])

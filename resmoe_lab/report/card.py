@@ -17,10 +17,9 @@ from .._core.progress import Progress, silent
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.writer import write_json
-from ..evaluate.likelihood import model_window
 from ..evaluate.routing import routing_shares
 from ..evaluate.tasks import EMBEDDED_TASKS, TASKS
-from ..evaluate.zeroshot import evaluate_model, tabulate, text_windows
+from ..evaluate.zeroshot import evaluate_model, model_windows, tabulate
 from ..experts import family_of
 from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts
@@ -151,11 +150,10 @@ def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: P
     centers = [stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks]
     with restored_experts(model, checkpoint, centers):
         alone = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
-    window, halves = model_window(model, tokenizer), model.config.is_encoder_decoder
     texts = [
         row["text"] for task in ("storyworld_perplexity", "wikitext") for row in TASKS[task].rows(data_dir=data_dir)
     ]
-    windows = [request for text in texts for request in text_windows(tokenizer, text, window, halves=halves)]
+    windows = model_windows(model, tokenizer, texts)
     shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
     return {"scores": scores, "center_only": alone, "shares": shares.to_dict("records")}
 

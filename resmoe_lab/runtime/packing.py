@@ -16,7 +16,7 @@ from .._core.errors import UsageError
 from ..experts import Block, Family
 from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, Sparse
 from ..store import Entry, Ledger, weigh
-from ..store.encoding import Encoded, encode_ragged, encode_rows, value_type
+from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
 from .experts import ResMoEExperts
 from .residuals import BitmaskResidual, CsrResidual, LowRankResidual, Residual, RowsResidual, WholeExperts
@@ -67,9 +67,8 @@ def pack(
         raise UsageError(f"center {layer.center_name!r} permutes outputs too, which no packed form holds: restore it")
     form = choose_form(layer, form, has_center=layer.common is not None)
     residual = _PACKERS[form](layer.pieces, blocks, values)
-    dtype = value_type(values) if values != "int8" else torch.bfloat16
     return ResMoEExperts(
-        layer.common.center.to(dtype) if layer.common is not None else None,
+        layer.common.center.to(center_type(values)) if layer.common is not None else None,
         residual,
         num_experts=len(layer.pieces),
         groups=layer.groups,

@@ -22,6 +22,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from .._core.errors import CheckpointError, UsageError
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.index import read_header
+from ..checkpoint.writer import write_index
 from .experts import ResMoEExperts
 from .specs import Spec, outline, read_spec
 from .switch import SwitchExperts
@@ -204,9 +205,6 @@ def save(model: Any, folder: str | Path, **options: Any) -> None:
         index.unlink(missing_ok=True)
         for path in Path(fresh).iterdir():
             path.replace(folder / files.get(path.name, path.name))
+    held = {file: [name for name, place in weight_map.items() if place == old] for old, file in files.items()}
     total = sum(tensor.nbytes for tensor in model.state_dict().values())
-    content = {
-        "metadata": {"total_size": total},
-        "weight_map": {name: files[file] for name, file in weight_map.items()},
-    }
-    (folder / INDEX_FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+    write_index(folder, held, total_bytes=total, name=INDEX_FILE)

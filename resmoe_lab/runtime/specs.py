@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._core.errors import CheckpointError
 from ..experts import Block
-from ..store.encoding import Encoded, value_type
+from ..store.encoding import Encoded, center_type, value_type
 from .experts import ResMoEExperts
 from .residuals import BitmaskResidual, CsrResidual, LowRankResidual, Residual, RowsResidual, WholeExperts
 
@@ -71,7 +71,7 @@ class Spec(BaseModel):
     @property
     def center_dtype(self) -> torch.dtype:
         """What the center is stored as: 16 bits beside 8 bit residuals."""
-        return torch.bfloat16 if self.values == "int8" else value_type(self.values)
+        return center_type(self.values)
 
 
 def read_spec(content: Any, *, where: str) -> Spec:

@@ -53,6 +53,11 @@ def value_type(name: str) -> torch.dtype:
     return VALUE_TYPES[name]
 
 
+def center_type(name: str) -> torch.dtype:
+    """Return the dtype of a center beside residuals of a value type: 16 bits beside 8."""
+    return torch.bfloat16 if name == "int8" else value_type(name)
+
+
 def encode_rows(matrix: Tensor, values: str) -> Encoded:
     """Encode a (rows, columns) matrix.
 

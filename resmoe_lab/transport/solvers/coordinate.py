@@ -55,8 +55,8 @@ def begin(run: Run, start: int | str) -> bool:
     if run.options.tolerance == 0:
         return alternate(run, start)
     first = run.first_center(start)
-    alone = first is None or run.problem.count < FEW or not run.problem.weights[first] > 0
-    if first is None or alone or run.pair(first, int(first == 0)).easy:
+    few = run.problem.count < FEW
+    if first is None or few or not run.problem.weights[first] > 0 or run.pair(first, int(first == 0)).easy:
         return first_round(run, start) and settled(run)
     geometry = run.geometry
     geometry.place(run.problem.identity(), only=[first])
