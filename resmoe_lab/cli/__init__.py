@@ -1,0 +1,38 @@
+"""The command line: one command per verb. Standard output is the result; everything else goes to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import cyclopts
+
+from .._core.errors import Cancelled, ResmoeError
+from . import compressing as compressing
+from . import looking as looking
+from . import measuring as measuring
+from . import opening as opening
+from . import zoo as zoo
+from ._app import app as app
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        _exit(" ".join(str(error).split()), 2)
+    except Cancelled as error:
+        _exit(str(error), 130)
+    except ResmoeError as error:
+        _exit(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _exit("interrupted: run the same command again to go on", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (as 'head' does); that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _exit(message: str, code: int) -> None:
+    print(f"resmoe-lab: {message}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(code)

@@ -1,0 +1,55 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from .._core.errors import UsageError
+from .._core.params import KEEP
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print exactly one JSON object.")]
+Layers = Annotated[str, Parameter(help="all, top:24, 8-31, or 0,2,4.")]
+Names = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+Keep = Annotated[float, Parameter(help=KEEP.doc)]
+Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
+DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
+Solver = Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")]
+Mode = Annotated[str | None, Parameter(help="direct, gram (keep all products: faster, takes more room) or auto.")]
+Export = Annotated[
+    Literal["packed", "dense"],
+    Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
+]
+Form = Annotated[str | None, Parameter(help="How packed residuals are stored; the method's usual form if not given.")]
+Values = Annotated[Literal["bf16", "fp16", "fp32", "int8"], Parameter(help="What packed values are stored as.")]
+Scheduler = Annotated[
+    str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
+]
+RunningText = Annotated[str, Parameter(help="Task whose running text the experts are watched on.")]
+Calibrate = Annotated[str | None, Parameter(help="Task whose running text calibrates whoever needs it.")]
+TokenCount = Annotated[int, Parameter(help="How much of the text is read.")]
+Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
+
+
+def split_names(names: Iterable[str] | None) -> list[str] | None:
+    """Names given as 'a b' or as 'a,b'."""
+    return [name for text in names for name in text.split(",") if name] if names else None
+
+
+def split_numbers(texts: Iterable[str] | None) -> list[float] | None:
+    names = split_names(texts)
+    try:
+        return [float(name) for name in names] if names else None
+    except ValueError as error:
+        raise UsageError(f"--keep {' '.join(names or [])} is not a list of numbers: {KEEP.doc}") from error
+
+
+def chosen_method(*, solver: str | None, mode: str | None, **how: Any) -> dict[str, Any]:
+    """What decides a layer's result, with the options of its center."""
+    options = {name: value for name, value in (("solver", solver), ("mode", mode)) if value is not None}
+    if options and how["center"] != "wasserstein":
+        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {how['center']!r}")
+    return {**how, "options": options}

@@ -1,0 +1,42 @@
+"""Verbs about the embedded models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+
+from ._app import app
+from ._options import DataDir, Json
+from ._output import progress_bar, show, show_table
+
+zoo_app = App(name="zoo", help="Embedded models: list them, or train one again from nothing.")
+app.command(zoo_app)
+
+
+@zoo_app.command(name="list")
+def zoo_list(*, json: Json = False) -> None:
+    """List the embedded models."""
+    from .. import zoo
+
+    models = [
+        {"name": name, "built": zoo.is_built(name), "path": str(zoo.folder(name)), "seed": zoo.RECIPES[name].seed}
+        for name in zoo.names()
+    ]
+    show({"models": models}, json, lambda: show_table("Zoo", models))
+
+
+@zoo_app.command(name="build")
+def zoo_build(name: str, *, out: Path | None = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Train an embedded model again from nothing, score it, and write its model card."""
+    from ..report.card import build_zoo_model
+
+    with progress_bar() as progress:
+        card = build_zoo_model(name, out=out, data_dir=data_dir, progress=progress)
+
+    def human() -> None:
+        print(f"{card['path']}: {card['bytes'] / 1e6:.1f} MB, see MODEL_CARD.md")  # noqa: T201
+        for demand in card["unmet"]:
+            print(f"demand of the zoo not met: {demand}")  # noqa: T201
+
+    show({"models": [card]}, json, human)
