@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.linalg import eigvalsh
 
 from .._core.errors import UsageError
 from ._lanes import one_blas_thread
 from ._pieces import LowRank, Neurons, Sparse
+from ._sums import first_sums, smallest_sums
 from ._whitening import Whitening
 
 #: Spectra of larger matrices are computed in float32, whose rounding a curve does not show.
@@ -89,26 +89,12 @@ def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
 
 
 def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch.Tensor | None = None) -> list[float]:
-    """Squared Frobenius error of :func:`prune` at every keep, from one sort."""
+    """Squared Frobenius error of :func:`prune` at every keep, from one look at the entries."""
     squares = matrix.flatten().square()
-    ordered = ascending(squares) if importance is None else squares[scores(matrix, importance).flatten().argsort()]
-    return first_sums(ordered, [matrix.numel() - kept_entries(matrix.numel(), keep) for keep in keeps])
-
-
-def ascending(values: torch.Tensor) -> torch.Tensor:
-    """Sort a vector; numpy is many times faster at it than torch on the CPU."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.sort(values.numpy()))
-    return values.sort().values
-
-
-def first_sums(values: torch.Tensor, counts: Sequence[int]) -> list[float]:
-    """Return, for each count, the float64 sum of so many values at the beginning of a vector."""
-    ends = sorted(set(counts))
-    pieces = values.tensor_split(ends)[: len(ends)]
-    sums = torch.stack([piece.sum(dtype=torch.float64) for piece in pieces]).cumsum(0).tolist()
-    found = dict(zip(ends, sums, strict=True))
-    return [found[count] for count in counts]
+    dropped = [matrix.numel() - kept_entries(matrix.numel(), keep) for keep in keeps]
+    if importance is None:
+        return smallest_sums(squares, dropped)
+    return first_sums(squares[scores(matrix, importance).flatten().argsort()], dropped)
 
 
 def truncate(matrix: torch.Tensor, keep: float, whitening: Whitening | None = None) -> LowRank:
@@ -142,13 +128,13 @@ def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide.double() if wide.shape[0] <= _EXACT_SIDE else wide.float()
     if wide.device.type == "cpu":
-        # numpy computes half of a symmetric product, and LAPACK's evr needs less than the evd that torch calls.
+        # numpy computes only one half of a symmetric product.
         rows = wide.numpy()
         with one_blas_thread():
-            squares = torch.from_numpy(eigvalsh(rows @ rows.T, driver="evr", check_finite=False))
+            products = torch.from_numpy(rows @ rows.T)
     else:
-        squares = torch.linalg.eigvalsh(wide @ wide.T)
-    return squares.double().clamp(min=0)
+        products = wide @ wide.T
+    return torch.linalg.eigvalsh(products).double().clamp(min=0)
 
 
 def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Tensor:
@@ -177,9 +163,10 @@ def prune_neurons_outline(rows: int, columns: int, keep: float) -> Neurons:
 
 def prune_neurons_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
     """Squared Frobenius error of :func:`prune_neurons` at every keep, from one sort."""
-    squares = matrix.square().sum(1, dtype=torch.float64)[_neurons_by_norm(matrix)]
+    # A row's own sum loses nothing in float32 that shows; those over rows are taken in float64.
+    squares = torch.linalg.vector_norm(matrix, dim=1).double().square()[_neurons_by_norm(matrix)]
     return first_sums(squares, [matrix.shape[0] - kept_entries(matrix.shape[0], keep) for keep in keeps])
 
 
 def _neurons_by_norm(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix.abs().sum(1, dtype=torch.float64).argsort(stable=True)
+    return torch.linalg.vector_norm(matrix, ord=1, dim=1).argsort(stable=True)

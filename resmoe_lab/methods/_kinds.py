@@ -93,7 +93,7 @@ class PruningMethod(MatrixMethod):
     def matrix_errors(
         self, matrix: torch.Tensor, keeps: Sequence[float], hint: torch.Tensor | None = None
     ) -> list[float]:
-        """Errors at every keep, from one sort."""
+        """Errors at every keep, from one look at the entries."""
         return prune_errors(matrix, keeps, hint)
 
     def piece_outline(self, rows: int, columns: int, keep: float) -> Sparse:

@@ -10,8 +10,9 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import ascending, first_sums, keep_rank, kept_rank, squared_spectrum
+from ._choices import keep_rank, kept_rank, squared_spectrum
 from ._kinds import LowRankMethod
+from ._sums import smallest_sums
 
 
 @METHODS.register("resmoe-svd-pooled")
@@ -51,7 +52,7 @@ class ResMoESVDPooled(LowRankMethod):
         """Errors at every keep, from one spectrum an expert."""
         totals = [self._total(stack, keep) for keep in keeps]
         pool = torch.cat([squared_spectrum(matrix) for matrix in self.matrices(stack, common)])
-        dropped = first_sums(ascending(pool), [max(0, len(pool) - total) for total in totals])
+        dropped = smallest_sums(pool, [max(0, len(pool) - total) for total in totals])
         return [error / stack.num_experts for error in dropped]
 
     def _total(self, stack: ExpertStack, keep: float) -> int:

@@ -10,9 +10,10 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import ascending, first_sums, keep_largest, kept_entries
+from ._choices import keep_largest, kept_entries
 from ._kinds import PruningMethod
 from ._pieces import Sparse
+from ._sums import smallest_sums
 
 
 @METHODS.register("resmoe-up-pooled")
@@ -52,8 +53,8 @@ class ResMoEUPPooled(PruningMethod):
         *,
         statistics: Statistics | None = None,
     ) -> list[float]:
-        """Errors at every keep, from one sort of the layer."""
+        """Errors at every keep, from one look at the layer."""
         totals = [stack.num_experts * kept_entries(stack.weights[0].numel(), KEEP.validate(keep)) for keep in keeps]
         pool = torch.cat([matrix.flatten().square() for matrix in self.matrices(stack, common)])
-        dropped = first_sums(ascending(pool), [len(pool) - total for total in totals])
+        dropped = smallest_sums(pool, [len(pool) - total for total in totals])
         return [error / stack.num_experts for error in dropped]
