@@ -86,12 +86,10 @@ class Model:
 
     def matched(self, name: str, keep: float, center: str) -> float:
         """The kept fraction at which a method weighs what ResMoE (UP) weighs."""
-        stack = self.stacks[0]
-        shape: dict[str, Any] = {"num_experts": stack.num_experts, "rows": stack.intermediate_size}
-        shape |= {"columns": stack.width}
-        budget = forecast(METHODS["resmoe-up"](), keep=keep, **shape).true_bytes
+        shape = self.stacks[0].shape
+        budget = forecast(METHODS["resmoe-up"](), shape, keep=keep).true_bytes
         method = METHODS[name]()
-        return match_bytes(method, budget, center=method.uses_center and center != "none", **shape)
+        return match_bytes(method, budget, shape, center=method.uses_center and center != "none")
 
     def measure(self, name: str, center: str, keep: float, seed: int) -> dict[str, Any]:
         """One row: errors, scores, bytes, FLOPs of a token, seconds."""

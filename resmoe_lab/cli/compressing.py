@@ -134,9 +134,5 @@ def matched_keep(checkpoint: Any, layers: list[int], *, method: str, center: str
     from ..methods import METHODS
     from ..store import match_bytes
 
-    family = family_of(checkpoint)
-    shape = family.shape(checkpoint.config)
-    columns = family.blocks(shape.hidden_size)[-1].stop
-    sizes = {"num_experts": shape.num_experts, "rows": shape.intermediate_size, "columns": columns}
-    chosen = METHODS[method]()
-    return match_bytes(chosen, budget / len(layers), center=chosen.uses_center and center != "none", **sizes)
+    chosen, shape = METHODS[method](), family_of(checkpoint).layer_shape()
+    return match_bytes(chosen, budget / len(layers), shape, center=chosen.uses_center and center != "none")

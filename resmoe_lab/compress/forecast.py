@@ -11,7 +11,7 @@ from typing import Any
 from .._core.errors import ResourceError
 from .._core.machine import anonymous_bytes, available_bytes
 from ..checkpoint import Checkpoint
-from ..experts import Family, family_of
+from ..experts import Family, LayerShape, family_of
 from ..methods import METHODS, Method
 from ..runtime.packable import forecast_packed
 from ..transport import Plan
@@ -140,12 +140,11 @@ def forecast_run(
     """
     family = family_of(checkpoint)
     family.check_layers(checkpoint, layers)
-    shape, out, workers = family.shape(checkpoint.config), Path(out), worker_count(scheduler)
-    sizes = (shape.num_experts, shape.intermediate_size, family.blocks(shape.hidden_size)[-1].stop)
+    shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     alike, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])
-    needs = _Needs(METHODS[method](seed=seed), sizes, keep, center, dict(options or {}), alike, stored)
+    needs = _Needs(METHODS[method](seed=seed), shape, keep, center, dict(options or {}), alike, stored)
     how: dict[str, Any] = {"method": method, "keep": keep, "center": needs.used_center, "options": needs.options}
-    measured = measured_speed(sizes, alike=alike, folder=out, seed=seed, **how)
+    measured = measured_speed(shape, alike=alike, folder=out, seed=seed, **how)
     peak, search, processes = needs.memory(measured.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
@@ -179,7 +178,7 @@ class _Needs:
     """Memory of one layer, and of the ways around it."""
 
     method: Method
-    sizes: tuple[int, int, int]
+    shape: LayerShape
     keep: float
     center: str
     options: dict[str, Any]
@@ -192,15 +191,15 @@ class _Needs:
 
     def search(self) -> Plan | None:
         """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
-        return plan_search(self.sizes, self.options, alike=self.alike) if self.used_center == "wasserstein" else None
+        return plan_search(self.shape, self.options, alike=self.alike) if self.used_center == "wasserstein" else None
 
     def memory(self, working: float) -> int:
         """Most memory of the process: while a center is searched, experts are compressed, or they are stored."""
-        count, rows, columns = self.sizes
+        count, rows, columns = self.shape.sizes
         expert, search = 4 * rows * columns, self.search()
         held = count * expert + (expert if self.method.uses_center else 0)
         searching = held + (search.peak_bytes if search else 0)
-        pieces = piece_bytes(self.method, self.sizes, keep=self.keep)
+        pieces = piece_bytes(self.method, self.shape, keep=self.keep)
         compressing = held + pieces + round(max(working, 3) * expert)  # restored, it is there three times
         storing = held + self.stored
         return anonymous_bytes() + max(searching, compressing, storing)

@@ -8,19 +8,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._core.cache import cache_folder
-from .._core.errors import OutputError
+from .._core.errors import OutputError, UsageError
 from .._core.machine import give_back, machine, peak_memory
 from ..centers import CommonExpert, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
-from ..experts import Block, ExpertStack
-from ..methods import METHODS, Method
+from ..experts import Block, ExpertStack, LayerShape
+from ..methods import METHODS, Method, piece_tensors
 from ..transport import Plan, plan
 
 #: A measurement of so many seconds is long enough to be scaled up.
@@ -79,7 +80,7 @@ class Speed:
 
 
 def measured_speed(
-    sizes: tuple[int, int, int],
+    shape: LayerShape,
     *,
     method: str,
     keep: float,
@@ -93,8 +94,8 @@ def measured_speed(
 
     Parameters
     ----------
-    sizes
-        (N, p_I, D) of the whole layer.
+    shape
+        Sizes of the whole layer.
     method, keep, center, options, seed
         As they will be used.
     alike
@@ -103,13 +104,15 @@ def measured_speed(
         On the disk that will be written to.
     """
     if center == "wasserstein":  # a small layer would be searched in another way than the whole
-        options = {**options, "mode": plan_search(sizes, options, alike=alike).mode}
+        options = {**options, "mode": plan_search(shape, options, alike=alike).mode}
     work = _Work(method, keep, center, options, alike, seed)
     place = existing(folder)
-    key = json.dumps([machine(), torch.__version__, torch.get_num_threads(), sizes, astuple(work), place.stat().st_dev])
+    key = json.dumps(
+        [machine(), torch.__version__, torch.get_num_threads(), astuple(shape), astuple(work), place.stat().st_dev]
+    )
     known = _remembered()
     if key not in known:
-        known[key] = asdict(_measure(sizes, work, place))
+        known[key] = asdict(_measure(shape, work, place))
         with suppress(OutputError, OSError):  # a machine without a home measures every time
             cache_folder().mkdir(parents=True, exist_ok=True)
             write_json(_file(), known)
@@ -117,23 +120,16 @@ def measured_speed(
     return Speed(Curve(**found["center"]), Curve(**found["method"]), found["working"], found["moving"])
 
 
-def plan_search(sizes: tuple[int, int, int], options: Mapping[str, Any], *, alike: bool) -> Plan:
+def plan_search(shape: LayerShape, options: Mapping[str, Any], *, alike: bool) -> Plan:
     """Plan the search for a Wasserstein center with the options that decide what it takes."""
     chosen = {name: options[name] for name in ("mode", "solver") if name in options}
-    return plan(*sizes, alike=alike, **chosen)
+    return plan(*shape.sizes, alike=alike, **chosen)
 
 
-def piece_bytes(method: Method, sizes: tuple[int, int, int], *, keep: float) -> int:
+def piece_bytes(method: Method, shape: LayerShape, *, keep: float) -> int:
     """Memory of the pieces that a method makes of a layer."""
-    count, rows, columns = sizes
-    values = [
-        value for piece in method.outline(count, rows=rows, columns=columns, keep=keep) for value in _parts(piece)
-    ]
-    return sum(value.numel() * value.element_size() for value in values)
-
-
-def _parts(piece: object) -> list[torch.Tensor]:
-    return [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
+    tensors = [tensor for piece in method.outline(shape, keep) for tensor in piece_tensors(piece)]
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _file() -> Path:
@@ -164,16 +160,25 @@ class _Work:
     alike: bool
     seed: int
 
-    def layer(self, count: int, rows: float, columns: float) -> ExpertStack:
+    def fits(self, shape: LayerShape) -> bool:
+        """Whether the method can do it at all: few ranks fit into a very small matrix."""
+        try:
+            METHODS[self.method]().outline(shape, self.keep)
+        except UsageError:
+            return False
+        return True
+
+    def layer(self, shape: LayerShape) -> ExpertStack:
         generator = torch.Generator().manual_seed(self.seed)
-        p = max(1, round(columns / 2))
-        weights = torch.randn(count, max(2, round(rows)), 2 * p, generator=generator)
+        weights = torch.randn(shape.sizes, generator=generator)
         if self.alike:
             parent = weights[0].clone()
             for expert in weights:
                 order = torch.randperm(len(parent), generator=generator)
                 expert.mul_(_NOISE).add_(parent[order])
-        return ExpertStack(weights, (Block("w1", 0, p), Block("w2", p, 2 * p)), layer=0)
+        ends = list(accumulate(shape.widths))
+        parts = enumerate(zip([0, *ends[:-1]], ends, strict=True), start=1)
+        return ExpertStack(weights, tuple(Block(f"w{number}", *part) for number, part in parts), layer=0)
 
     def search(self, stack: ExpertStack) -> CommonExpert | None:
         if self.center == "none":
@@ -188,14 +193,22 @@ class _Work:
         stack.mean_squared_norm()
 
 
-def _measure(sizes: tuple[int, int, int], work: _Work, folder: Path) -> Speed:
-    count, rows, columns = sizes
-    halvings = max(0, math.ceil(math.log2(count * rows * columns / _FIRST) / 2))
+def _scaled(shape: LayerShape, side: float) -> LayerShape:
+    """A layer of the same experts with shorter sides."""
+    widths = tuple(max(1, round(side * width)) for width in shape.widths)
+    return LayerShape(shape.num_experts, max(2, round(side * shape.intermediate_size)), widths)
+
+
+def _measure(shape: LayerShape, work: _Work, folder: Path) -> Speed:
+    halvings = max(0, math.ceil(math.log2(math.prod(shape.sizes) / _FIRST) / 2))
     searches: list[tuple[float, float]] = []
     compressions: list[tuple[float, float]] = []
     for halving in range(halvings, -1, -1):
         side = 0.5**halving
-        stack = work.layer(count, rows * side, columns * side)
+        small = _scaled(shape, side)
+        if halving and not work.fits(small):
+            continue
+        stack = work.layer(small)
         with _timed() as searching:
             common = work.search(stack)
         with _timed() as compressing:
@@ -204,7 +217,7 @@ def _measure(sizes: tuple[int, int, int], work: _Work, folder: Path) -> Speed:
         compressions.append((side, compressing.seconds))
         if searching.seconds + compressing.seconds > _ENOUGH:
             break
-    return Speed(_curve(searches), _curve(compressions), _working(sizes, work), _moving(folder))
+    return Speed(_curve(searches), _curve(compressions), _working(shape, work), _moving(folder))
 
 
 class _Clock:
@@ -231,18 +244,20 @@ def _curve(points: Sequence[tuple[float, float]]) -> Curve:
     return Curve(side, seconds, min(max(exponent, _EXPONENTS[0]), _EXPONENTS[1]))
 
 
-def _working(sizes: tuple[int, int, int], work: _Work) -> float:
+def _working(shape: LayerShape, work: _Work) -> float:
     """Memory that one expert takes while it is compressed, as a multiple of its own."""
-    _, rows, columns = sizes
-    side = min(1.0, math.sqrt(_WATCHED / (rows * columns)))
-    for share in (0.25, 1.0):  # what the first call takes for good is not counted
-        stack = work.layer(2, share * rows * side, share * columns * side)
+    side = min(1.0, math.sqrt(_WATCHED / (shape.intermediate_size * shape.width)))
+    pair = replace(_scaled(shape, side), num_experts=2)
+    if not work.fits(pair):
+        pair = replace(shape, num_experts=2)
+    stack = work.layer(pair)
+    for _ in range(2):  # what the first call takes for good is not counted
         common = None if work.center == "none" else find_center(stack, center="average")
         give_back()
         with peak_memory() as peak:
             before = peak.nbytes
             work.compress(stack, common)
-    made = piece_bytes(METHODS[work.method](seed=work.seed), (2, *stack.weights.shape[1:]), keep=work.keep)
+    made = piece_bytes(METHODS[work.method](seed=work.seed), pair, keep=work.keep)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
 

@@ -133,7 +133,7 @@ def possible_keeps(method: Method, keeps: Sequence[float], stack: ExpertStack) -
     for keep in keeps:
         KEEP.validate(keep)
         try:
-            method.outline(stack.num_experts, rows=stack.intermediate_size, columns=stack.width, keep=keep)
+            method.outline(stack.shape, keep)
         except UsageError:
             continue
         possible.append(keep)

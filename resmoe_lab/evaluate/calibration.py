@@ -15,7 +15,7 @@ from .._core.errors import CheckpointError, UsageError
 from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics
 from ..experts import ExpertStack, Family
-from .likelihood import Request, model_window, shifted
+from .likelihood import Request, model_inputs, model_window
 from .tasks import TASKS
 from .zeroshot import text_windows
 
@@ -122,13 +122,9 @@ def calibrate(
 
 def _read(model: Any, request: Request, recorders: Mapping[int, _Recorder], *, fisher: bool) -> None:
     """Run one window, backwards as well where gradients are wanted."""
-    context, told = (torch.tensor([part], device=model.device) for part in (request.context, request.continuation))
-    if model.config.is_encoder_decoder:
-        inputs = {"input_ids": context, "decoder_input_ids": shifted(model, told)}
-    else:
-        inputs = {"input_ids": torch.cat([context, told], dim=1)}
+    told = torch.tensor([request.continuation], device=model.device)
     with torch.set_grad_enabled(fisher):
-        logits = model(**inputs, use_cache=False).logits[:, -told.shape[1] - 1 :]
+        logits = model(**model_inputs(model, request), use_cache=False).logits[:, -told.shape[1] - 1 :]
         if not fisher:
             return
         logits = logits if model.config.is_encoder_decoder else logits[:, :-1]

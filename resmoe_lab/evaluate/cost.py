@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..experts import family_of
-from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, Sparse
+from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, SeparateLowRank, Sparse, piece_tensors
 
 #: Multiplications and additions in one of the paper's multiply-accumulates.
 _BOTH = 2
@@ -31,6 +31,7 @@ _MULTIPLICATIONS: dict[type, Callable[[Any, int], int]] = {
     Dense: lambda piece, _: piece.matrix.numel(),
     Sparse: lambda piece, _: piece.values.numel(),
     LowRank: lambda piece, matrices: matrices * piece.left.numel() + piece.right.numel(),
+    SeparateLowRank: lambda piece, _: sum(tensor.numel() for tensor in piece_tensors(piece)),
     Neurons: lambda piece, _: piece.rows.numel(),
     Clusters: lambda piece, _: piece.centroids.numel(),
 }

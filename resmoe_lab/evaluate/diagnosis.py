@@ -182,10 +182,9 @@ def _mean_similarity(stack: ExpertStack, common: CommonExpert | None) -> float:
 
 def _equal_bytes(stack: ExpertStack, best: CommonExpert, keep: float, scale: float) -> dict[str, float]:
     """Compare ResMoE (UP) with UP where both weigh the same."""
-    shape: dict[str, Any] = {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}
     residual, plain = METHODS["resmoe-up"](), METHODS["up"]()
-    budget = forecast(residual, keep=keep, center=best.stored, **shape).true_bytes
-    matched = match_bytes(plain, budget, **shape)
+    budget = forecast(residual, stack.shape, keep=keep, center=best.stored).true_bytes
+    matched = match_bytes(plain, budget, stack.shape)
     errors = {
         "resmoe_up": residual.errors(stack, [keep], best)[0],
         "up": plain.errors(stack, [matched])[0],

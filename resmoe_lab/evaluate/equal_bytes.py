@@ -61,14 +61,14 @@ def compare_at_equal_bytes(
     for stack in stacks:
         given: dict[str, Any] = {"statistics": (statistics or {}).get(stack.layer), "seed": seed}
         common = find_center(stack, center=center, progress=progress, **given)
-        shape = _shape(stack)
-        budget = forecast(METHODS[reference](), keep=keep, center=common.stored, **shape).true_bytes
+        shape = stack.shape
+        budget = forecast(METHODS[reference](), shape, keep=keep, center=common.stored).true_bytes
         for name in tracked(list(methods), f"equal bytes, layer {stack.layer}", progress):
             method = METHODS[name]()
             stored = method.uses_center and common.stored
-            own = match_bytes(method, budget, center=stored, **shape)
+            own = match_bytes(method, budget, shape, center=stored)
             row = error_curves(stack, methods=[name], keeps=[own], common=common, **given)
-            size = forecast(method, keep=own, center=stored, **shape).true_bytes
+            size = forecast(method, shape, keep=own, center=stored).true_bytes
             tables.append(row.assign(true_bytes=size, budget=budget))
     return pd.concat(tables, ignore_index=True)[[*COLUMNS, "true_bytes", "budget"]]
 
@@ -102,12 +102,12 @@ def size_table(
         original_model_bytes``.
     """
     whole = sum(VALUE_BYTES * math.prod(info.shape) for info in checkpoint.tensors.values())
-    shape, rows = _shape(stack), []
+    rows = []
     for name in methods:
         method = METHODS[name]()
         for center in centers if method.uses_center else ("none",):
             for keep in possible_keeps(method, keeps, stack):
-                ledger = forecast(method, keep=keep, center=center != "none", **shape)
+                ledger = forecast(method, stack.shape, keep=keep, center=center != "none")
                 paper, true, original = (
                     layers * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
                 )
@@ -115,7 +115,3 @@ def size_table(
                 rows.append(row)
     columns = ("method", "center", "keep", "format", "paper_bytes", "true_bytes", "original_bytes")
     return pd.DataFrame(rows, columns=[*columns, "model_bytes", "original_model_bytes"])
-
-
-def _shape(stack: ExpertStack) -> dict[str, Any]:
-    return {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}

@@ -108,7 +108,7 @@ def _score(model: Any, requests: Sequence[Request], window: int) -> list[Likelih
 
 def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:
     """Score one batch with an encoder-decoder."""
-    contexts = [torch.tensor(request.context[-window:]) for request in requests]
+    contexts = [torch.tensor(closed(model, request.context[-window:])) for request in requests]
     targets = [torch.tensor(request.continuation[-window:]) for request in requests]
     read, seen, told = (
         torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
@@ -116,6 +116,24 @@ def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[L
     )
     logits = model(input_ids=read, attention_mask=seen, decoder_input_ids=shifted(model, told), use_cache=False).logits
     return [_likelihood(logits[i, : len(row)].float(), told[i, : len(row)]) for i, row in enumerate(targets)]
+
+
+def model_inputs(model: Any, request: Request) -> dict[str, torch.Tensor]:
+    """Everything of one request that the model reads, as a batch of one."""
+    told = torch.tensor([request.continuation], device=model.device)
+    if model.config.is_encoder_decoder:
+        read = torch.tensor([closed(model, request.context)], device=model.device)
+        return {"input_ids": read, "decoder_input_ids": shifted(model, told)}
+    return {"input_ids": torch.cat([torch.tensor([request.context], device=model.device), told], dim=1)}
+
+
+def closed(model: Any, context: tuple[int, ...]) -> tuple[int, ...]:
+    """What an encoder reads: the context and an end token, as the T5 family is trained.
+
+    Cross-attention knows no positions, so that token is how a decoder finds where the context ends.
+    """
+    end = model.config.eos_token_id
+    return context if end is None or context[-1:] == (end,) else (*context, end)
 
 
 def shifted(model: Any, tokens: torch.Tensor) -> torch.Tensor:

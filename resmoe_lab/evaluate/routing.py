@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .likelihood import Request, shifted
+from .likelihood import Request, model_inputs
 
 
 @torch.no_grad()
@@ -46,11 +46,7 @@ def routing_shares(model: Any, requests: Sequence[Request], *, layers: Sequence[
 
 def _router_logits(model: Any, request: Request) -> tuple[torch.Tensor, ...]:
     """Logits of every router, in the order of the layers: those of an encoder before those of its decoder."""
-    context, continuation = (
-        torch.tensor([part], device=model.device) for part in (request.context, request.continuation)
-    )
-    options = {"output_router_logits": True, "use_cache": False}
+    output = model(**model_inputs(model, request), output_router_logits=True, use_cache=False)
     if model.config.is_encoder_decoder:
-        output = model(input_ids=context, decoder_input_ids=shifted(model, continuation), **options)
         return (*output.encoder_router_logits, *output.decoder_router_logits)
-    return model(input_ids=torch.cat([context, continuation], dim=1), **options).router_logits
+    return output.router_logits

@@ -6,6 +6,7 @@ from ._base import Family as Family
 from ._base import family_of as family_of
 from ._stack import Block as Block
 from ._stack import ExpertStack as ExpertStack
+from ._stack import LayerShape as LayerShape
 
 
 def moe_layers(checkpoint: Checkpoint) -> list[int]:

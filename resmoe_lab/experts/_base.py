@@ -18,7 +18,7 @@ from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import read_tensors
 from ._layout import FUSED_PARTS, Part, Shape, blocks_of, copy_block
-from ._stack import Block, ExpertStack
+from ._stack import Block, ExpertStack, LayerShape
 
 #: What experts can be stored as; anything else is a quantized form that has no design matrix.
 _READABLE = ("F64", "F32", "F16", "BF16")
@@ -73,6 +73,11 @@ class Family:
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """Read the sizes from a config."""
         raise NotImplementedError
+
+    def layer_shape(self) -> LayerShape:
+        """The sizes of a layer's experts, from the config."""
+        shape = self.shape(self.config)
+        return LayerShape.of(shape.num_experts, shape.intermediate_size, self.blocks(shape.hidden_size))
 
     # -- on disk ---------------------------------------------------------------------------------------------
 

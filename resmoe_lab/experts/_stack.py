@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,42 @@ class Block:
     name: str
     start: int
     stop: int
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The sizes of a layer's experts.
+
+    Parameters
+    ----------
+    num_experts
+        N.
+    intermediate_size
+        p_I.
+    widths
+        Columns that each weight matrix has in the design matrix, those of its bias included.
+    """
+
+    num_experts: int
+    intermediate_size: int
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, num_experts: int, intermediate_size: int, blocks: Sequence[Block]) -> LayerShape:
+        """The shape of experts with such column blocks; a bias stands behind its matrix."""
+        starts = [block.start for block in blocks if block.name.startswith("w")]
+        stops = [*starts[1:], blocks[-1].stop]
+        return cls(num_experts, intermediate_size, tuple(b - a for a, b in zip(starts, stops, strict=True)))
+
+    @property
+    def width(self) -> int:
+        """D, the number of columns of a design matrix."""
+        return sum(self.widths)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(N, p_I, D)."""
+        return self.num_experts, self.intermediate_size, self.width
 
 
 @dataclass(frozen=True)
@@ -57,6 +94,11 @@ class ExpertStack:
     def width(self) -> int:
         """D, the number of columns of a design matrix."""
         return self.weights.shape[2]
+
+    @property
+    def shape(self) -> LayerShape:
+        """The sizes alone."""
+        return LayerShape.of(self.num_experts, self.intermediate_size, self.blocks)
 
     def block(self, name: str) -> torch.Tensor:
         """Return the (N, p_I, width) view of one column block; rows are neurons."""

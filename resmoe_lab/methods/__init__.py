@@ -13,7 +13,9 @@ from ._pieces import Dense as Dense
 from ._pieces import LowRank as LowRank
 from ._pieces import Neurons as Neurons
 from ._pieces import Piece as Piece
+from ._pieces import SeparateLowRank as SeparateLowRank
 from ._pieces import Sparse as Sparse
+from ._pieces import piece_tensors as piece_tensors
 
 
 def compress_layer(

@@ -11,7 +11,7 @@ import torch
 
 from .._core.registry import Registry
 from ..centers import CommonExpert, Statistics
-from ..experts import ExpertStack
+from ..experts import ExpertStack, LayerShape
 from ._pieces import Piece
 
 
@@ -142,7 +142,7 @@ class Method(ABC):
         """Approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 at every keep."""
 
     @abstractmethod
-    def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:
+    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
         """The form of the pieces that :meth:`compress` makes of such a layer, on the meta device."""
 
 

@@ -12,7 +12,7 @@ import torch
 
 from .._core.errors import UsageError
 from ._lanes import one_blas_thread
-from ._pieces import LowRank, Neurons, Sparse
+from ._pieces import LowRank, Neurons, SeparateLowRank, Sparse
 from ._sums import first_sums, smallest_sums
 from ._whitening import Whitening
 
@@ -135,6 +135,32 @@ def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
     else:
         products = wide @ wide.T
     return torch.linalg.eigvalsh(products).double().clamp(min=0)
+
+
+def truncate_apart(matrix: torch.Tensor, widths: Sequence[int], keep: float) -> SeparateLowRank:
+    """Keep the largest singular values of each weight matrix by itself.
+
+    Parameters
+    ----------
+    matrix
+        (p_I, D).
+    widths
+        Columns of each weight matrix in it.
+    keep
+        Kept fraction of each.
+    """
+    return SeparateLowRank(tuple(truncate(part, keep) for part in matrix.split(list(widths), dim=1)))
+
+
+def truncate_apart_outline(rows: int, widths: Sequence[int], keep: float) -> SeparateLowRank:
+    """The form of what :func:`truncate_apart` returns, on the meta device: sizes without contents."""
+    return SeparateLowRank(tuple(truncate_outline(rows, width, keep) for width in widths))
+
+
+def truncate_apart_errors(matrix: torch.Tensor, widths: Sequence[int], keeps: Sequence[float]) -> list[float]:
+    """Squared Frobenius error of :func:`truncate_apart` at every keep, from one spectrum of each weight matrix."""
+    curves = [truncate_errors(part, keeps) for part in matrix.split(list(widths), dim=1)]
+    return [sum(errors) for errors in zip(*curves, strict=True)]
 
 
 def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Tensor:

@@ -12,11 +12,21 @@ import torch
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
-from ..experts import ExpertStack
+from ..experts import ExpertStack, LayerShape
 from ._base import CompressedLayer, Method
-from ._choices import prune, prune_errors, prune_outline, truncate, truncate_errors, truncate_outline
+from ._choices import (
+    prune,
+    prune_errors,
+    prune_outline,
+    truncate,
+    truncate_apart,
+    truncate_apart_errors,
+    truncate_apart_outline,
+    truncate_errors,
+    truncate_outline,
+)
 from ._lanes import side_by_side
-from ._pieces import LowRank, Piece, Sparse
+from ._pieces import LowRank, Piece, SeparateLowRank, Sparse
 
 
 class MatrixMethod(Method):
@@ -31,7 +41,7 @@ class MatrixMethod(Method):
         """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep."""
 
     @abstractmethod
-    def piece_outline(self, rows: int, columns: int, keep: float) -> Piece:
+    def piece_outline(self, shape: LayerShape, keep: float) -> Piece:
         """The form of the piece that :meth:`compress_matrix` makes of such a matrix, on the meta device."""
 
     def compress(
@@ -62,9 +72,9 @@ class MatrixMethod(Method):
         curves = side_by_side(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
 
-    def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:
+    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
         """One piece an expert."""
-        return (self.piece_outline(rows, columns, keep),) * num_experts
+        return (self.piece_outline(shape, keep),) * shape.num_experts
 
     def matrices(self, stack: ExpertStack, common: CommonExpert | None) -> Iterator[torch.Tensor]:
         """Yield what the method compresses: experts, or their residuals, one at a time."""
@@ -96,9 +106,9 @@ class PruningMethod(MatrixMethod):
         """Errors at every keep, from one look at the entries."""
         return prune_errors(matrix, keeps, hint)
 
-    def piece_outline(self, rows: int, columns: int, keep: float) -> Sparse:
+    def piece_outline(self, shape: LayerShape, keep: float) -> Sparse:
         """Sizes without contents."""
-        return prune_outline(rows, columns, keep)
+        return prune_outline(shape.intermediate_size, shape.width, keep)
 
 
 class LowRankMethod(MatrixMethod):
@@ -112,6 +122,29 @@ class LowRankMethod(MatrixMethod):
         """Errors at every keep, from one spectrum."""
         return truncate_errors(matrix, keeps, hint)
 
-    def piece_outline(self, rows: int, columns: int, keep: float) -> LowRank:
+    def piece_outline(self, shape: LayerShape, keep: float) -> LowRank:
         """Sizes without contents."""
-        return truncate_outline(rows, columns, keep)
+        return truncate_outline(shape.intermediate_size, shape.width, keep)
+
+
+class SeparateLowRankMethod(MatrixMethod):
+    """Keeps the largest singular values of each weight matrix by itself: fewer products for a token than joint factors.
+
+    At the same kept fraction, joint factors of the design matrix leave a smaller error: they share their left one.
+    """
+
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: tuple[int, ...] = ()) -> SeparateLowRank:
+        """Keep as many singular values of each weight matrix as fit into the kept fraction of it."""
+        return truncate_apart(matrix, hint, keep)
+
+    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: tuple[int, ...] = ()) -> list[float]:
+        """Errors at every keep, from one spectrum of each weight matrix."""
+        return truncate_apart_errors(matrix, hint, keeps)
+
+    def piece_outline(self, shape: LayerShape, keep: float) -> SeparateLowRank:
+        """Sizes without contents."""
+        return truncate_apart_outline(shape.intermediate_size, shape.widths, keep)
+
+    def hints(self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None) -> Iterator[Any]:
+        """Yield the columns of each weight matrix."""
+        return repeat(stack.shape.widths)

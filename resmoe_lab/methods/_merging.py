@@ -11,7 +11,7 @@ import torch
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
-from ..experts import ExpertStack
+from ..experts import ExpertStack, LayerShape
 from ._base import CompressedLayer, Method
 from ._pieces import Dense, Piece
 
@@ -103,9 +103,10 @@ class MergingMethod(Method):
         by_count = {count: self._error(products, group_experts(affinity, usage, count), usage) for count in set(counts)}
         return [by_count[count] for count in counts]
 
-    def outline(self, num_experts: int, *, rows: int, columns: int, keep: float) -> tuple[Piece, ...]:
+    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
         """One whole matrix a group."""
-        return (Dense(torch.empty(rows, columns, device="meta")),) * self.group_count(num_experts, keep)
+        matrix = torch.empty(shape.intermediate_size, shape.width, device="meta")
+        return (Dense(matrix),) * self.group_count(shape.num_experts, keep)
 
     def _shares(self, groups: Groups, usage: torch.Tensor) -> torch.Tensor:
         """(N,) weight of every expert in its group's average; a group that no token reaches is averaged evenly."""

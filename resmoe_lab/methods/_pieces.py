@@ -19,6 +19,13 @@ class Piece(Protocol):
         """Return the (p_I, D) matrix that the piece stands for."""
 
 
+def piece_tensors(piece: Piece) -> list[torch.Tensor]:
+    """Return everything that a piece holds."""
+    if isinstance(piece, SeparateLowRank):
+        return [tensor for part in piece.parts for tensor in piece_tensors(part)]
+    return [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
+
+
 @dataclass(frozen=True)
 class Sparse:
     """Some entries of a matrix, the others zero.
@@ -67,6 +74,28 @@ class LowRank:
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) product."""
         return self.left @ self.right
+
+
+@dataclass(frozen=True)
+class SeparateLowRank:
+    """A product of two thin matrices for each weight matrix by itself.
+
+    Parameters
+    ----------
+    parts
+        The factors of each matrix, in the order of the design matrix's columns.
+    """
+
+    parts: tuple[LowRank, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p_I, D)."""
+        return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
+
+    def restore(self) -> torch.Tensor:
+        """Return the (p_I, D) matrix of the products side by side."""
+        return torch.cat([part.restore() for part in self.parts], dim=1)
 
 
 @dataclass(frozen=True)

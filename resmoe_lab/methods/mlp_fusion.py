@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..experts import LayerShape
 from ._base import METHODS
 from ._choices import kept_entries
 from ._kinds import MatrixMethod
@@ -42,7 +43,8 @@ class MLPFusion(MatrixMethod):
         restored = (self.compress_matrix(matrix, keep).restore() for keep in keeps)
         return [float((matrix.double() - found.double()).square().sum()) for found in restored]
 
-    def piece_outline(self, rows: int, columns: int, keep: float) -> Clusters:
+    def piece_outline(self, shape: LayerShape, keep: float) -> Clusters:
         """Sizes without contents."""
-        centroids = torch.empty(kept_entries(rows, keep), columns, device="meta")
-        return Clusters(centroids, torch.empty(rows, device="meta"))
+        neurons = shape.intermediate_size
+        centroids = torch.empty(kept_entries(neurons, keep), shape.width, device="meta")
+        return Clusters(centroids, torch.empty(neurons, device="meta"))

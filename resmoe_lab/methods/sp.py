@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..experts import LayerShape
 from ._base import METHODS
 from ._choices import prune_neurons, prune_neurons_errors, prune_neurons_outline
 from ._kinds import MatrixMethod
@@ -29,6 +30,6 @@ class SP(MatrixMethod):
         """Errors at every keep, from one sort of the neurons."""
         return prune_neurons_errors(matrix, keeps)
 
-    def piece_outline(self, rows: int, columns: int, keep: float) -> Neurons:
+    def piece_outline(self, shape: LayerShape, keep: float) -> Neurons:
         """Sizes without contents."""
-        return prune_neurons_outline(rows, columns, keep)
+        return prune_neurons_outline(shape.intermediate_size, shape.width, keep)

@@ -119,9 +119,7 @@ def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
 
 def _outlined(family: Family, method: Method, *, keep: float) -> CompressedLayer:
     """What the method will make of a layer, without contents."""
-    shape, width = family.shape(family.config), _blocks(family)[-1].stop
-    pieces = method.outline(shape.num_experts, rows=shape.intermediate_size, columns=width, keep=keep)
-    return CompressedLayer(method.name, keep, pieces, None)
+    return CompressedLayer(method.name, keep, method.outline(family.layer_shape(), keep), None)
 
 
 def _blocks(family: Family) -> tuple[Block, ...]:

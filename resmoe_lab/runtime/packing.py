@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._core.errors import UsageError
 from ..experts import Block, Family
-from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, Sparse
+from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, SeparateLowRank, Sparse
 from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
@@ -26,6 +26,7 @@ from .specs import Spec
 FORMS: dict[type, tuple[str, ...]] = {
     Sparse: ("bitmask", "csr16"),
     LowRank: ("lowrank-joint",),
+    SeparateLowRank: ("lowrank-separate",),
     Neurons: ("rows", "whole"),
     Dense: ("whole",),
     Clusters: ("whole",),
@@ -154,6 +155,13 @@ def _pack_joint(pieces: Sequence[LowRank], blocks: Sequence[Block], values: str)
     return LowRankResidual(blocks, [left], right, ranks=counts_of(pieces))
 
 
+def _pack_separate(pieces: Sequence[SeparateLowRank], blocks: Sequence[Block], values: str) -> Residual:
+    columns = list(zip(*(piece.parts for piece in pieces), strict=True))
+    left = [encode_rows(torch.cat([part.left.T for part in parts]), values) for parts in columns]
+    right = [encode_rows(torch.cat([part.right for part in parts]), values) for parts in columns]
+    return LowRankResidual(blocks, left, right, ranks=counts_of(pieces))
+
+
 def _pack_rows(pieces: Sequence[Neurons], blocks: Sequence[Block], values: str) -> Residual:
     rows = encode_rows(torch.cat([piece.rows for piece in pieces]), values)
     places = torch.cat([piece.places for piece in pieces]).to(torch.int32)
@@ -199,6 +207,7 @@ def _sparse_values(pieces: Sequence[Sparse], values: str) -> Encoded:
 _COUNTS: dict[type, Callable[[Any], int]] = {
     Sparse: lambda piece: piece.values.numel(),
     LowRank: lambda piece: len(piece.right),
+    SeparateLowRank: lambda piece: len(piece.parts[0].right),
     Neurons: lambda piece: len(piece.rows),
     Dense: lambda piece: len(piece.matrix),
     Clusters: lambda piece: len(piece.centroids),
@@ -207,6 +216,7 @@ _PACKERS: dict[str, Callable[..., Residual]] = {
     "bitmask": _pack_bitmask,
     "csr16": _pack_csr16,
     "lowrank-joint": _pack_joint,
+    "lowrank-separate": _pack_separate,
     "rows": _pack_rows,
     "whole": _pack_whole,
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from .._core.errors import UsageError
 from ..checkpoint import Checkpoint
-from ..experts import family_of
+from ..experts import LayerShape, family_of
 from ..methods import Method
 from .ledger import VALUE_BYTES, Entry, Ledger, forecast
 
@@ -18,10 +18,8 @@ _HALVINGS = 50
 def match_bytes(
     method: Method,
     budget: float,
+    shape: LayerShape,
     *,
-    num_experts: int,
-    rows: int,
-    columns: int,
     center: bool | None = None,
     value_bytes: int = VALUE_BYTES,
 ) -> float:
@@ -33,8 +31,8 @@ def match_bytes(
         The method.
     budget
         Bytes of the compressed experts of one layer, everything that is really stored included.
-    num_experts, rows, columns
-        N, p_I and D of the layer.
+    shape
+        Sizes of the layer.
     center, value_bytes
         As for :func:`forecast`.
 
@@ -48,12 +46,11 @@ def match_bytes(
     UsageError
         If the method does not fit into the budget at all.
     """
-    shape = {"num_experts": num_experts, "rows": rows, "columns": columns, "value_bytes": value_bytes}
 
     def stored(keep: float) -> int:
         """Bytes at a kept fraction, 0 where so little cannot be kept (not even rank 1)."""
         try:
-            return forecast(method, keep=keep, center=center, **shape).true_bytes
+            return forecast(method, shape, keep=keep, center=center, value_bytes=value_bytes).true_bytes
         except UsageError:
             return 0
 

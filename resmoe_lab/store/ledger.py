@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..methods import Clusters, CompressedLayer, Dense, LowRank, Method, Neurons, Piece, Sparse
+from ..experts import LayerShape
+from ..methods import (
+    Clusters,
+    CompressedLayer,
+    Dense,
+    LowRank,
+    Method,
+    Neurons,
+    Piece,
+    SeparateLowRank,
+    Sparse,
+    piece_tensors,
+)
 
 #: Bytes of one value at 16 bit, and of one stored index.
 VALUE_BYTES = INDEX_BYTES = 2
@@ -86,10 +98,8 @@ def weigh(layer: CompressedLayer, *, value_bytes: int = VALUE_BYTES) -> Ledger:
 
 def forecast(
     method: Method,
+    shape: LayerShape,
     *,
-    num_experts: int,
-    rows: int,
-    columns: int,
     keep: float,
     center: bool | None = None,
     value_bytes: int = VALUE_BYTES,
@@ -100,8 +110,8 @@ def forecast(
     ----------
     method
         The method.
-    num_experts, rows, columns
-        N, p_I and D of the layer.
+    shape
+        Sizes of the layer.
     keep
         Kept fraction of the parameters per expert.
     center
@@ -109,9 +119,9 @@ def forecast(
     value_bytes
         Bytes of one stored value.
     """
-    pieces = method.outline(num_experts, rows=rows, columns=columns, keep=keep)
+    pieces = method.outline(shape, keep)
     center = method.uses_center if center is None else center
-    return _weigh(pieces, _Shape(num_experts, rows, columns), center=center, orders=0, value_bytes=value_bytes)
+    return _weigh(pieces, _Shape(*shape.sizes), center=center, orders=0, value_bytes=value_bytes)
 
 
 class _Shape(NamedTuple):
@@ -146,6 +156,11 @@ def _weigh_low_rank(pieces: Sequence[LowRank], value_bytes: int) -> list[Entry]:
     return [Entry("factors", "lowrank-joint", numbers * value_bytes)]
 
 
+def _weigh_separate(pieces: Sequence[SeparateLowRank], value_bytes: int) -> list[Entry]:
+    numbers = sum(tensor.numel() for piece in pieces for tensor in piece_tensors(piece))
+    return [Entry("factors", "lowrank-separate", numbers * value_bytes)]
+
+
 def _weigh_dense(pieces: Sequence[Dense], value_bytes: int) -> list[Entry]:
     return [Entry("values", "dense", sum(piece.matrix.numel() for piece in pieces) * value_bytes)]
 
@@ -162,6 +177,7 @@ def _weigh_clusters(pieces: Sequence[Clusters], value_bytes: int) -> list[Entry]
 _SCALES: dict[type, Callable[..., list[Entry]]] = {
     Sparse: _weigh_sparse,
     LowRank: _weigh_low_rank,
+    SeparateLowRank: _weigh_separate,
     Dense: _weigh_dense,
     Neurons: _weigh_neurons,
     Clusters: _weigh_clusters,

@@ -15,7 +15,7 @@ from resmoe_lab.compress import Forecast, compress_checkpoint, forecast_run
 from resmoe_lab.compress import forecast as forecast_module
 from resmoe_lab.compress import speed as speed_module
 from resmoe_lab.compress.speed import Curve, measured_speed
-from resmoe_lab.experts import family_of
+from resmoe_lab.experts import LayerShape, family_of
 
 _HOW = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.25, "center": "wasserstein"}
 _GB = 10**9
@@ -63,12 +63,12 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "alike": False,
         "folder": tmp_path / "a" / "b",
     }
-    first = measured_speed((2, 16, 24), **options)
+    first = measured_speed(LayerShape(2, 16, (12, 12)), **options)
     monkeypatch.setattr(speed_module, "_measure", None)
-    assert measured_speed((2, 16, 24), **options) == first
+    assert measured_speed(LayerShape(2, 16, (12, 12)), **options) == first
     (tmp_path / "resmoe_lab" / "speed.json").write_text("[]")
     with pytest.raises(TypeError):
-        measured_speed((2, 16, 24), **options)
+        measured_speed(LayerShape(2, 16, (12, 12)), **options)
 
 
 def test_too_little_memory_is_refused_and_what_would_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_what_is_there_already_needs_no_room(tmp_path: Path, monkeypatch: pytest
 def test_memory_is_that_of_the_largest_moment(pico_checkpoint: Checkpoint) -> None:
     """By hand, for Mixtral's shape: the stack is there, and four experts and one square of costs beside it."""
     needs = forecast_module._Needs(
-        _method("svd"), (8, 14336, 12288), 0.25, "wasserstein", {}, False, 8 * 2 * 14336 * 12288
+        _method("svd"), LayerShape(8, 14336, (4096,) * 3), 0.25, "wasserstein", {}, False, 8 * 2 * 14336 * 12288
     )
     expert = 4 * 14336 * 12288
     rank = int(0.25 * 14336 * 12288 / (14336 + 12288))
@@ -136,7 +136,7 @@ def test_copies_are_told_from_strangers(pico_folder: Path) -> None:
 
 def test_ways_out_change_the_result_last() -> None:
     needs = forecast_module._Needs(
-        _method("resmoe-up"), (8, 512, 768), 0.25, "wasserstein", {"solver": "pot"}, False, 0
+        _method("resmoe-up"), LayerShape(8, 512, (384, 384)), 0.25, "wasserstein", {"solver": "pot"}, False, 0
     )
     ways = [words for words, _ in needs.alternatives(3.0, 3)]
     assert ways[:2] == ["--scheduler local:2", "--scheduler local:1"]

@@ -10,6 +10,8 @@ from resmoe_lab.evaluate.routing import routing_shares
 from resmoe_lab.evaluate.zeroshot import text_windows
 from resmoe_lab.zoo.tokenizer import train_tokenizer
 
+END = 39
+
 
 @pytest.fixture(scope="module")
 def model() -> SwitchTransformersForConditionalGeneration:
@@ -26,6 +28,7 @@ def model() -> SwitchTransformersForConditionalGeneration:
         num_heads=2,
         num_experts=4,
         pad_token_id=0,
+        eos_token_id=END,
         decoder_start_token_id=0,
     )
     return SwitchTransformersForConditionalGeneration(config).eval()
@@ -40,7 +43,7 @@ def test_a_likelihood_is_the_models_own_loss(model: SwitchTransformersForConditi
     for request, result in zip(REQUESTS, found, strict=True):
         labels = torch.tensor([request.continuation])
         with torch.no_grad():
-            output = model(input_ids=torch.tensor([request.context]), labels=labels)
+            output = model(input_ids=torch.tensor([[*request.context, END]]), labels=labels)
         assert result.log_probability == pytest.approx(-float(output.loss) * labels.numel(), rel=1e-4)
         assert result.greedy == (output.logits.argmax(-1) == labels).all().item()
 
@@ -49,8 +52,8 @@ def test_the_load_counts_encoder_and_decoder(model: SwitchTransformersForConditi
     shares = routing_shares(model, REQUESTS, layers=[1, 3], top_k=1)
     assert list(shares.layer.unique()) == [1, 3]
     assert shares.groupby("layer").share.sum().tolist() == pytest.approx([1, 1])
-    read = {layer: shares[shares.layer == layer].share.to_numpy() * n for layer, n in ((1, 11), (3, 8))}
-    for counts in read.values():  # 11 tokens were read and 8 told, each by one expert
+    read = {layer: shares[shares.layer == layer].share.to_numpy() * n for layer, n in ((1, 14), (3, 8))}
+    for counts in read.values():  # 11 tokens and 3 ends were read and 8 told, each by one expert
         assert counts == pytest.approx(counts.round(), abs=1e-6)
 
 

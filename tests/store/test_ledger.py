@@ -9,10 +9,12 @@ import torch
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.experts import ExpertStack, load_stack
+from resmoe_lab.experts import ExpertStack, LayerShape, load_stack
 from resmoe_lab.methods import METHODS, CompressedLayer, LowRank, Sparse, compress_layer
 from resmoe_lab.methods._choices import kept_rank
 from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
+
+SHAPE = LayerShape(8, 96, (64, 64))
 
 
 def test_a_bitmask_weighs_what_numpy_packs(random_stack: ExpertStack) -> None:
@@ -70,26 +72,24 @@ def test_what_is_left_of_mixtral(kind: str, published: float) -> None:
 @pytest.mark.parametrize("name", METHODS.names())
 def test_equal_bytes(name: str, value_bytes: int) -> None:
     """The matched keep fits into the budget, and a little more would not: checked against forecasts."""
-    shape = {"num_experts": 8, "rows": 96, "columns": 128, "value_bytes": value_bytes}
     method, whole = METHODS[name](), 8 * 96 * 128 * value_bytes
-    keep = match_bytes(method, 0.5 * whole, **shape)
-    assert forecast(method, keep=keep, **shape).true_bytes <= 0.5 * whole
-    assert forecast(method, keep=min(1.0, keep + 1e-9), **shape).true_bytes > 0.5 * whole
-    assert match_bytes(method, 10 * whole, **shape) == 1.0
+    keep = match_bytes(method, 0.5 * whole, SHAPE, value_bytes=value_bytes)
+    assert forecast(method, SHAPE, keep=keep, value_bytes=value_bytes).true_bytes <= 0.5 * whole
+    assert forecast(method, SHAPE, keep=min(1.0, keep + 1e-9), value_bytes=value_bytes).true_bytes > 0.5 * whole
+    assert match_bytes(method, 10 * whole, SHAPE, value_bytes=value_bytes) == 1.0
 
 
 def test_a_center_is_paid_for() -> None:
-    shape = {"num_experts": 8, "rows": 96, "columns": 128}
     budget = 0.5 * 8 * 96 * 128 * 2
-    plain, residual = (match_bytes(METHODS[name](), budget, **shape) for name in ("up", "resmoe-up"))
+    plain, residual = (match_bytes(METHODS[name](), budget, SHAPE) for name in ("up", "resmoe-up"))
     assert plain - residual == pytest.approx(1 / 8, abs=1e-4)
-    assert match_bytes(METHODS["resmoe-up"](), budget, center=False, **shape) == plain
+    assert match_bytes(METHODS["resmoe-up"](), budget, SHAPE, center=False) == plain
 
 
 @pytest.mark.parametrize("name", ["resmoe-up", "svd", "meo"])
 def test_a_budget_that_nothing_fits_into(name: str) -> None:
     with pytest.raises(UsageError, match=r"a budget of 100 bytes a layer is too small .*, expected at least [1-9]"):
-        match_bytes(METHODS[name](), 100, num_experts=8, rows=96, columns=128)
+        match_bytes(METHODS[name](), 100, SHAPE)
 
 
 def test_the_ledger_of_a_model_leaves_nothing_out(pico_checkpoint: Checkpoint) -> None:
