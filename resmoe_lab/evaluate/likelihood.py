@@ -12,6 +12,8 @@ import torch
 from .._core.errors import WeightError
 from .._core.progress import Progress, Tick
 
+#: Tokens of a context that a decoder hears at most; its encoder reads the rest.
+_HEARD = 16
 #: About how many tokens go through the model at once.
 BATCH_TOKENS = 8192
 
@@ -107,15 +109,32 @@ def _score(model: Any, requests: Sequence[Request], window: int) -> list[Likelih
 
 
 def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:
-    """Score one batch with an encoder-decoder."""
-    contexts = [torch.tensor(closed(model, request.context[-window:])) for request in requests]
-    targets = [torch.tensor(request.continuation[-window:]) for request in requests]
+    """Score one batch with an encoder-decoder, whose decoder is told the end of the context before it goes on."""
+    pairs = [split_context(request, window) for request in requests]
+    contexts = [torch.tensor(closed(model, read)) for read, _ in pairs]
+    targets = [torch.tensor(told) for _, told in pairs]
     read, seen, told = (
         torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
         for rows in (contexts, [torch.ones_like(row) for row in contexts], targets)
     )
     logits = model(input_ids=read, attention_mask=seen, decoder_input_ids=shifted(model, told), use_cache=False).logits
-    return [_likelihood(logits[i, : len(row)].float(), told[i, : len(row)]) for i, row in enumerate(targets)]
+    results = []
+    for i, (request, row) in enumerate(zip(requests, targets, strict=True)):
+        place = slice(len(row) - min(len(request.continuation), window), len(row))
+        results.append(_likelihood(logits[i, place].float(), told[i, place]))
+    return results
+
+
+def split_context(request: Request, window: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What an encoder reads of a request, and what its decoder tells: the context's last tokens, then what is scored.
+
+    By the chain rule the split decides no probability, only who has to remember what: a decoder that hears the last
+    words goes on from them, as it was trained to.
+    """
+    context = request.context[-window:]
+    heard = min(_HEARD, len(context) // 2)
+    cut = len(context) - heard
+    return context[:cut], (*context[cut:], *request.continuation[-window:])
 
 
 def model_inputs(model: Any, request: Request) -> dict[str, torch.Tensor]:

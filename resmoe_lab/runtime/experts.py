@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from .._core.errors import UsageError
+from ..experts import Block
+from .batches import batches
 from .residuals import Residual
 
 Mode = Literal["factored", "restored"]
@@ -26,7 +28,8 @@ class ResMoEExperts(nn.Module):
     Parameters
     ----------
     center
-        (p_I, D) common expert, or None where the residuals are whole experts.
+        (B, p_I, p) common expert, one matrix for each of the B column blocks (see :func:`apart`), or None where the
+        residuals are whole experts.
     residual
         What tells the experts apart.
     num_experts
@@ -103,7 +106,7 @@ class ResMoEExperts(nn.Module):
             shape = (residual.num_neurons, residual.width)
             matrix = torch.zeros(shape, dtype=self.dtype, device=next(residual.parameters()).device)
         else:
-            matrix = self.center.to(self.dtype, copy=True)
+            matrix = torch.cat(list(self.center), dim=1).to(self.dtype)
         residual.add_to(matrix, expert)
         return matrix
 
@@ -124,25 +127,20 @@ class ResMoEExperts(nn.Module):
     def _factored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         # Stored in 16 bits, it stays so in a model of 32, and is widened while it is used.
         center = None if self.center is None else self.center.to(hidden.dtype)
-        common = None if center is None else self._entering(hidden, center)
+        common = None if center is None else [hidden @ matrix.T for matrix in center[:-1]]
         output = torch.zeros_like(hidden)
         gathered: Tensor | None = None
-        for expert, tokens, slots in self._selected(index):
-            own = hidden[tokens]
-            products = self.residual.enter(expert, own, common and [product[tokens] for product in common])
-            neurons = self._activate(products) * weights[tokens, slots, None]
-            output.index_add_(0, tokens, self.residual.leave(expert, neurons).to(output.dtype))
+        for batch in batches(index, weights, num_experts=self.num_experts, most=self.residual.most_at_once):
+            own = batch.take(hidden)
+            products = None if common is None else [batch.take(product) for product in common]
+            neurons = self._activate(self.residual.enter(batch.experts, own, products)) * batch.weights
+            batch.give(self.residual.leave(batch.experts, neurons), output)
             if center is not None:
-                gathered = neurons.new_zeros(len(hidden), neurons.shape[1]) if gathered is None else gathered
-                gathered.index_add_(0, tokens, neurons)
+                gathered = neurons.new_zeros(len(hidden), neurons.shape[2]) if gathered is None else gathered
+                batch.give(neurons, gathered)
         if gathered is not None and center is not None:
-            leaving = self.residual.leaving
-            output = output + (gathered @ center[:, leaving.start : leaving.stop]).to(output.dtype)
+            output = output + (gathered @ center[-1]).to(output.dtype)
         return output
-
-    def _entering(self, hidden: Tensor, matrix: Tensor) -> list[Tensor]:
-        """A (p_I, D) matrix's (T, p_I) product for each entering block."""
-        return [hidden @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
 
     def _activate(self, products: list[Tensor]) -> Tensor:
         first, *gate = products
@@ -151,11 +149,11 @@ class ResMoEExperts(nn.Module):
     def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         output = torch.zeros_like(hidden)
         leaving = self.residual.leaving
-        for expert, tokens, slots in self._selected(index):
-            matrix, own = self._cached(expert), hidden[tokens]
-            neurons = self._activate(self._entering(own, matrix))
-            told = (neurons * weights[tokens, slots, None]) @ matrix[:, leaving.start : leaving.stop]
-            output.index_add_(0, tokens, told.to(output.dtype))
+        for batch in batches(index, weights, num_experts=self.num_experts, most=1):
+            matrix, own = self._cached(batch.experts.start), batch.take(hidden)
+            entering = [own @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
+            neurons = self._activate(entering) * batch.weights
+            batch.give(neurons @ matrix[:, leaving.start : leaving.stop], output)
         return output
 
     def _cached(self, expert: int) -> Tensor:
@@ -167,16 +165,7 @@ class ResMoEExperts(nn.Module):
         matrix = self._restored[expert] = self.restore(expert)
         return matrix
 
-    def _selected(self, index: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield every selected expert with its tokens and their places among the token's selections."""
-        chosen = index.flatten()
-        order = chosen.argsort(stable=True)
-        counts = (
-            chosen.clamp(max=self.num_experts).bincount(minlength=self.num_experts + 1)[: self.num_experts].tolist()
-        )
-        start = 0
-        for expert, count in enumerate(counts):
-            if count:
-                places = order[start : start + count]
-                yield expert, places // index.shape[1], places % index.shape[1]
-            start += count
+
+def apart(center: Tensor, blocks: Sequence[Block]) -> Tensor:
+    """Turn a (p_I, D) center into the (B, p_I, p) matrices of its column blocks, of which every row is contiguous."""
+    return torch.stack([center[:, block.start : block.stop] for block in blocks])

@@ -18,7 +18,7 @@ from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece,
 from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
-from .experts import ResMoEExperts
+from .experts import ResMoEExperts, apart
 from .residuals import BitmaskResidual, CsrResidual, LowRankResidual, Residual, RowsResidual, WholeExperts
 from .specs import Spec
 
@@ -69,7 +69,7 @@ def pack(
     form = choose_form(layer, form, has_center=layer.common is not None)
     residual = _PACKERS[form](layer.pieces, blocks, values)
     return ResMoEExperts(
-        layer.common.center.to(center_type(values)) if layer.common is not None else None,
+        apart(layer.common.center, blocks).to(center_type(values)) if layer.common is not None else None,
         residual,
         num_experts=len(layer.pieces),
         groups=layer.groups,

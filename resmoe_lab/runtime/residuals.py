@@ -18,6 +18,9 @@ from ..experts import Block
 from ..store.encoding import Encoded
 from ..store.sparse import add_by_columns, add_by_mask
 
+#: More experts in one batch gain nothing, and what has to be widened from 16 or 8 bits for them takes room.
+_AT_ONCE = 16
+
 
 class Rows(nn.Module):
     """The stored rows of all experts, one expert's after another's.
@@ -37,8 +40,12 @@ class Rows(nn.Module):
 
     def read(self, rows: slice, dtype: torch.dtype) -> Tensor:
         """Return some rows as floats: a view where they are stored so."""
-        values = self.data[rows].to(dtype)
+        values = self.unscaled(rows, dtype)
         return values if self.scale is None else values * self.scale[rows, None].to(dtype)
+
+    def unscaled(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Return some rows without their scales."""
+        return self.data[rows].to(dtype)
 
 
 class Residual(nn.Module, ABC):
@@ -59,10 +66,13 @@ class Residual(nn.Module, ABC):
         What the form is called.
     multiplies
         Whether it can be multiplied as it is stored.
+    most_at_once
+        How many experts can be multiplied in one batch of products.
     """
 
     form: str
     multiplies: ClassVar[bool] = True
+    most_at_once: int = 1
 
     def __init__(self, blocks: Sequence[Block], *, counts: Sequence[int], num_neurons: int) -> None:
         super().__init__()
@@ -71,23 +81,23 @@ class Residual(nn.Module, ABC):
         self.width = blocks[-1].stop
         *self.entering, self.leaving = blocks
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
-        """Add the residual's share to the center's products.
+    def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
+        """Add the residuals' share to the center's products.
 
         Parameters
         ----------
-        expert
-            Whose residual.
+        experts
+            E experts that stand side by side, at most :attr:`most_at_once`.
         hidden
-            (n, p) tokens.
+            (E, n, p) tokens of each.
         products
-            One (n, p_I) tensor for each entering block, which may be overwritten where no gradient is wanted; None
+            One (E, n, p_I) tensor for each entering block, which may be overwritten where no gradient is wanted; None
             where there is no center, and the share is all there is.
         """
         raise NotImplementedError
 
-    def leave(self, expert: int, neurons: Tensor) -> Tensor:
-        """Return the residual's share of the output, (n, p), of the (n, p_I) activated neurons."""
+    def leave(self, experts: slice, neurons: Tensor) -> Tensor:
+        """Return the residuals' share of the output, (E, n, p), of the (E, n, p_I) activated neurons."""
         raise NotImplementedError
 
     @abstractmethod
@@ -116,34 +126,41 @@ class LowRankResidual(Residual):
         self.form = "lowrank-joint" if len(left) == 1 else "lowrank-separate"
         self.left = nn.ModuleList(map(Rows, left))
         self.right = nn.ModuleList(map(Rows, right))
+        self.most_at_once = _AT_ONCE if len(set(ranks)) == 1 else 1
         self._rows = _slices(ranks)
 
-    def _factors(self, expert: int, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        rows = self._rows[expert]
+    def _factors(self, experts: slice, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(E, r, p_I) left and (E, r, p) right factors of some experts, and the (E, 1, r) scale of their ranks."""
+        count = experts.stop - experts.start
+        rows = slice(self._rows[experts.start].start, self._rows[experts.stop - 1].stop)
         left, right = self.left[block if len(self.left) > 1 else 0], self.right[block]
         assert isinstance(left, Rows)
         assert isinstance(right, Rows)
-        return left.read(rows, dtype), right.read(rows, dtype)
+        rank = (rows.stop - rows.start) // count
+        factors = [side.unscaled(rows, dtype).unflatten(0, (count, rank)) for side in (left, right)]
+        scales = [side.scale[rows].to(dtype).view(count, 1, rank) for side in (left, right) if side.scale is not None]
+        scale = None if not scales else scales[0] if len(scales) == 1 else scales[0] * scales[1]
+        return *factors, scale
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
-        """Add ``(hidden R^T) L^T`` to each product."""
+    def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
+        """Add ``(hidden R^T) L^T`` to each product; scales are multiplied into what lies between."""
         added = []
         for block in range(len(self.entering)):
-            left, right = self._factors(expert, block, hidden.dtype)
-            inner = hidden @ right.T
-            added.append(inner @ left if products is None else _add_product(products[block], inner, left))
+            left, right, scale = self._factors(experts, block, hidden.dtype)
+            inner = _scaled(torch.bmm(hidden, right.mT), scale)
+            added.append(torch.bmm(inner, left) if products is None else _add_product(products[block], inner, left))
         return added
 
-    def leave(self, expert: int, neurons: Tensor) -> Tensor:
+    def leave(self, experts: slice, neurons: Tensor) -> Tensor:
         """Return ``(neurons L) R``."""
-        left, right = self._factors(expert, len(self.entering), neurons.dtype)
-        return (neurons @ left.T) @ right
+        left, right, scale = self._factors(experts, len(self.entering), neurons.dtype)
+        return torch.bmm(_scaled(torch.bmm(neurons, left.mT), scale), right)
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the product of each block's factors."""
         for number, block in enumerate([*self.entering, self.leaving]):
-            left, right = self._factors(expert, number, matrix.dtype)
-            matrix[:, block.start : block.stop].addmm_(left.T, right)
+            left, right, scale = self._factors(slice(expert, expert + 1), number, matrix.dtype)
+            matrix[:, block.start : block.stop].addmm_(_scaled(left.mT, scale)[0], right[0])
 
 
 class RowsResidual(Residual):
@@ -173,21 +190,22 @@ class RowsResidual(Residual):
         self.neurons = nn.Parameter(neurons, requires_grad=False)
         self._rows = _slices(counts)
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
+    def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add the kept rows' products at their neurons."""
-        values, neurons = self.values.read(self._rows[expert], hidden.dtype), self.neurons[self._rows[expert]]
+        rows = self._rows[experts.start]
+        values, neurons = self.values.read(rows, hidden.dtype), self.neurons[rows]
         if products is None:
-            products = [hidden.new_zeros(len(hidden), self.num_neurons)] * len(self.entering)
+            products = [hidden.new_zeros(*hidden.shape[:2], self.num_neurons)] * len(self.entering)
         return [
-            product.index_add(1, neurons, hidden @ values[:, block.start : block.stop].T)
+            product.index_add(2, neurons, hidden @ values[:, block.start : block.stop].T)
             for block, product in zip(self.entering, products, strict=True)
         ]
 
-    def leave(self, expert: int, neurons: Tensor) -> Tensor:
+    def leave(self, experts: slice, neurons: Tensor) -> Tensor:
         """Return the kept neurons' share."""
-        rows = self._rows[expert]
+        rows = self._rows[experts.start]
         values = self.values.read(rows, neurons.dtype)
-        return neurons[:, self.neurons[rows]] @ values[:, self.leaving.start : self.leaving.stop]
+        return neurons[:, :, self.neurons[rows]] @ values[:, self.leaving.start : self.leaving.stop]
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the kept rows in their places."""
@@ -215,14 +233,15 @@ class WholeExperts(Residual):
         self.values = Rows(values)
         self._rows = _slices(counts)
 
-    def enter(self, expert: int, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
+    def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Return the expert's own products."""
-        values = self.values.read(self._rows[expert], hidden.dtype)
+        values = self.values.read(self._rows[experts.start], hidden.dtype)
         return [hidden @ values[:, block.start : block.stop].T for block in self.entering]
 
-    def leave(self, expert: int, neurons: Tensor) -> Tensor:
+    def leave(self, experts: slice, neurons: Tensor) -> Tensor:
         """Return the expert's output."""
-        return neurons @ self.values.read(self._rows[expert], neurons.dtype)[:, self.leaving.start : self.leaving.stop]
+        values = self.values.read(self._rows[experts.start], neurons.dtype)
+        return neurons @ values[:, self.leaving.start : self.leaving.stop]
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the expert; where it has fewer neurons than the largest, the others stay as they are."""
@@ -296,8 +315,12 @@ def _slices(counts: Sequence[int]) -> list[slice]:
     return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
 
+def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
+    return values if scale is None else values * scale
+
+
 def _add_product(product: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return ``product + a b``, in place where no gradient is wanted."""
+    """Return ``product + a b`` of batches, in place where no gradient is wanted."""
     if torch.is_grad_enabled() or product.dtype != a.dtype:
         return product + a @ b
-    return product.addmm_(a, b)
+    return product.baddbmm_(a, b)

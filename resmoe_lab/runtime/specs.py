@@ -93,7 +93,9 @@ def read_spec(content: Any, *, where: str) -> Spec:
 def outline(spec: Spec, *, activation: Callable[[Tensor], Tensor], **options: Any) -> ResMoEExperts:
     """Build a packed layer's module with tensors of the right shapes and no contents, on the current device."""
     residual = _OUTLINES[spec.form](spec)
-    center = torch.empty(spec.neurons, spec.width, dtype=spec.center_dtype) if spec.center else None
+    blocks = spec.columns
+    size = (len(blocks), spec.neurons, blocks[0].stop)
+    center = torch.empty(size, dtype=spec.center_dtype) if spec.center else None
     return ResMoEExperts(
         center, residual, num_experts=len(spec.counts), groups=spec.groups, activation=activation, **options
     )

@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.experts import Block
-from resmoe_lab.runtime.experts import ResMoEExperts
+from resmoe_lab.runtime.experts import ResMoEExperts, apart
 from resmoe_lab.runtime.residuals import (
     BitmaskResidual,
     CsrResidual,
@@ -76,7 +76,8 @@ def csr(blocks: Sequence[Block]) -> Residual:
 
 
 def build(center: Tensor | None, residual: Residual, **options: Any) -> ResMoEExperts:
-    return ResMoEExperts(center, residual, num_experts=N, activation=silu, dtype=torch.float64, **options)
+    stored = None if center is None else apart(center, [*residual.entering, residual.leaving])
+    return ResMoEExperts(stored, residual, num_experts=N, activation=silu, dtype=torch.float64, **options)
 
 
 def reference(module: ResMoEExperts, blocks: Sequence[Block], hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def test_merged_experts_of_a_token_are_computed_once_with_all_their_weight(mode)
     expected = reference(module, GATED, hidden, merged, weights)
     torch.testing.assert_close(module(hidden, index, weights), expected, rtol=1e-10, atol=1e-10)
     seen = []
-    module.activation = lambda z: seen.append(len(z)) or silu(z)
+    module.activation = lambda z: seen.append(z.shape[1]) or silu(z)
     module(hidden, index, weights)
     assert seen == [2, 3]
 

@@ -25,7 +25,14 @@ from ..experts import pico
 PACKABLE = [
     name for name in pico.PICO if name not in ("gpt_oss", "llama4_text")
 ]  # the others are called in ways of their own
-KINDS = [("resmoe-svd", None), ("resmoe-up", "bitmask"), ("resmoe-up", "csr16"), ("sp", None), ("m-smoe", None)]
+KINDS = [
+    ("resmoe-svd", None),
+    ("resmoe-svd-separate", None),
+    ("resmoe-up", "bitmask"),
+    ("resmoe-up", "csr16"),
+    ("sp", None),
+    ("m-smoe", None),
+]
 FILE = "resmoe-00001-of-00001.safetensors"
 TOKENS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1))
 
