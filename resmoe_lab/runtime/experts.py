@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -43,7 +44,7 @@ class ResMoEExperts(nn.Module):
     mode
         ``"factored"`` or ``"restored"``; the first where the residuals can be multiplied as they are stored.
     cache_experts
-        Restored experts that are kept at once.
+        Restored experts that are kept at once; an eighth of all, and at least two, if not given.
 
     References
     ----------
@@ -61,12 +62,12 @@ class ResMoEExperts(nn.Module):
         activation: Callable[[Tensor], Tensor],
         dtype: torch.dtype = torch.float32,
         mode: Mode | None = None,
-        cache_experts: int = 2,
+        cache_experts: int | None = None,
     ) -> None:
         if mode == "factored" and not residual.multiplies:
             raise UsageError(f"{type(residual).__name__} cannot be multiplied as it is stored: use the restored mode")
         super().__init__()
-        if cache_experts < 1:
+        if cache_experts is not None and cache_experts < 1:
             raise UsageError(f"a cache of {cache_experts} experts, expected at least 1")
         self.center = None if center is None else nn.Parameter(center, requires_grad=False)
         self.residual = residual
@@ -75,7 +76,7 @@ class ResMoEExperts(nn.Module):
         self.activation = activation
         self.dtype = dtype
         self.mode: Mode = mode or ("factored" if residual.multiplies else "restored")
-        self.cache_experts = cache_experts
+        self.cache_experts = cache_experts or max(2, num_experts // 8)
         self._restored: OrderedDict[int, Tensor] = OrderedDict()
 
     def forward(self, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -102,12 +103,10 @@ class ResMoEExperts(nn.Module):
     def restore(self, expert: int) -> Tensor:
         """Return the (p_I, D) restored expert."""
         residual = self.residual
-        if self.center is None:
-            shape = (residual.num_neurons, residual.width)
-            matrix = torch.zeros(shape, dtype=self.dtype, device=next(residual.parameters()).device)
-        else:
-            matrix = torch.cat(list(self.center), dim=1).to(self.dtype)
-        residual.add_to(matrix, expert)
+        shape = (residual.num_neurons, residual.width)
+        with torch.inference_mode(False):  # what is filled again may be filled in another mode
+            matrix = torch.empty(shape, dtype=self.dtype, device=next(residual.parameters()).device)
+        residual.restore(matrix, self.center, expert)
         return matrix
 
     def restore_for(self, expert: int) -> Tensor:
@@ -149,20 +148,35 @@ class ResMoEExperts(nn.Module):
     def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         output = torch.zeros_like(hidden)
         leaving = self.residual.leaving
-        for batch in batches(index, weights, num_experts=self.num_experts, most=1):
-            matrix, own = self._cached(batch.experts.start), batch.take(hidden)
-            entering = [own @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
-            neurons = self._activate(entering) * batch.weights
-            batch.give(neurons @ matrix[:, leaving.start : leaving.stop], output)
+        waiting = batches(index, weights, num_experts=self.num_experts, most=1)
+        # First as many as may be kept are restored, then they are multiplied: each has threads of its own, and those
+        # of one keep a processor busy for a while after their work.
+        while group := list(islice(waiting, self.cache_experts)):
+            for batch, matrix in zip(group, self._matrices([batch.experts.start for batch in group]), strict=True):
+                own = batch.take(hidden)
+                entering = [own @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
+                neurons = self._activate(entering) * batch.weights
+                batch.give(neurons @ matrix[:, leaving.start : leaving.stop], output)
         return output
+
+    def _matrices(self, experts: Sequence[int]) -> list[Tensor]:
+        """Restored experts, no more than may be kept; those that are there already stay."""
+        for expert in experts:
+            if expert in self._restored:
+                self._restored.move_to_end(expert)
+        return [self._cached(expert) for expert in experts]
 
     def _cached(self, expert: int) -> Tensor:
         if expert in self._restored:
-            self._restored.move_to_end(expert)
             return self._restored[expert]
+        matrix: Tensor | None = None
         while len(self._restored) >= self.cache_experts:
-            self._restored.popitem(last=False)
-        matrix = self._restored[expert] = self.restore(expert)
+            _, matrix = self._restored.popitem(last=False)
+        if matrix is None or torch.is_grad_enabled():  # a gradient may need the old one
+            matrix = self.restore(expert)
+        else:  # fresh memory would cost as much as filling it
+            self.residual.restore(matrix, self.center, expert)
+        self._restored[expert] = matrix
         return matrix
 
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: str | Path, mode: Mode | None = None, *, dtype: torch.dtype = torch.float32, cache_experts: int = 2
+    source: str | Path,
+    mode: Mode | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    cache_experts: int | None = None,
 ) -> PreTrainedModel:
     """Open a checkpoint, packed or not, and insist that it is whole.
 
@@ -33,7 +37,7 @@ def load(
     dtype
         What the model computes in. 8 bit values and masks stay as they are stored.
     cache_experts
-        Restored experts that each layer keeps at once.
+        Restored experts that each layer keeps at once; an eighth of all, and at least two, if not given.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def load(
 
 
 def open_model(
-    checkpoint: Checkpoint, *, dtype: torch.dtype, mode: Mode | None = None, cache_experts: int = 2
+    checkpoint: Checkpoint, *, dtype: torch.dtype, mode: Mode | None = None, cache_experts: int | None = None
 ) -> PreTrainedModel:
     """Open an opened checkpoint as :func:`load` does."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM

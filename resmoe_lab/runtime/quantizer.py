@@ -53,7 +53,7 @@ class ResMoEConfig(QuantizationConfigMixin):
         layers: Mapping[str, Any],
         version: int = VERSION,
         mode: str | None = None,
-        cache_experts: int = 2,
+        cache_experts: int | None = None,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
@@ -117,7 +117,7 @@ class ResMoEQuantizer(HfQuantizer):
         return False
 
 
-def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: int) -> None:
+def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: int | None) -> None:
     """Replace an experts module of a model by an empty packed one.
 
     Raises

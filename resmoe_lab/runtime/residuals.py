@@ -6,7 +6,6 @@ the products on the way into the hidden layer and out of it. A module's own tens
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import ClassVar
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ..experts import Block
 from ..store.encoding import Encoded
-from ..store.sparse import add_by_columns, add_by_mask
+from ..store.sparse import mask_starts, put_by_columns, put_by_mask
 
 #: More experts in one batch gain nothing, and what has to be widened from 16 or 8 bits for them takes room.
 _AT_ONCE = 16
@@ -48,7 +47,7 @@ class Rows(nn.Module):
         return self.data[rows].to(dtype)
 
 
-class Residual(nn.Module, ABC):
+class Residual(nn.Module):
     """The residuals of the experts of one layer.
 
     Parameters
@@ -100,9 +99,17 @@ class Residual(nn.Module, ABC):
         """Return the residuals' share of the output, (E, n, p), of the (E, n, p_I) activated neurons."""
         raise NotImplementedError
 
-    @abstractmethod
+    def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
+        """Fill a (p_I, D) matrix with the (B, p_I, p) center, or with zeros, and the residual on top of it."""
+        if center is None:
+            matrix.zero_()
+        else:
+            matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
+        self.add_to(matrix, expert)
+
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the (p_I, D) residual to a matrix, in place."""
+        raise NotImplementedError
 
 
 class LowRankResidual(Residual):
@@ -286,9 +293,14 @@ class BitmaskResidual(SparseResidual):
         super().__init__(blocks, values, counts=counts, num_neurons=bits.shape[1])
         self.bits = nn.Parameter(bits, requires_grad=False)
 
-    def add_to(self, matrix: Tensor, expert: int) -> None:
-        """Add the values at the set bits."""
-        add_by_mask(matrix, self.bits[expert], *self._stored(expert))
+        self._starts: dict[int, Tensor] = {}
+
+    def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
+        """Put the values at the set bits on top of the center, in one pass."""
+        if expert not in self._starts:
+            self._starts[expert] = mask_starts(self.bits[expert])
+        values, scale = self._stored(expert)
+        put_by_mask(matrix, center, self.bits[expert], self._starts[expert], values=values, scale=scale)
 
 
 class CsrResidual(SparseResidual):
@@ -303,10 +315,11 @@ class CsrResidual(SparseResidual):
         self.starts = nn.Parameter(starts, requires_grad=False)
         self.columns = nn.Parameter(columns, requires_grad=False)
 
-    def add_to(self, matrix: Tensor, expert: int) -> None:
-        """Add the values at their columns."""
+    def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
+        """Put the values at their columns on top of the center, in one pass."""
         values, scale = self._stored(expert)
-        add_by_columns(matrix, self.starts[expert], self.columns[self._places[expert]], values, scale)
+        columns = self.columns[self._places[expert]]
+        put_by_columns(matrix, center, columns, self.starts[expert], values=values, scale=scale)
 
 
 def _slices(counts: Sequence[int]) -> list[slice]:

@@ -1,12 +1,15 @@
 """Sparse matrices, packed: one bit for each place, or the column of each value in 16 bits.
 
-Both are put on top of a dense matrix, the center, by a compiled loop on the CPU, and by torch's own operations
+Both are put on top of a dense matrix, the center, by compiled loops on the CPU, and by torch's own operations
 elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,50 +40,93 @@ def pack_columns(mask: Tensor) -> tuple[Tensor, Tensor]:
     return starts, mask.nonzero()[:, 1].to(torch.uint16)
 
 
-def add_by_mask(matrix: Tensor, bits: Tensor, values: Tensor, scale: Tensor | None) -> None:
-    """Add values to the places of a packed mask, in row-major order, in place.
+def mask_starts(bits: Tensor) -> Tensor:
+    """Return the (rows + 1,) int32 places where each row's values begin, from a packed mask."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(_compiled().mask_starts(bits.numpy()))
+    counts = unpack_mask(bits, 8 * bits.shape[1]).sum(dim=1)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int32)
+
+
+def put_by_mask(
+    matrix: Tensor, center: Tensor | None, bits: Tensor, starts: Tensor, *, values: Tensor, scale: Tensor | None
+) -> None:
+    """Fill a matrix with a center, and add values at the places of a packed mask, in row-major order.
 
     Parameters
     ----------
     matrix
-        (rows, columns) float32 or other float.
+        (rows, columns) float32 or other float; whatever is in it is lost.
+    center
+        (B, rows, columns / B), its column blocks; None for zeros.
     bits
         (rows, ceil(columns / 8)) uint8.
+    starts
+        What :func:`mask_starts` says of them.
     values
         (places,) values of any stored type.
     scale
         (rows,) factors of 8 bit values.
     """
     if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
-        _compiled().add_by_mask(matrix.detach().numpy(), bits.numpy(), _floats(values), _factors(scale, len(matrix)))
+        own = _numbers(matrix, center, values, scale)
+        _in_threads(_compiled().put_by_mask, matrix, own[0], bits.numpy(), starts.numpy(), *own[1:])
         return
+    _put(matrix, center)
     mask = unpack_mask(bits, matrix.shape[1])
     rows = mask.nonzero()[:, 0]
     matrix[mask] += _scaled(values, scale, rows).to(matrix.dtype)
 
 
-def add_by_columns(matrix: Tensor, starts: Tensor, columns: Tensor, values: Tensor, scale: Tensor | None) -> None:
-    """Add values to the columns they name, in place.
+def put_by_columns(
+    matrix: Tensor, center: Tensor | None, columns: Tensor, starts: Tensor, *, values: Tensor, scale: Tensor | None
+) -> None:
+    """Fill a matrix with a center, and add values to the columns they name.
 
     Parameters
     ----------
-    matrix
-        (rows, columns) float32 or other float.
-    starts
-        (rows + 1,) int32 starts of the rows.
+    matrix, center, values, scale
+        As for :func:`put_by_mask`.
     columns
         (places,) uint16.
-    values, scale
-        As for :func:`add_by_mask`.
+    starts
+        (rows + 1,) int32 starts of the rows.
     """
     if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
-        _compiled().add_by_columns(
-            matrix.detach().numpy(), starts.numpy(), columns.numpy(), _floats(values), _factors(scale, len(matrix))
-        )
+        own = _numbers(matrix, center, values, scale)
+        _in_threads(_compiled().put_by_columns, matrix, own[0], starts.numpy(), columns.numpy(), *own[1:])
         return
+    _put(matrix, center)
     counts = starts.diff().long()
     rows = torch.repeat_interleave(torch.arange(len(matrix), device=matrix.device), counts)
     matrix.index_put_((rows, columns.long()), _scaled(values, scale, rows).to(matrix.dtype), accumulate=True)
+
+
+def _in_threads(loop: Callable[..., None], matrix: Tensor, *arrays: np.ndarray) -> None:
+    """Share the rows out over as many threads as torch has: ours sleep when they are done, which leaves torch alone."""
+    filled, count = matrix.detach().numpy(), torch.get_num_threads()
+    ends = [len(matrix) * part // count for part in range(count + 1)]
+    others = [_threads(count).submit(loop, *part, filled, *arrays) for part in pairwise(ends[1:])]
+    loop(0, ends[1], filled, *arrays)
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="resmoe-unpack")
+
+
+def _put(matrix: Tensor, center: Tensor | None) -> None:
+    matrix.zero_() if center is None else matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
+
+
+def _numbers(
+    matrix: Tensor, center: Tensor | None, values: Tensor, scale: Tensor | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Center, values and factors as float32, for the compiled loops; copies only where they are stored otherwise."""
+    found = torch.zeros(1).expand(1, *matrix.shape) if center is None else center.detach().float()
+    return found.numpy(), _floats(values), _factors(scale, len(matrix))
 
 
 def _scaled(values: Tensor, scale: Tensor | None, rows: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .recipes import Phase
-from .tokenizer import BOS_ID
+from .tokenizer import BOS_ID, EOS_ID
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,6 +51,9 @@ def causal_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, 
 def paired_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, seed: int) -> Iterator[Batch]:
     """Endless batches for an encoder-decoder: a document cut at a random place, its beginning read, its rest told.
 
+    Most cuts are early, since only what is told is learned from. What is read ends with the end token, by which a
+    decoder finds where it stopped: cross-attention knows no positions.
+
     Parameters are those of :func:`causal_batches`; a document longer than `length` tokens loses its end.
     """
     rng = np.random.default_rng([seed, 1])
@@ -60,8 +63,8 @@ def paired_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, 
         for row in islice(sequences, phase.batch_size):
             ends = (row[1:] == BOS_ID).nonzero()
             document = row[: int(ends[0]) + 1] if len(ends) else row
-            cut = int(rng.integers(1, len(document)))
-            pairs.append((document[:cut], document[cut:]))
+            cut = 1 + int((len(document) - 1) * rng.random() ** 2)
+            pairs.append((torch.cat([document[:cut], torch.tensor([EOS_ID])]), document[cut:]))
         read = torch.nn.utils.rnn.pad_sequence([pair[0] for pair in pairs], batch_first=True)
         seen = torch.nn.utils.rnn.pad_sequence([torch.ones_like(pair[0]) for pair in pairs], batch_first=True)
         told = torch.nn.utils.rnn.pad_sequence(

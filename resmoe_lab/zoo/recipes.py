@@ -169,10 +169,10 @@ SWITCH_TINY = Recipe(
         "d_model": 128,
         "d_kv": 32,
         "d_ff": 384,
-        "num_layers": 4,
-        "num_sparse_encoder_layers": 2,
-        "num_decoder_layers": 4,
-        "num_sparse_decoder_layers": 2,
+        "num_layers": 2,
+        "num_sparse_encoder_layers": 1,
+        "num_decoder_layers": 2,
+        "num_sparse_decoder_layers": 1,
         "num_heads": 4,
         "num_experts": 8,
         "expert_capacity": 64,
@@ -184,14 +184,14 @@ SWITCH_TINY = Recipe(
         "tie_word_embeddings": True,
     },
     sparse=Phase(
-        source_weights={"storyworld": 0.5, "novels": 0.3, "encyclopedia": 0.2},
-        tokens=9_000_000,
-        batch_size=32,
-        peak_lr=3e-3,
-        end_lr=3e-5,
+        source_weights={"storyworld": 0.7, "novels": 0.15, "encyclopedia": 0.15},
+        tokens=14_000_000,
+        batch_size=8,
+        peak_lr=2e-3,
+        end_lr=2e-5,
     ),
     num_stories=50_000,
     sequence_length=128,
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY, DEEPSEEK_TINY)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (MIXTRAL_TINY, DEEPSEEK_TINY, SWITCH_TINY)}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 UNKNOWN, BOS, EOS = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
 #: A token's number is its place among the special tokens.
 BOS_ID = SPECIAL_TOKENS.index(BOS)
+EOS_ID = SPECIAL_TOKENS.index(EOS)
 
 
 def train_tokenizer(documents: Iterable[str], *, vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:

@@ -7,24 +7,27 @@ from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.store.encoding import VALUE_TYPES, encode_ragged, encode_rows
-from resmoe_lab.store.sparse import add_by_columns, add_by_mask, pack_columns, pack_mask, unpack_mask
+from resmoe_lab.store.sparse import mask_starts, pack_columns, pack_mask, put_by_columns, put_by_mask, unpack_mask
 
 CASES = st.tuples(
     st.integers(1, 7),
-    st.integers(1, 41),
+    st.integers(1, 71),
     st.sampled_from([0.0, 0.02, 0.3, 0.9, 1.0]),
     st.sampled_from(sorted(VALUE_TYPES)),
+    st.integers(0, 3),
     st.integers(0, 2**31),
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(CASES)
-def test_a_packed_matrix_is_added_where_it_stood(case: tuple) -> None:
-    rows, columns, share, dtype, seed = case
+def test_a_packed_matrix_is_put_on_the_center_where_it_stood(case: tuple) -> None:
+    rows, columns, share, dtype, blocks, seed = case
+    columns *= max(1, blocks)
     generator = torch.Generator().manual_seed(seed)
     mask = torch.rand(rows, columns, generator=generator) < share
-    base = torch.randn(rows, columns, generator=generator)
+    center = torch.randn(blocks, rows, columns // blocks, generator=generator) if blocks else None
+    base = torch.zeros(rows, columns) if center is None else torch.cat(list(center), dim=1)
     values = torch.randn(int(mask.sum()), generator=generator)
     encoded = encode_ragged(values, mask.sum(1), dtype)
     bits, (starts, places) = pack_mask(mask), pack_columns(mask)
@@ -34,9 +37,10 @@ def test_a_packed_matrix_is_added_where_it_stood(case: tuple) -> None:
     expected = base.clone()
     expected[mask] += encoded.data.float() * scale
     for precise in (torch.float32, torch.float64):  # the compiled loop, and torch's own operations
-        by_mask, by_columns = base.to(precise, copy=True), base.to(precise, copy=True)
-        add_by_mask(by_mask, bits, encoded.data, encoded.scale)
-        add_by_columns(by_columns, starts, places, encoded.data, encoded.scale)
+        by_mask, by_columns = torch.full((2, rows, columns), torch.nan, dtype=precise)
+        assert torch.equal(mask_starts(bits), starts)
+        put_by_mask(by_mask, center, bits, starts, values=encoded.data, scale=encoded.scale)
+        put_by_columns(by_columns, center, places, starts, values=encoded.data, scale=encoded.scale)
         torch.testing.assert_close(by_mask, expected.to(precise), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(by_columns, expected.to(precise), rtol=1e-6, atol=1e-6)
 

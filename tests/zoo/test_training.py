@@ -14,7 +14,7 @@ from resmoe_lab.zoo import training
 from resmoe_lab.zoo.batches import IGNORED, document_positions, paired_batches
 from resmoe_lab.zoo.corpus import read_book, training_documents
 from resmoe_lab.zoo.recipes import DEEPSEEK_TINY, MIXTRAL_TINY, SWITCH_TINY, Phase, Recipe
-from resmoe_lab.zoo.tokenizer import train_tokenizer
+from resmoe_lab.zoo.tokenizer import EOS_ID, train_tokenizer
 
 from ..experts import pico
 
@@ -112,7 +112,8 @@ def test_an_encoder_reads_a_beginning_and_its_decoder_tells_the_rest() -> None:
     for batch in islice(batches, 10):
         assert set(batch) == {"input_ids", "attention_mask", "labels"}
         for read, seen, told in zip(*(batch[key].tolist() for key in batch), strict=True):
-            begun = [token for token, counts in zip(read, seen, strict=True) if counts]
+            *begun, end = [token for token, counts in zip(read, seen, strict=True) if counts]
+            assert end == EOS_ID
             rest = [token for token in told if token != IGNORED]
             assert begun
             assert rest
