@@ -102,11 +102,8 @@ class ResMoEExperts(nn.Module):
 
     def restore(self, expert: int) -> Tensor:
         """Return the (p_I, D) restored expert."""
-        residual = self.residual
-        shape = (residual.num_neurons, residual.width)
-        with torch.inference_mode(False):  # what is filled again may be filled in another mode
-            matrix = torch.empty(shape, dtype=self.dtype, device=next(residual.parameters()).device)
-        residual.restore(matrix, self.center, expert)
+        matrix = self._empty()
+        self.residual.restore(matrix, self.center, expert)
         return matrix
 
     def restore_for(self, expert: int) -> Tensor:
@@ -160,24 +157,30 @@ class ResMoEExperts(nn.Module):
         return output
 
     def _matrices(self, experts: Sequence[int]) -> list[Tensor]:
-        """Restored experts, no more than may be kept; those that are there already stay."""
+        """Restored experts, no more than may be kept at once; those that are there already stay."""
         for expert in experts:
             if expert in self._restored:
                 self._restored.move_to_end(expert)
-        return [self._cached(expert) for expert in experts]
+        missing = [expert for expert in experts if expert not in self._restored]
+        fresh: list[Tensor] = []
+        while len(fresh) < len(missing):
+            fresh.append(self._room(len(fresh)))
+        self.residual.restore_all(fresh, self.center, missing)
+        self._restored |= zip(missing, fresh, strict=True)
+        return [self._restored[expert] for expert in experts]
 
-    def _cached(self, expert: int) -> Tensor:
-        if expert in self._restored:
-            return self._restored[expert]
+    def _room(self, taken: int) -> Tensor:
+        """A matrix to fill beside others, in the place of the one last used longest ago where no more are kept."""
         matrix: Tensor | None = None
-        while len(self._restored) >= self.cache_experts:
+        while len(self._restored) + taken >= self.cache_experts:
             _, matrix = self._restored.popitem(last=False)
-        if matrix is None or torch.is_grad_enabled():  # a gradient may need the old one
-            matrix = self.restore(expert)
-        else:  # fresh memory would cost as much as filling it
-            self.residual.restore(matrix, self.center, expert)
-        self._restored[expert] = matrix
-        return matrix
+        # Fresh memory costs as much as filling it; but a gradient may need the old one.
+        return self._empty() if matrix is None or torch.is_grad_enabled() else matrix
+
+    def _empty(self) -> Tensor:
+        shape, device = (self.residual.num_neurons, self.residual.width), next(self.residual.parameters()).device
+        with torch.inference_mode(False):  # what is filled again may be filled in another mode
+            return torch.empty(shape, dtype=self.dtype, device=device)
 
 
 def apart(center: Tensor, blocks: Sequence[Block]) -> Tensor:

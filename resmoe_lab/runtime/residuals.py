@@ -7,6 +7,8 @@ the products on the way into the hidden layer and out of it. A module's own tens
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import accumulate
 from typing import ClassVar
 
@@ -106,6 +108,11 @@ class Residual(nn.Module):
         else:
             matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
         self.add_to(matrix, expert)
+
+    def restore_all(self, matrices: Sequence[Tensor], center: Tensor | None, experts: Sequence[int]) -> None:
+        """Fill one matrix for each of some experts, as :meth:`restore` does."""
+        for matrix, expert in zip(matrices, experts, strict=True):
+            self.restore(matrix, center, expert)
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the (p_I, D) residual to a matrix, in place."""
@@ -278,6 +285,24 @@ class SparseResidual(Residual):
         self.values = Rows(values)
         self._places = _slices(counts)
 
+    def restore_all(self, matrices: Sequence[Tensor], center: Tensor | None, experts: Sequence[int]) -> None:
+        """Fill one matrix for each of some experts; on the CPU several at once, by threads that sleep in between.
+
+        The threads of a parallel loop would keep the processor busy for a while after their work, when torch needs it.
+        """
+        lanes = min(len(experts), torch.get_num_threads())
+        if lanes < 2 or matrices[0].device.type != "cpu" or torch.is_grad_enabled():
+            super().restore_all(matrices, center, experts)
+            return
+
+        def fill(lane: int) -> None:
+            super(SparseResidual, self).restore_all(matrices[lane::lanes], center, experts[lane::lanes])
+
+        others = [_threads().submit(fill, lane) for lane in range(1, lanes)]
+        fill(0)
+        for other in others:
+            other.result()
+
     def _stored(self, expert: int) -> tuple[Tensor, Tensor | None]:
         scale = self.values.scale
         rows = slice(expert * self.num_neurons, (expert + 1) * self.num_neurons)
@@ -320,6 +345,11 @@ class CsrResidual(SparseResidual):
         values, scale = self._stored(expert)
         columns = self.columns[self._places[expert]]
         put_by_columns(matrix, center, columns, self.starts[expert], values=values, scale=scale)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="resmoe-restore")
 
 
 def _slices(counts: Sequence[int]) -> list[slice]:

@@ -29,11 +29,11 @@ def mask_starts(bits):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def put_by_mask(first, stop, matrix, center, bits, starts, values, scale):  # type: ignore[no-untyped-def]
-    """Some rows; each is copied from the center and added to while it is in reach."""
-    blocks, p = center.shape[0], center.shape[2]
+def put_by_mask(matrix, center, bits, starts, values, scale):  # type: ignore[no-untyped-def]
+    """Row by row: copied from the center, and added to while it is in reach."""
+    blocks, rows, p = center.shape
     words = matrix.shape[1] // LANES
-    for row in range(first, stop):
+    for row in range(rows):
         for block in range(blocks):
             matrix[row, block * p : (block + 1) * p] = center[block, row]
         at, factor = np.intp(starts[row]), scale[row]
@@ -49,10 +49,10 @@ def put_by_mask(first, stop, matrix, center, bits, starts, values, scale):  # ty
 
 
 @numba.njit(cache=True, nogil=True)
-def put_by_columns(first, stop, matrix, center, starts, columns, values, scale):  # type: ignore[no-untyped-def]
-    """Some rows; each is copied from the center and added to while it is in reach."""
-    blocks, p = center.shape[0], center.shape[2]
-    for row in range(first, stop):
+def put_by_columns(matrix, center, starts, columns, values, scale):  # type: ignore[no-untyped-def]
+    """Row by row: copied from the center, and added to while it is in reach."""
+    blocks, rows, p = center.shape
+    for row in range(rows):
         for block in range(blocks):
             matrix[row, block * p : (block + 1) * p] = center[block, row]
         factor = scale[row]

@@ -6,10 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +67,7 @@ def put_by_mask(
     """
     if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
         own = _numbers(matrix, center, values, scale)
-        _in_threads(_compiled().put_by_mask, matrix, own[0], bits.numpy(), starts.numpy(), *own[1:])
+        _compiled().put_by_mask(matrix.detach().numpy(), own[0], bits.numpy(), starts.numpy(), *own[1:])
         return
     _put(matrix, center)
     mask = unpack_mask(bits, matrix.shape[1])
@@ -94,27 +91,12 @@ def put_by_columns(
     """
     if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
         own = _numbers(matrix, center, values, scale)
-        _in_threads(_compiled().put_by_columns, matrix, own[0], starts.numpy(), columns.numpy(), *own[1:])
+        _compiled().put_by_columns(matrix.detach().numpy(), own[0], starts.numpy(), columns.numpy(), *own[1:])
         return
     _put(matrix, center)
     counts = starts.diff().long()
     rows = torch.repeat_interleave(torch.arange(len(matrix), device=matrix.device), counts)
     matrix.index_put_((rows, columns.long()), _scaled(values, scale, rows).to(matrix.dtype), accumulate=True)
-
-
-def _in_threads(loop: Callable[..., None], matrix: Tensor, *arrays: np.ndarray) -> None:
-    """Share the rows out over as many threads as torch has: ours sleep when they are done, which leaves torch alone."""
-    filled, count = matrix.detach().numpy(), torch.get_num_threads()
-    ends = [len(matrix) * part // count for part in range(count + 1)]
-    others = [_threads(count).submit(loop, *part, filled, *arrays) for part in pairwise(ends[1:])]
-    loop(0, ends[1], filled, *arrays)
-    for other in others:
-        other.result()
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="resmoe-unpack")
 
 
 def _put(matrix: Tensor, center: Tensor | None) -> None:

@@ -184,8 +184,8 @@ SWITCH_TINY = Recipe(
         "tie_word_embeddings": True,
     },
     sparse=Phase(
-        source_weights={"storyworld": 0.7, "novels": 0.15, "encyclopedia": 0.15},
-        tokens=14_000_000,
+        source_weights={"storyworld": 0.8, "novels": 0.1, "encyclopedia": 0.1},
+        tokens=10_000_000,
         batch_size=8,
         peak_lr=2e-3,
         end_lr=2e-5,
