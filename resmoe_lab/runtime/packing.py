@@ -19,7 +19,8 @@ from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
 from .experts import ResMoEExperts, apart
-from .residuals import BitmaskResidual, CsrResidual, LowRankResidual, Residual, RowsResidual, WholeExperts
+from .residuals import LowRankResidual, Residual, RowsResidual, WholeExperts
+from .scattered import BitmaskResidual, CsrResidual
 from .specs import Spec
 
 #: The forms that each kind of piece can be stored in, the usual one first.

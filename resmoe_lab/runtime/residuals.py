@@ -7,17 +7,15 @@ the products on the way into the hidden layer and out of it. A module's own tens
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import accumulate
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .._core.errors import UsageError
 from ..experts import Block
 from ..store.encoding import Encoded
-from ..store.sparse import mask_starts, put_by_columns, put_by_mask
 
 #: More experts in one batch gain nothing, and what has to be widened from 16 or 8 bits for them takes room.
 _AT_ONCE = 16
@@ -43,6 +41,11 @@ class Rows(nn.Module):
         """Return some rows as floats: a view where they are stored so."""
         values = self.unscaled(rows, dtype)
         return values if self.scale is None else values * self.scale[rows, None].to(dtype)
+
+    def take(self, rows: Tensor | slice) -> Encoded:
+        """Copy some rows as they are stored, so that the others' memory can go."""
+        scale = None if self.scale is None else self.scale[rows].detach().clone()
+        return Encoded(self.data[rows].detach().clone(), scale)
 
     def unscaled(self, rows: slice, dtype: torch.dtype) -> Tensor:
         """Return some rows without their scales."""
@@ -81,6 +84,19 @@ class Residual(nn.Module):
         self.num_neurons = num_neurons
         self.width = blocks[-1].stop
         *self.entering, self.leaving = blocks
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All column blocks."""
+        return [*self.entering, self.leaving]
+
+    def some_neurons(self, rank: int, world: int) -> Residual:
+        """Copy what process `rank` of `world` holds where each has a part of every expert's neurons."""
+        raise NotImplementedError
+
+    def some_experts(self, experts: Sequence[int]) -> Residual:
+        """Copy the residuals of some experts."""
+        raise NotImplementedError
 
     def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add the residuals' share to the center's products.
@@ -141,7 +157,26 @@ class LowRankResidual(Residual):
         self.left = nn.ModuleList(map(Rows, left))
         self.right = nn.ModuleList(map(Rows, right))
         self.most_at_once = _AT_ONCE if len(set(ranks)) == 1 else 1
-        self._rows = _slices(ranks)
+        self._rows = slices(ranks)
+
+    def some_neurons(self, rank: int, world: int) -> Residual:
+        """Copy a part of the left factors' columns, and all of the right factors."""
+        neurons = part(self.num_neurons, rank, world)
+        left = [rows.take(slice(None)) for rows in self.sides(self.left)]
+        fewer = [Encoded(side.data[:, neurons].clone(), side.scale) for side in left]
+        right = [rows.take(slice(None)) for rows in self.sides(self.right)]
+        return LowRankResidual(self.blocks, fewer, right, ranks=self.counts)
+
+    def some_experts(self, experts: Sequence[int]) -> Residual:
+        """Copy the factors of some experts."""
+        rows, ranks = places(self.counts, experts), [self.counts[expert] for expert in experts]
+        left, right = ([side.take(rows) for side in self.sides(sides)] for sides in (self.left, self.right))
+        return LowRankResidual(self.blocks, left, right, ranks=ranks)
+
+    @staticmethod
+    def sides(modules: nn.ModuleList) -> list[Rows]:
+        """The factors of each block."""
+        return [module for module in modules if isinstance(module, Rows)]
 
     def _factors(self, experts: slice, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
         """(E, r, p_I) left and (E, r, p) right factors of some experts, and the (E, 1, r) scale of their ranks."""
@@ -202,7 +237,23 @@ class RowsResidual(Residual):
         super().__init__(blocks, counts=counts, num_neurons=num_neurons)
         self.values = Rows(values)
         self.neurons = nn.Parameter(neurons, requires_grad=False)
-        self._rows = _slices(counts)
+        self._rows = slices(counts)
+
+    def some_neurons(self, rank: int, world: int) -> Residual:
+        """Copy the kept rows of a part of the neurons."""
+        neurons = part(self.num_neurons, rank, world)
+        held = (self.neurons >= neurons.start) & (self.neurons < neurons.stop)
+        counts = [int(own.sum()) for own in held.split(list(self.counts))]
+        numbers = self.neurons[held].detach() - neurons.start
+        size = neurons.stop - neurons.start
+        return RowsResidual(self.blocks, self.values.take(held), numbers, counts=counts, num_neurons=size)
+
+    def some_experts(self, experts: Sequence[int]) -> Residual:
+        """Copy the kept rows of some experts."""
+        rows, counts = places(self.counts, experts), [self.counts[expert] for expert in experts]
+        numbers = self.neurons[rows].detach().clone()
+        values = self.values.take(rows)
+        return RowsResidual(self.blocks, values, numbers, counts=counts, num_neurons=self.num_neurons)
 
     def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add the kept rows' products at their neurons."""
@@ -245,7 +296,20 @@ class WholeExperts(Residual):
     def __init__(self, blocks: Sequence[Block], values: Encoded, *, counts: Sequence[int]) -> None:
         super().__init__(blocks, counts=counts, num_neurons=max(counts))
         self.values = Rows(values)
-        self._rows = _slices(counts)
+        self._rows = slices(counts)
+
+    def some_neurons(self, rank: int, world: int) -> Residual:
+        """Copy a part of each expert's own neurons, of which each may have another number."""
+        parts = [part(count, rank, world) for count in self.counts]
+        starts = [rows.start for rows in self._rows]
+        own = [torch.arange(start + own.start, start + own.stop) for start, own in zip(starts, parts, strict=True)]
+        values = self.values.take(torch.cat(own))
+        return WholeExperts(self.blocks, values, counts=[own.stop - own.start for own in parts])
+
+    def some_experts(self, experts: Sequence[int]) -> Residual:
+        """Copy some experts."""
+        values = self.values.take(places(self.counts, experts))
+        return WholeExperts(self.blocks, values, counts=[self.counts[expert] for expert in experts])
 
     def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Return the expert's own products."""
@@ -263,96 +327,7 @@ class WholeExperts(Residual):
         matrix[: rows.stop - rows.start].add_(self.values.read(rows, matrix.dtype))
 
 
-class SparseResidual(Residual):
-    """Single entries of each expert's matrix: too scattered to be multiplied fast, so it is only restored.
-
-    Parameters
-    ----------
-    blocks
-        What the columns are.
-    values
-        The values of all experts in row-major order; their scales, if they have any, by expert and row.
-    counts
-        Values of each expert.
-    num_neurons
-        p_I.
-    """
-
-    multiplies = False
-
-    def __init__(self, blocks: Sequence[Block], values: Encoded, *, counts: Sequence[int], num_neurons: int) -> None:
-        super().__init__(blocks, counts=counts, num_neurons=num_neurons)
-        self.values = Rows(values)
-        self._places = _slices(counts)
-
-    def restore_all(self, matrices: Sequence[Tensor], center: Tensor | None, experts: Sequence[int]) -> None:
-        """Fill one matrix for each of some experts; on the CPU several at once, by threads that sleep in between.
-
-        The threads of a parallel loop would keep the processor busy for a while after their work, when torch needs it.
-        """
-        lanes = min(len(experts), torch.get_num_threads())
-        if lanes < 2 or matrices[0].device.type != "cpu" or torch.is_grad_enabled():
-            super().restore_all(matrices, center, experts)
-            return
-
-        def fill(lane: int) -> None:
-            super(SparseResidual, self).restore_all(matrices[lane::lanes], center, experts[lane::lanes])
-
-        others = [_threads().submit(fill, lane) for lane in range(1, lanes)]
-        fill(0)
-        for other in others:
-            other.result()
-
-    def _stored(self, expert: int) -> tuple[Tensor, Tensor | None]:
-        scale = self.values.scale
-        rows = slice(expert * self.num_neurons, (expert + 1) * self.num_neurons)
-        return self.values.data[self._places[expert]], None if scale is None else scale[rows]
-
-
-class BitmaskResidual(SparseResidual):
-    """One bit for each entry says whether it is kept; further parameter: the (N, p_I, ceil(D / 8)) uint8 `bits`."""
-
-    form = "bitmask"
-
-    def __init__(self, blocks: Sequence[Block], values: Encoded, bits: Tensor, *, counts: Sequence[int]) -> None:
-        super().__init__(blocks, values, counts=counts, num_neurons=bits.shape[1])
-        self.bits = nn.Parameter(bits, requires_grad=False)
-
-        self._starts: dict[int, Tensor] = {}
-
-    def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
-        """Put the values at the set bits on top of the center, in one pass."""
-        if expert not in self._starts:
-            self._starts[expert] = mask_starts(self.bits[expert])
-        values, scale = self._stored(expert)
-        put_by_mask(matrix, center, self.bits[expert], self._starts[expert], values=values, scale=scale)
-
-
-class CsrResidual(SparseResidual):
-    """Every value has its column; further parameters: (N, p_I + 1) int32 `starts`, (values,) uint16 `columns`."""
-
-    form = "csr16"
-
-    def __init__(
-        self, blocks: Sequence[Block], values: Encoded, starts: Tensor, columns: Tensor, *, counts: Sequence[int]
-    ) -> None:
-        super().__init__(blocks, values, counts=counts, num_neurons=starts.shape[1] - 1)
-        self.starts = nn.Parameter(starts, requires_grad=False)
-        self.columns = nn.Parameter(columns, requires_grad=False)
-
-    def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
-        """Put the values at their columns on top of the center, in one pass."""
-        values, scale = self._stored(expert)
-        columns = self.columns[self._places[expert]]
-        put_by_columns(matrix, center, columns, self.starts[expert], values=values, scale=scale)
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="resmoe-restore")
-
-
-def _slices(counts: Sequence[int]) -> list[slice]:
+def slices(counts: Sequence[int]) -> list[slice]:
     """Where each expert's part begins and ends."""
     ends = list(accumulate(counts))
     return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
@@ -367,3 +342,22 @@ def _add_product(product: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if torch.is_grad_enabled() or product.dtype != a.dtype:
         return product + a @ b
     return product.baddbmm_(a, b)
+
+
+def part(count: int, rank: int, world: int) -> slice:
+    """Which of `count` things the process `rank` of `world` has: as even as can be.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer things than processes.
+    """
+    if count < world:
+        raise UsageError(f"{count} cannot be shared by {world} processes: start no more than {count}")
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def places(counts: Sequence[int], experts: Sequence[int]) -> Tensor:
+    """Where the rows or values of some experts are, among those of all."""
+    spans = slices(counts)
+    return torch.cat([torch.arange(spans[expert].start, spans[expert].stop) for expert in experts])
