@@ -45,6 +45,35 @@ def evaluate(
 
 
 @app.command
+def bench(
+    checkpoint: str,
+    *,
+    ways: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, negative=(), help="original, restored, factored; all that there are."),
+    ] = None,
+    original: Annotated[str | None, Parameter(help="The original, where the manifest does not tell.")] = None,
+    prompt: Annotated[int, Parameter(help="Tokens of the prompt.")] = 128,
+    new: Annotated[int, Parameter(help="Tokens that are told.")] = 16,
+    rounds: Annotated[int, Parameter(help="How often; medians are shown.")] = 3,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Measure speed and memory of a packed checkpoint, restored and factored, and of its original."""
+    from dataclasses import asdict
+
+    from ..checkpoint import open_checkpoint
+    from ..runtime.bench import bench
+
+    how: dict[str, Any] = {"prompt": prompt, "new": new, "rounds": rounds, "seed": seed}
+    with progress_bar() as progress:
+        opened = open_checkpoint(checkpoint)
+        found = bench(opened, ways=split_names(ways), original=original, progress=progress, **how)
+    rows = [asdict(row) for row in found]
+    show({"checkpoint": checkpoint, "rows": rows}, json, lambda: show_table(f"Bench of {checkpoint}", rows))
+
+
+@app.command
 def sweep(
     checkpoint: str,
     *,

@@ -106,6 +106,10 @@ class ResMoEExperts(nn.Module):
         self.residual.restore(matrix, self.center, expert)
         return matrix
 
+    def forget(self) -> None:
+        """Drop the restored experts that are kept."""
+        self._restored.clear()
+
     def restore_for(self, expert: int) -> Tensor:
         """Return the (p_I, D) matrix of one of the router's experts."""
         return self.restore(expert if self.groups is None else self.groups[expert])
