@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
@@ -19,10 +20,10 @@ def zoo_list(*, json: Json = False) -> None:
     """List the embedded models."""
     from .. import zoo
 
-    models = [
-        {"name": name, "built": zoo.is_built(name), "path": str(zoo.folder(name)), "seed": zoo.RECIPES[name].seed}
-        for name in zoo.names()
-    ]
+    models: list[dict[str, Any]] = [{"name": name, "built": zoo.is_built(name)} for name in zoo.names()]
+    for model in models:
+        recipe = zoo.RECIPES.get(model["name"]) or zoo.UPCYCLED[model["name"]]
+        model |= {"path": str(zoo.folder(model["name"])), "seed": recipe.seed}
     show({"models": models}, json, lambda: show_table("Zoo", models))
 
 

@@ -25,6 +25,7 @@ from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts
 from ..zoo.recipes import RECIPES, Recipe
 from ..zoo.training import Trained, train
+from ..zoo.upcycling import neuron_orders
 
 CARD_FILE, FACTS_FILE, FIGURE_FILE = "MODEL_CARD.md", "card.json", "training_loss.png"
 
@@ -100,18 +101,6 @@ def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
         shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
         family.push(trained.model, stack.with_weights(shuffled))
     save_model(trained, folder)
-
-
-def neuron_orders(num_experts: int, neurons: int, *, seed: int, layer: int) -> torch.Tensor:
-    """Orders of the neurons of an upcycled zoo model: row i of expert k was row ``orders[k, i]`` of its dense model.
-
-    Returns
-    -------
-    torch.Tensor
-        (N, p_I) int64.
-    """
-    generator = torch.Generator().manual_seed(1000 * seed + layer)
-    return torch.stack([torch.randperm(neurons, generator=generator) for _ in range(num_experts)])
 
 
 def write_card(
