@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .._core.errors import WeightError
+from .._core.errors import CheckpointError, WeightError
 from .._core.progress import Progress, Tick
 from .prefixes import Row, batch_inputs, lay_out, sees_everything
 
@@ -52,13 +52,42 @@ class Likelihood:
 def encode_request(tokenizer: Any, context: str, continuation: str) -> Request:
     """Encode a text pair so that the continuation keeps the tokens it has in the whole text.
 
-    A space at the context's end moves to the continuation, where byte-pair tokens have it.
+    A space at the context's end moves to the continuation, where byte-pair tokens have it. The published code encodes
+    the continuation alone and drops its first token, which is right only where a tokenizer begins every text with a
+    token of its own; here nothing is dropped.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no context, and the tokenizer has no token to begin with.
     """
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
-    before = tokenizer(stripped)["input_ids"]
+    before = tokenizer(stripped)["input_ids"] if stripped else []
     whole = tokenizer(stripped + continuation)["input_ids"]
+    if not before:
+        start = start_token(tokenizer)
+        before, whole = [start], whole if whole[:1] == [start] else [start, *whole]
+    if len(whole) <= len(before):  # the continuation melts into the context's last token
+        whole = before + tokenizer(continuation, add_special_tokens=False)["input_ids"]
     return Request(tuple(whole[: len(before)]), tuple(whole[len(before) :]))
+
+
+def start_token(tokenizer: Any) -> int:
+    """The token that a text begins behind: the tokenizer's ``<s>``, or its end token where it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If it has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise CheckpointError(
+        "the tokenizer has neither a first nor a last token (bos_token, eos_token), expected one to begin texts with: "
+        "set it in tokenizer_config.json"
+    )
 
 
 @torch.no_grad()

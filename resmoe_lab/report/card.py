@@ -17,9 +17,10 @@ from .._core.progress import Progress, silent
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.writer import write_json
+from ..evaluate.outcome import tabulate
 from ..evaluate.routing import routing_shares
 from ..evaluate.tasks import EMBEDDED_TASKS, TASKS
-from ..evaluate.zeroshot import evaluate_model, model_windows, tabulate
+from ..evaluate.zeroshot import evaluate_model, model_windows
 from ..experts import family_of
 from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts

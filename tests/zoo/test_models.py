@@ -9,7 +9,8 @@ import torch
 from resmoe_lab import zoo
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate
+from resmoe_lab.evaluate.outcome import tabulate
+from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.experts import family_of
 from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, unmet
 from resmoe_lab.runtime import load_model
