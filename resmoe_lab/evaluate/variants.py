@@ -160,15 +160,17 @@ class Variants:
         return calibrate(model, self._family, read, layers=self.layers, progress=self._progress, **options)
 
     def _original(self) -> Variant:
-        whole = forecast(METHODS[REFERENCE](), self._family.layer_shape, keep=1.0, center=False).original_bytes * len(self.layers)
+        whole = forecast(METHODS[REFERENCE](), self._family.layer_shape(), keep=1.0, center=False).original_bytes * len(
+            self.layers
+        )
         return Variant(ORIGINAL, "none", 1.0, whole, whole)
 
     def _variant(self, name: str, keep: float, equal: str) -> Variant:
         method = METHODS[name]()
         stored = self._center != "none"
         if equal == "bytes":
-            keep = keep_at_equal_bytes(name, keep, self._family.layer_shape, center=stored)
-        ledger = forecast(method, self._family.layer_shape, keep=keep, center=method.uses_center and stored)
+            keep = keep_at_equal_bytes(name, keep, self._family.layer_shape(), center=stored)
+        ledger = forecast(method, self._family.layer_shape(), keep=keep, center=method.uses_center and stored)
         count = len(self.layers)
         center = self._center if method.uses_center else "none"
         return Variant(name, center, keep, ledger.true_bytes * count, ledger.original_bytes * count)

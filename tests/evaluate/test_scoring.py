@@ -9,13 +9,17 @@ import torch
 
 from resmoe_lab._core.errors import Cancelled, CheckpointError, DataError, UsageError
 from resmoe_lab._core.progress import Tick
+from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.evaluate import scorebook, scoring
 from resmoe_lab.evaluate.divergence import divergence, divergence_of_methods, generate_side_by_side, predicting_states
 from resmoe_lab.evaluate.likelihood import Likelihood, Request, encode_request
 from resmoe_lab.evaluate.scorebook import PartialFile, ScoreBook, model_key
 from resmoe_lab.evaluate.scoring import TaskScorer, score_checkpoint, score_methods
-from resmoe_lab.evaluate.zeroshot import published_text, stream_windows
+from resmoe_lab.evaluate.tasks import Task
+from resmoe_lab.evaluate.zeroshot import evaluate_model, published_text, stream_windows, task_outcome
+from resmoe_lab.experts import family_of
+from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime import load_model, restored_experts
 from resmoe_lab.zoo.tokenizer import train_tokenizer
 
@@ -35,19 +39,10 @@ TEXTS = [{"text": f"Anna put the {thing} in the box and went home"} for thing in
 @pytest.fixture(scope="module")
 def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pico Qwen2-MoE with a tokenizer, in a folder."""
-    folder = pico.save(pico.qwen2_moe(), tmp_path_factory.mktemp("pico"))
+    folder = pico.save(pico.qwen2_moe(vocab_size=300), tmp_path_factory.mktemp("pico"))
     tokenizer = train_tokenizer([row["text"] for row in TEXTS], vocab_size=300, max_length=64)
     tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    torch.manual_seed(1)
-    model = pico._make("Qwen2MoeForCausalLM", 0, **{**_sizes(config), "vocab_size": 300})
-    model.save_pretrained(folder)
     return folder
-
-
-def _sizes(config: dict) -> dict:
-    names = ("num_experts", "moe_intermediate_size", "shared_expert_intermediate_size", "num_hidden_layers")
-    return {name: config[name] for name in (*names, "mlp_only_layers")}
 
 
 @pytest.fixture
@@ -144,15 +139,11 @@ def test_another_weight_row_limit_or_method_is_another_score(pico_model: Path, f
 
 def test_scores_of_a_method_are_those_of_its_restored_experts(pico_model: Path, files: dict, book: ScoreBook) -> None:
     """Through lower states, row layout and cache, against one plain model with other experts."""
-    from resmoe_lab.evaluate.zeroshot import evaluate_model
-    from resmoe_lab.experts import family_of
-    from resmoe_lab.methods import compress_layer
-
     checkpoint = open_checkpoint(pico_model)
     found = score_methods(checkpoint, methods=["resmoe-up"], layers=[2], tasks=[files["texts"]], book=book, keep=0.5)
     model, tokenizer = load_model(checkpoint)
     stack = family_of(checkpoint).load(checkpoint, 2)
-    compressed = compress_layer(stack, method="resmoe-up", keep=0.5)
+    compressed = compress_layer(stack, method="resmoe-up", keep=0.5, common=find_center(stack))
     with restored_experts(model, checkpoint, [stack.with_weights(compressed.restore())]):
         [expected, *_] = evaluate_model(model, tokenizer, tasks=[files["texts"]])
     value = found[(found.method == "resmoe-up") & found.main].value.item()
@@ -233,11 +224,7 @@ def test_wikitext_s_windows_are_those_of_the_published_loop(tiny: Checkpoint) ->
     assert [len(window.continuation) for window in windows] == [255] * (len(losses) - 1) + [
         tokens.shape[1] - 256 * (len(losses) - 1) - 1
     ]
-    from resmoe_lab.evaluate.tasks import Task
-    from resmoe_lab.evaluate.zeroshot import task_outcome
-
-    task = Task("mine", "stream", "none", False, lambda path: [{"text": text}])
-    object.__setattr__(task, "file", str(Path(__file__).absolute()))
+    task = Task("mine", "stream", str(Path(__file__).absolute()), False, lambda path: [{"text": text}])
     scores = {score.metric: score.value for score in task_outcome(model, tokenizer, task).scores}
     assert scores["perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     assert set(scores) == {"perplexity", "token_perplexity", "word_perplexity", "byte_perplexity"}
