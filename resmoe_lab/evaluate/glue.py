@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
+from .._core.progress import Progress, silent, tracked
+from ..zoo.finetuning import answer_tokens, padded
+from .likelihood import shifted
+from .outcome import Outcome, Score, accuracy
 
+#: Texts that are read at once.
+_BATCH = 64
 #: One row as the harness and the hub name its fields.
 GlueRow = dict[str, str | int]
 
@@ -158,3 +166,68 @@ def matthews(labels: Sequence[int] | np.ndarray, answers: Sequence[int] | np.nda
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, answers))
+
+
+@torch.no_grad()
+def glue_outcome(
+    model: Any,
+    tokenizer: Any,
+    task: GlueTask,
+    *,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    window: int = 128,
+    progress: Progress = silent,
+) -> Outcome:
+    """Score an encoder-decoder that was fine-tuned on a task: which label's words does it think the likeliest?
+
+    Parameters
+    ----------
+    model, tokenizer
+        Fine-tuned by :func:`~resmoe_lab.zoo.finetuning.fine_tune`.
+    task
+        The task.
+    limit, data_dir
+        Rows, and where they are searched first.
+    window
+        Longest text that is read, as in the fine-tuning.
+    progress
+        Told after every batch.
+
+    Returns
+    -------
+    Outcome
+        Accuracy, for CoLA the Matthews correlation first; its rows are right and wrong answers.
+    """
+    rows, end = task.rows(limit=limit, data_dir=data_dir), model.config.eos_token_id
+    tail = [] if end is None else [end]
+    words = [torch.tensor([[*answer_tokens(tokenizer, word), *tail]], device=model.device) for word in task.words]
+    answers = np.empty(len(rows), dtype=np.int64)
+    # The encoder reads a text once for all labels.
+    for begin in tracked(range(0, len(rows), _BATCH), f"glue {task.name}", progress):
+        texts = [tokenizer(task.prompt(row))["input_ids"][: window - 1] + tail for row in rows[begin : begin + _BATCH]]
+        read, seen = (padded(part, 0, model.device) for part in (texts, [[1] * len(text) for text in texts]))
+        states = model.get_encoder()(input_ids=read, attention_mask=seen)
+        scores = [_told(model, states, seen, word) for word in words]
+        answers[begin : begin + len(texts)] = torch.stack(scores).argmax(dim=0).cpu().numpy()
+    labels = np.array([int(row["label"]) for row in rows])
+    outcome = accuracy(task.name, (answers == labels).tolist())
+    if not task.matthews:
+        return outcome
+    score = Score(task.name, "mcc", matthews(labels, answers), _matthews_error(labels, answers), len(rows))
+    return replace(outcome, scores=(score, *outcome.scores))
+
+
+def _told(model: Any, states: Any, seen: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
+    """Summed log-probability of (1, T) tokens after each of the texts that an encoder has read."""
+    told = word.expand(len(seen), -1)
+    decoder = {"decoder_input_ids": shifted(model, told), "use_cache": False}
+    logits = model(encoder_outputs=states, attention_mask=seen, **decoder).logits.float().log_softmax(dim=-1)
+    return logits.gather(2, told[..., None]).double().sum(dim=(1, 2))
+
+
+def _matthews_error(labels: np.ndarray, answers: np.ndarray, *, samples: int = 500) -> float:
+    """Bootstrap standard error of a Matthews correlation, which is no mean."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(labels), size=(samples, len(labels)))
+    return float(np.std([matthews(labels[pick], answers[pick]) for pick in picks], ddof=1))
