@@ -29,8 +29,9 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.evaluate.calibration import TOKENS, calibrate
 from resmoe_lab.evaluate.cost import layer_flops
 from resmoe_lab.evaluate.likelihood import Request, model_window
+from resmoe_lab.evaluate.outcome import tabulate
 from resmoe_lab.evaluate.tasks import EMBEDDED_TASKS
-from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate, text_windows
+from resmoe_lab.evaluate.zeroshot import evaluate_model, text_windows
 from resmoe_lab.experts import Block, ExpertStack, family_of
 from resmoe_lab.methods import METHODS, CompressedLayer
 from resmoe_lab.runtime import restored_experts

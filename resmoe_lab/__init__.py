@@ -34,6 +34,7 @@ _HOMES = {
     "error_curves": "evaluate.approximation",
     "diagnose": "evaluate.diagnosis",
     "evaluate_model": "evaluate.zeroshot",
+    "score_methods": "evaluate.scoring",
     "run_sweep": "evaluate.sweeping",
     "Sweep": "evaluate.sweep",
     "build_report": "report",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .compress import select_layers as select_layers
     from .evaluate.approximation import error_curves as error_curves
     from .evaluate.diagnosis import diagnose as diagnose
+    from .evaluate.scoring import score_methods as score_methods
     from .evaluate.sweep import Sweep as Sweep
     from .evaluate.sweeping import run_sweep as run_sweep
     from .evaluate.zeroshot import evaluate_model as evaluate_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,24 +23,28 @@ def evaluate(
     device: str = "cpu",
     json: Json = False,
 ) -> None:
-    """Score a checkpoint zero-shot; without --tasks, on StoryWorld's four tasks."""
+    """Score a checkpoint zero-shot; without --tasks, on StoryWorld's four tasks.
+
+    A task is a name, or a file of rows (.jsonl, .txt); with --protocol lm-eval also any name or configuration (.yaml)
+    of lm-evaluation-harness. What was scored before is not computed again, and an interrupted run goes on.
+    """
     from ..checkpoint import open_checkpoint
-    from ..evaluate.tasks import EMBEDDED_TASKS, TASKS
-    from ..evaluate.zeroshot import evaluate_model, tabulate
-    from ..runtime import load_model
+    from ..evaluate.outcome import tabulate
+    from ..evaluate.scoring import TaskScorer, score_checkpoint
+    from ..evaluate.tasks import EMBEDDED_TASKS
 
     names = split_names(tasks) or list(EMBEDDED_TASKS)
-    for name in names:
-        TASKS[name].check(limit=limit, data_dir=data_dir)
-    model, tokenizer = load_model(open_checkpoint(checkpoint), device=device)
-    score: Callable[..., Any] = evaluate_model
-    if protocol == "lm-eval":
-        from ..evaluate.harness import evaluate_with_lm_eval as score
     with progress_bar() as progress:
-        scores = score(model, tokenizer, tasks=names, limit=limit, data_dir=data_dir, progress=progress)
-    table = tabulate(scores)
-    facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "tasks": table}
-    show(facts, json, lambda: show_table("Zero-shot", [{"task": name, **row} for name, row in table.items()]))
+        scorer = TaskScorer(names, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
+        found = score_checkpoint(open_checkpoint(checkpoint), scorer, device=device)
+    cached = [name for name, scored in found.items() if scored.cached]
+    table = tabulate([score for scored in found.values() for one in scored.outcomes for score in one.scores])
+    facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "cached": cached, "tasks": table}
+    title = f"Zero-shot, protocol {protocol}, {f'first {limit} rows' if limit else 'all rows'} of each task"
+    rows = [
+        {"task": name, **{key: row[key] for key in ("metric", "value", "stderr", "n")}} for name, row in table.items()
+    ]
+    show(facts, json, lambda: show_table(title, rows))
 
 
 @app.command

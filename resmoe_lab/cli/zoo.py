@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
+from .._core.errors import UsageError
 from ._app import app
 from ._options import DataDir, Json
 from ._output import progress_bar, show, show_table
@@ -19,20 +21,41 @@ def zoo_list(*, json: Json = False) -> None:
     """List the embedded models."""
     from .. import zoo
 
-    models = [
-        {"name": name, "built": zoo.is_built(name), "path": str(zoo.folder(name)), "seed": zoo.RECIPES[name].seed}
-        for name in zoo.names()
-    ]
+    models: list[dict[str, Any]] = [{"name": name, "built": zoo.is_built(name)} for name in zoo.names()]
+    for model in models:
+        recipe = zoo.RECIPES.get(model["name"]) or zoo.UPCYCLED[model["name"]]
+        model |= {"path": str(zoo.folder(model["name"])), "seed": recipe.seed}
     show({"models": models}, json, lambda: show_table("Zoo", models))
 
 
 @zoo_app.command(name="build")
-def zoo_build(name: str, *, out: Path | None = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """Train an embedded model again from nothing, score it, and write its model card."""
-    from ..report.card import build_zoo_model
+def zoo_build(
+    name: str,
+    *,
+    out: Path | None = None,
+    dense: Annotated[
+        str | None,
+        Parameter(help="For smol-moe: a GGUF file, a folder or a hub id of another Llama-like model to upcycle."),
+    ] = None,
+    data_dir: DataDir = None,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Train a model of the zoo again, score it, and write its model card; goes on where a stopped run left off."""
+    from .. import zoo
 
     with progress_bar() as progress:
-        card = build_zoo_model(name, out=out, data_dir=data_dir, progress=progress)
+        if name in zoo.UPCYCLED:
+            from ..report.upcycled import build_upcycled
+
+            options: dict[str, Any] = {"dense": dense, "device": device}
+            card = build_upcycled(name, out=out, data_dir=data_dir, progress=progress, **options)
+        else:
+            from ..report.card import build_zoo_model
+
+            if dense is not None or device != "cpu":
+                raise UsageError(f"--dense and --device belong to {', '.join(zoo.UPCYCLED)}, found {name!r}")
+            card = build_zoo_model(name, out=out, data_dir=data_dir, progress=progress)
 
     def human() -> None:
         print(f"{card['path']}: {card['bytes'] / 1e6:.1f} MB, see MODEL_CARD.md")  # noqa: T201

@@ -16,7 +16,7 @@ from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics
 from ..experts import ExpertStack, Family
 from .likelihood import Request, model_inputs, model_window
-from .tasks import TASKS
+from .tasks import RUNNING_TEXT, TASKS, find_task
 from .zeroshot import text_windows
 
 #: How much text is enough.
@@ -48,9 +48,9 @@ def calibration_requests(
     DataError
         If the text is not found.
     """
-    task = TASKS[text]
-    if task.kind != "perplexity":
-        names = [name for name in TASKS if TASKS[name].kind == "perplexity"]
+    task = find_task(text)
+    if task.kind not in RUNNING_TEXT:
+        names = [name for name in TASKS if TASKS[name].kind in RUNNING_TEXT]
         raise UsageError(f"task {text!r} has no running text to calibrate with, expected one of {', '.join(names)}")
     if tokens < 1:
         raise UsageError(f"{tokens} calibration tokens, expected a positive whole number")

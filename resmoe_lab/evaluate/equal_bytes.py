@@ -11,7 +11,7 @@ import pandas as pd
 from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics, find_center
 from ..checkpoint import Checkpoint
-from ..experts import ExpertStack
+from ..experts import ExpertStack, LayerShape
 from ..methods import METHODS
 from ..store import forecast, match_bytes
 from ..store.ledger import VALUE_BYTES
@@ -62,7 +62,7 @@ def compare_at_equal_bytes(
         given: dict[str, Any] = {"statistics": (statistics or {}).get(stack.layer), "seed": seed}
         common = find_center(stack, center=center, progress=progress, **given)
         shape = stack.shape
-        budget = forecast(METHODS[reference](), shape, keep=keep, center=common.stored).true_bytes
+        budget = _budget(keep, shape, center=common.stored, reference=reference)
         for name in tracked(list(methods), f"equal bytes, layer {stack.layer}", progress):
             method = METHODS[name]()
             stored = method.uses_center and common.stored
@@ -71,6 +71,31 @@ def compare_at_equal_bytes(
             size = forecast(method, shape, keep=own, center=stored).true_bytes
             tables.append(row.assign(true_bytes=size, budget=budget))
     return pd.concat(tables, ignore_index=True)[[*COLUMNS, "true_bytes", "budget"]]
+
+
+def keep_at_equal_bytes(
+    method: str, keep: float, shape: LayerShape, *, center: bool = True, reference: str = REFERENCE
+) -> float:
+    """Return the kept fraction at which a method weighs what another weighs at `keep`, or as little less as it can.
+
+    Parameters
+    ----------
+    method, reference
+        Who gets the bytes, and whose they are.
+    keep
+        The reference's kept fraction.
+    shape
+        Of a layer's design matrices.
+    center
+        Whether a center is stored beside residuals.
+    """
+    chosen = METHODS[method]()
+    budget = _budget(keep, shape, center=center, reference=reference)
+    return match_bytes(chosen, budget, shape, center=chosen.uses_center and center)
+
+
+def _budget(keep: float, shape: LayerShape, *, center: bool, reference: str) -> int:
+    return forecast(METHODS[reference](), shape, keep=keep, center=center).true_bytes
 
 
 def size_table(

@@ -1,23 +1,45 @@
-"""The same tasks scored by lm-evaluation-harness, offline, on the rows that we have."""
+"""Tasks scored by lm-evaluation-harness itself, on local files where we have them."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .._core.errors import DataError
-from .._core.progress import Progress, Tick, silent
-from .likelihood import model_window
-from .tasks import EMBEDDED_TASKS, TASKS, Row, Task
-from .zeroshot import Score
+import numpy as np
 
-#: Our name of a task from outside -> the harness's.
-_THEIR_NAMES = {"wikitext": "wikitext", "lambada": "lambada_openai", "piqa": "piqa", "winogrande": "winogrande"}
-_MAIN_METRICS = ("word_perplexity", "acc")
+from .._core.errors import DataError, UsageError
+from .._core.progress import Progress, Tick, silent
+from .glue import GLUE
+from .likelihood import model_window
+from .outcome import Outcome, Score
+from .tasks import EMBEDDED_TASKS, TASKS, Kind, Row, Task, find_task
+
+#: Our name of a task from outside -> the harness's name, and its folder there.
+_THEIRS = {
+    "wikitext": ("wikitext", "wikitext"),
+    "lambada": ("lambada_openai", "lambada"),
+    "piqa": ("piqa", "piqa"),
+    "winogrande": ("winogrande", "winogrande"),
+    **{name: (name, f"glue/{name}") for name in GLUE},
+}
+#: The task of the embedded ones whose configuration serves for rows of the same form.
+_FORMS: dict[Kind, str] = {
+    "texts": "storyworld_perplexity",
+    "stream": "storyworld_perplexity",
+    "last_word": "storyworld_last_word",
+    "choice": "storyworld_action",
+    "partial": "storyworld_pronoun",
+}
+_MAIN_METRICS = ("word_perplexity", "acc", "mcc")
+#: Requests that go through the model at once.
+BATCH_SIZE = 16
 
 
 def evaluate_with_lm_eval(
@@ -36,44 +58,158 @@ def evaluate_with_lm_eval(
     DataError
         If the harness is not installed, or a data set is missing.
     """
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-    except ImportError as error:
-        raise DataError(f"protocol lm-eval needs lm-eval ({error}): pip install 'resmoe-lab[eval]'") from error
-
-    window = model_window(model, tokenizer)
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, max_length=window, batch_size=16)
     scores: list[Score] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for done, name in enumerate(tasks):
-            progress(Tick("lm-eval", done, len(tasks)))
-            # Rolling likelihoods get their first token from the harness; a second one would be scored as text.
-            harness.add_bos_token = TASKS[name].kind != "perplexity"
-            config = _config(TASKS[name], Path(folder), data_dir)
-            found = simple_evaluate(
-                model=harness, tasks=[config], limit=limit, bootstrap_iters=0, cache_requests=False, verbosity="ERROR"
-            )
-            scores += _scores(name, found)
+    for done, name in enumerate(tasks):
+        progress(Tick("lm-eval", done, len(tasks)))
+        for outcome in harness_outcomes(model, tokenizer, name, limit=limit, data_dir=data_dir):
+            scores += outcome.scores
     progress(Tick("lm-eval", len(tasks), len(tasks)))
     return scores
 
 
-def _config(task: Task, folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
-    """The harness's own configuration of a task, pointed at our rows in a file of the folder."""
-    from lm_eval.tasks import TaskManager, _yaml_loader
+def harness_outcomes(
+    model: Any, tokenizer: Any, task: str, *, limit: int | None = None, data_dir: str | Path | None = None
+) -> list[Outcome]:
+    """Let the harness score one task.
 
-    rows = folder / f"{task.name}.jsonl"
-    found = _pages(task.rows(data_dir=data_dir)) if task.name == "wikitext" else task.rows(data_dir=data_dir)
-    rows.write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
-    if task.embedded:
-        path = task.path(data_dir).with_suffix(".yaml")
-    else:
-        path = Path(TaskManager().task_index[_THEIR_NAMES[task.name]].yaml_path)
-    config = dict(_yaml_loader.load_yaml(path))
+    Parameters
+    ----------
+    model, tokenizer, limit, data_dir
+        As for :func:`~.zeroshot.evaluate_model`.
+    task
+        One of ours, on our files; a task of GLUE, on its published files where they are found; any other name that the
+        harness knows, whose data it fetches from the hub; a file of rows as :func:`~.tasks.find_task` takes it; or a
+        configuration of the harness (``.yaml``), whose own Python functions are run, as the harness does.
+
+    Returns
+    -------
+    list of Outcome
+        One, or one for each task of a group.
+
+    Raises
+    ------
+    DataError
+        If the harness is not installed, or data is missing.
+    UsageError
+        If there is no such task.
+    """
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise DataError(f"protocol lm-eval needs lm-eval ({error}): pip install 'resmoe-lab[eval]'") from error
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = harness_config(task, Path(folder), data_dir=data_dir)
+        rolling = isinstance(config, dict) and config.get("output_type") == "loglikelihood_rolling"
+        window = model_window(model, tokenizer)
+        # Rolling likelihoods get their first token from the harness; a second one would be scored as text.
+        harness = HFLM(pretrained=model, tokenizer=tokenizer, max_length=window, batch_size=BATCH_SIZE)
+        harness.add_bos_token = not rolling
+        try:
+            manager = _all_tasks() if isinstance(config, str) else TaskManager(include_defaults=False)
+            options = {"bootstrap_iters": 0, "cache_requests": False, "verbosity": "ERROR"}
+            found = simple_evaluate(model=harness, tasks=[config], limit=limit, task_manager=manager, **options)
+        except (OSError, ValueError, KeyError) as error:
+            if isinstance(config, dict):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(
+                f"the harness could not get the data of task {task!r} ({reason}): it comes from the hub; allow the "
+                "network, or give a configuration of your own that names local files (.yaml)"
+            ) from error
+    assert found is not None  # only the harness's other processes get nothing
+    names = {key: task if len(found["samples"]) == 1 else key for key in found["samples"]}
+    return [_outcome(_plain_name(name), found, key) for key, name in names.items()]
+
+
+def _plain_name(task: str) -> str:
+    """A file's stem; any other name as it is."""
+    return Path(task).stem if Path(task).suffix in (".yaml", ".jsonl", ".txt") else task
+
+
+def harness_config(task: str, folder: Path, *, data_dir: str | Path | None = None) -> dict[str, Any] | str:
+    """Return the harness's own configuration of a task, pointed at rows in a file of the folder, or a name it knows.
+
+    Parameters
+    ----------
+    task
+        As for :func:`harness_outcomes`.
+    folder
+        Where rows may be written.
+    data_dir
+        Searched first for data sets.
+    """
+    from lm_eval.tasks import _yaml_loader
+
+    if task.endswith((".yaml", ".yml")):
+        return _own_config(Path(task).expanduser())
+    if task in GLUE:
+        config = _yaml_loader.load_yaml(_their_yaml(task))
+        return _pointed(config, folder / f"{task}.jsonl", GLUE[task].rows(data_dir=data_dir))
+    if task not in TASKS.names() and Path(task).suffix not in (".jsonl", ".txt"):
+        known = _all_tasks().task_index
+        if task not in known:
+            near = get_close_matches(task, [*TASKS.names(), *known], n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see 'lm-eval ls tasks'"
+            raise UsageError(f"unknown task {task!r}, neither ours nor the harness's: {hint}")
+        return task
+    ours = find_task(task)
+    config = _yaml_loader.load_yaml(_yaml_of(ours, data_dir)) | {"task": ours.name}
+    rows = ours.rows(data_dir=data_dir)
+    return _pointed(config, folder / f"{ours.name}.jsonl", _pages(rows) if ours.name == "wikitext" else rows)
+
+
+@cache
+def _all_tasks() -> Any:
+    """The harness's index of its thousands of tasks, which takes it many seconds to make."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _their_yaml(task: str) -> Path:
+    """The harness's configuration of a task, found in the one folder where it is."""
+    import lm_eval.tasks
+
+    name, folder = _THEIRS[task]
+    path = Path(lm_eval.tasks.__file__).parent / folder
+    index = lm_eval.tasks.TaskManager(include_path=str(path), include_defaults=False).task_index
+    return Path(index[name].yaml_path)
+
+
+def _yaml_of(task: Task, data_dir: str | Path | None) -> Path:
+    if task.name in _THEIRS and not Path(task.file).is_absolute():
+        return _their_yaml(task.name)
+    form = TASKS[_FORMS[task.kind]] if not task.embedded else task
+    return form.path(data_dir).with_suffix(".yaml")
+
+
+def _pointed(config: Mapping[str, Any], path: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     splits = {"training_split": None, "validation_split": None, "test_split": "test"}
-    source = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {"test": str(rows)}}}
-    return config | splits | source
+    source = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {"test": str(path)}}}
+    return {**config, **splits, **source}
+
+
+def _own_config(path: Path) -> dict[str, Any]:
+    """A user's configuration, whose data files may be named from its own folder."""
+    from lm_eval.tasks import _yaml_loader
+
+    if not path.is_file():
+        raise DataError(f"task file {path} not found: check the path")
+    try:
+        config: dict[str, Any] = _yaml_loader.load_yaml(path)
+    except Exception as error:
+        raise DataError(f"{path} is no configuration of the harness ({error}): see its guide to new tasks") from error
+    files = (config.get("dataset_kwargs") or {}).get("data_files")
+    if isinstance(files, dict):
+        for split, name in files.items():
+            if not (path.parent / name).is_file():
+                raise DataError(f"{path} names {name}, which is not beside it: correct data_files")
+            files[split] = str((path.parent / name).absolute())
+    return {"task": path.stem, **config}
 
 
 def _pages(rows: list[Row]) -> list[Row]:
@@ -82,20 +218,40 @@ def _pages(rows: list[Row]) -> list[Row]:
     return [{"page": piece} for piece in pieces if piece.strip()]
 
 
-def _scores(name: str, found: dict[str, Any]) -> list[Score]:
-    """Our scores from the harness's results: the main metric first."""
-    results: dict[str, Any]
-    [(key, results)] = found["results"].items()
-    n = int(found["n-samples"][key]["effective"])
-    metrics = {label.split(",")[0]: value for label, value in results.items() if label.endswith(",none")}
-    values = {metric: value for metric, value in metrics.items() if not metric.endswith("_stderr")}
+def _outcome(name: str, found: Mapping[str, Any], key: str) -> Outcome:
+    """One task's figures as the harness gives them, with what its samples tell about each row."""
+    samples = sorted(found["samples"][key], key=lambda sample: sample["doc_id"])
+    results = found["results"][key]
+    values = {label.split(",")[0]: value for label, value in results.items() if label.endswith(",none")}
+    values = {metric: value for metric, value in values.items() if isinstance(value, int | float)}
     ordered = sorted(values, key=lambda metric: metric not in _MAIN_METRICS)
-    scores = []
-    for metric in ordered:
-        stderr = metrics.get(f"{metric}_stderr")
-        scores.append(Score(name, metric, float(values[metric]), _number(stderr), n))
-    return scores
+    made = {metric: _rows_of(samples, metric) for metric in ordered}
+    scores = tuple(
+        Score(name, metric, float(values[metric]), _stderr(float(values[metric]), *made[metric]), len(samples))
+        for metric in ordered
+    )
+    rows, weights = made[ordered[0]]
+    return Outcome(scores, rows, weights)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _rows_of(samples: Sequence[Mapping[str, Any]], metric: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a metric is made of, row by row: a number, or log-probability and weight of a perplexity; or nothing."""
+    found = [sample.get(metric) for sample in samples]
+    if all(isinstance(value, int | float) for value in found):
+        return np.array(found, dtype=np.float64), None
+    if all(isinstance(value, tuple | list) and len(value) == 2 for value in found) and metric.endswith("perplexity"):
+        pairs = np.array(found, dtype=np.float64)
+        return -pairs[:, 0], pairs[:, 1]
+    return np.empty(0), None
+
+
+def _stderr(value: float, rows: np.ndarray, weights: np.ndarray | None) -> float:
+    """Standard error of a mean, or of a perplexity (delta method); the harness's own for means, which has no other."""
+    n = len(rows)
+    if n < 2:
+        return math.nan
+    if weights is None:
+        # A metric that is no mean of its rows (LAMBADA's perplexity, a correlation) has no such error.
+        return float(rows.std(ddof=1) / math.sqrt(n)) if math.isclose(rows.mean(), value, rel_tol=1e-9) else math.nan
+    rate = rows.sum() / weights.sum()
+    return float(value * (rows - rate * weights).std(ddof=1) / (weights.mean() * math.sqrt(n)))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, Protocol
 
 import torch
 
-from .._core.errors import WeightError
+from .._core.errors import CheckpointError, WeightError
 from .._core.progress import Progress, Tick
+from .prefixes import Row, batch_inputs, lay_out, sees_everything
 
 #: Tokens of a context that a decoder hears at most; its encoder reads the rest.
 _HEARD = 16
 #: About how many tokens go through the model at once.
 BATCH_TOKENS = 8192
+#: Fewer shared tokens than this are not worth a mask.
+_LEAST_SHARED = 4
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,16 @@ class Request:
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+
+
+class Partial(Protocol):
+    """Keeps the results of an evaluation that is not finished."""
+
+    def load(self) -> Mapping[int, Likelihood]:
+        """What has been kept, by the number of the request."""
+
+    def save(self, results: Mapping[int, Likelihood]) -> None:
+        """Keep all results so far."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +52,53 @@ class Likelihood:
 def encode_request(tokenizer: Any, context: str, continuation: str) -> Request:
     """Encode a text pair so that the continuation keeps the tokens it has in the whole text.
 
-    A space at the context's end moves to the continuation, where byte-pair tokens have it.
+    A space at the context's end moves to the continuation, where byte-pair tokens have it. The published code encodes
+    the continuation alone and drops its first token, which is right only where a tokenizer begins every text with a
+    token of its own; here nothing is dropped.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no context, and the tokenizer has no token to begin with.
     """
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
-    before = tokenizer(stripped)["input_ids"]
+    before = tokenizer(stripped)["input_ids"] if stripped else []
     whole = tokenizer(stripped + continuation)["input_ids"]
+    if not before:
+        start = start_token(tokenizer)
+        before, whole = [start], whole if whole[:1] == [start] else [start, *whole]
+    if len(whole) <= len(before):  # the continuation melts into the context's last token
+        whole = before + tokenizer(continuation, add_special_tokens=False)["input_ids"]
     return Request(tuple(whole[: len(before)]), tuple(whole[len(before) :]))
+
+
+def start_token(tokenizer: Any) -> int:
+    """The token that a text begins behind: the tokenizer's ``<s>``, or its end token where it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If it has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise CheckpointError(
+        "the tokenizer has neither a first nor a last token (bos_token, eos_token), expected one to begin texts with: "
+        "set it in tokenizer_config.json"
+    )
 
 
 @torch.no_grad()
 def likelihoods(
-    model: Any, requests: Sequence[Request], *, window: int, task: str, progress: Progress
+    model: Any,
+    requests: Sequence[Request],
+    *,
+    window: int,
+    task: str,
+    progress: Progress,
+    partial: Partial | None = None,
 ) -> list[Likelihood]:
     """Score every request.
 
@@ -58,13 +108,15 @@ def likelihoods(
         A causal or encoder-decoder language model of transformers; an encoder reads the context, its decoder tells
         the continuation.
     requests
-        What to score.
+        What to score. Neighbours that begin alike are scored together.
     window
         Longest input; what is longer loses tokens on the left of its context.
     task
         Name for the progress ticks.
     progress
         Told after every batch.
+    partial
+        Where results are kept while the rest is still to be done; those that are there are not computed again.
 
     Raises
     ------
@@ -76,36 +128,89 @@ def likelihoods(
     list of Likelihood
         In the order of the requests.
     """
-    order = sorted(range(len(requests)), key=lambda i: -len(requests[i].context) - len(requests[i].continuation))
-    results: dict[int, Likelihood] = {}
-    score = _score_pairs if model.config.is_encoder_decoder else _score
-    progress(Tick(task, 0, len(requests)))
-    while len(results) < len(requests):
-        first = requests[order[len(results)]]
-        length = min(window, len(first.context) + len(first.continuation))
-        batch = order[len(results) : len(results) + max(1, BATCH_TOKENS // length)]
-        scored = score(model, [requests[i] for i in batch], window)
+    begun = time.monotonic()
+    groups = _groups(model, requests, window)
+    order = sorted(groups, key=lambda group: -_length(requests, group, window))
+    results = dict(partial.load()) if partial is not None else {}
+    progress(Tick(task, len(results), len(requests)))
+    found = len(results)
+    for batch in _batches(order, requests, window):
+        indices = [i for group in batch for i in group]
+        if all(i in results for i in indices):
+            continue
+        scored = _score_batch(model, [[requests[i] for i in group] for group in batch], window)
         if any(math.isnan(result.log_probability) for result in scored):
             raise WeightError(f"the model gives NaN on task {task}, expected numbers: its weights are damaged")
-        results |= dict(zip(batch, scored, strict=True))
-        progress(Tick(task, len(results), len(requests)))
+        results |= dict(zip(indices, scored, strict=True))
+        if partial is not None:
+            partial.save(results)
+        rate = (len(results) - found) / (time.monotonic() - begun)
+        left = (len(requests) - len(results)) / rate if rate else math.nan
+        progress(Tick(task, len(results), len(requests), {"seconds_left": round(left, 1)}))
     return [results[i] for i in range(len(requests))]
 
 
-def _score(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:
-    """Score one batch, padded on the right, where a causal model cannot see the padding."""
-    rows = [torch.tensor((request.context + request.continuation)[-window - 1 :]) for request in requests]
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
-    hidden = model.get_decoder()(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+def _groups(model: Any, requests: Sequence[Request], window: int) -> list[list[int]]:
+    """Numbers of the requests that go into one row: neighbours that share most of a context."""
+    groups: list[list[int]] = []
+    together = not model.config.is_encoder_decoder and sees_everything(model.config)
+    for i, request in enumerate(requests):
+        alike = together and i > 0 and _alike(requests[i - 1].context, request.context)
+        if alike and sum(len(requests[k].context + requests[k].continuation) for k in (*groups[-1], i)) <= window:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> bool:
+    pairs = zip(first, second, strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared >= max(_LEAST_SHARED, min(len(first), len(second)) / 2)
+
+
+def _length(requests: Sequence[Request], group: list[int], window: int) -> int:
+    return min(window, sum(len(requests[i].context) + len(requests[i].continuation) for i in group))
+
+
+def _batches(order: list[list[int]], requests: Sequence[Request], window: int) -> Iterator[list[list[int]]]:
+    """Cut groups that are sorted by length into batches of about as many tokens each."""
+    begin = 0
+    while begin < len(order):
+        end = begin + max(1, BATCH_TOKENS // _length(requests, order[begin], window))
+        yield order[begin:end]
+        begin = end
+
+
+def _score_batch(model: Any, groups: list[list[Request]], window: int) -> list[Likelihood]:
+    if model.config.is_encoder_decoder:
+        return _score_pairs(model, [request for group in groups for request in group], window)
+    return _score_rows(model, [lay_out([_cut(request, window) for request in group]) for group in groups])
+
+
+def _cut(request: Request, window: int) -> tuple[tuple[int, ...], int]:
+    """A request's tokens, as many as the window holds, and how many of them are predicted."""
+    tokens = (request.context + request.continuation)[-window - 1 :]
+    return tokens, min(len(request.continuation), len(tokens) - 1)
+
+
+def _score_rows(model: Any, rows: Sequence[Row]) -> list[Likelihood]:
+    """Score one batch with a decoder."""
+    inputs = batch_inputs(rows, device=model.device, dtype=model.dtype)
+    hidden = decoder_of(model)(**inputs, use_cache=False).last_hidden_state
     results = []
-    for i, (request, row) in enumerate(zip(requests, rows, strict=True)):
-        # The vocabulary's logits are computed only where a continuation is.
-        count = min(len(request.continuation), len(row) - 1)
-        place = slice(len(row) - 1 - count, len(row) - 1)
-        targets = tokens[i, place.start + 1 : place.stop + 1]
-        logits = model.get_output_embeddings()(hidden[i, place]).float()
-        results.append(_likelihood(logits, targets))
+    for states, row in zip(hidden, rows, strict=True):
+        for branch in row.branches:
+            # The vocabulary's logits are computed only where a continuation is.
+            logits = model.get_output_embeddings()(states[list(branch.places)]).float()
+            results.append(_likelihood(logits, torch.tensor(branch.targets, device=logits.device)))
     return results
+
+
+def decoder_of(model: Any) -> Any:
+    """The module of a decoder-only model that holds its layers (Llama 4 calls itself its decoder)."""
+    decoder = model.get_decoder()
+    return decoder if hasattr(decoder, "layers") else decoder.model
 
 
 def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:

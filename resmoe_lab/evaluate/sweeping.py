@@ -28,10 +28,11 @@ from .approximation import error_curves
 from .calibration import TOKENS, calibration_requests
 from .calibration import calibrate as statistics_of
 from .equal_bytes import size_table
+from .lower import lower_states_kept
 from .routing import routing_shares
 from .similarity import expert_similarity
 from .sweep import TABLES, Sweep
-from .tasks import EMBEDDED_TASKS, TASKS
+from .tasks import EMBEDDED_TASKS, TASKS, find_task
 from .zeroshot import evaluate_model, model_windows
 
 #: Keeps of the curves that cost nothing more than one sort or one spectrum.
@@ -102,7 +103,7 @@ def run_sweep(
     for keep in keeps:
         KEEP.validate(keep)
     for name in tasks:
-        TASKS[name].check(limit=limit, data_dir=data_dir)
+        find_task(name).check(limit=limit, data_dir=data_dir)
     settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
     settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
     settings |= {"tasks": list(tasks), "limit": limit, "seed": seed}
@@ -150,7 +151,8 @@ def run_sweep(
 
     pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
     pairs += [(method, keep) for method in chosen for keep in keeps]
-    scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
+    with lower_states_kept(model, first=min(layers)):
+        scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
     texts = [row["text"] for row in TASKS["storyworld_perplexity"].rows()]
     windows = model_windows(model, tokenizer, texts)
     top_k = family.shape(checkpoint.config).top_k
@@ -221,7 +223,7 @@ def _facts(checkpoint: Checkpoint, settings: dict[str, Any], opened: Sequence[_L
         "shape": asdict(shape),
         "width": opened[0].stack.width,
         "parameters": sum(math.prod(info.shape) for info in checkpoint.tensors.values()),
-        "chance": {name: TASKS[name].chance for name in settings["tasks"]},
+        "chance": {task.name: task.chance for task in map(find_task, settings["tasks"])},
         "versions": versions(),
         "machine": machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -13,8 +13,18 @@ from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
 from .._core.registry import Registry
 
-Kind = Literal["perplexity", "last_word", "choice", "partial"]
+Kind = Literal["texts", "stream", "last_word", "choice", "partial"]
 Row = dict[str, Any]
+#: Kinds whose rows are texts to be predicted from beginning to end.
+RUNNING_TEXT: tuple[Kind, ...] = ("texts", "stream")
+#: What a row of each kind must have.
+FIELDS: dict[Kind, tuple[str, ...]] = {
+    "texts": ("text",),
+    "stream": ("text",),
+    "last_word": ("text",),
+    "choice": ("goal", "sol1", "sol2", "label"),
+    "partial": ("sentence", "option1", "option2", "answer"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,10 +36,11 @@ class Task:
     name
         What users type.
     kind
-        How it is scored: perplexity of texts; greedy prediction of the last word (LAMBADA); the likelier of
-        two endings (PIQA); the filler that makes the rest of the sentence likelier (WinoGrande).
+        How it is scored: perplexity of texts, or of one long text in windows (WikiText); greedy prediction of the last
+        word (LAMBADA); the likelier of two endings (PIQA); the filler that makes the rest of the sentence likelier
+        (WinoGrande).
     file
-        Path of its rows: below ``data/tasks/`` if `embedded`, below a data folder otherwise.
+        Path of its rows: below ``data/tasks/`` if `embedded`, below a data folder otherwise, or anywhere if absolute.
     embedded
         Whether the rows come with the project.
     read
@@ -56,6 +67,8 @@ class Task:
         DataError
             If it is in none of the places where data is looked for.
         """
+        if Path(self.file).is_absolute():
+            return Path(self.file)
         if not self.embedded:
             return find_data(self.file, data_dir=data_dir)
         path = zoo.data_folder() / "tasks" / self.file
@@ -70,26 +83,74 @@ class Task:
             raise UsageError(f"limit is {limit}, expected a positive whole number")
 
     def rows(self, *, limit: int | None = None, data_dir: str | Path | None = None) -> list[Row]:
-        """Read the first `limit` rows (None: all)."""
+        """Read the first `limit` rows (None: all).
+
+        Raises
+        ------
+        DataError
+            If the file is missing, empty or not text, or a row lacks something, naming it.
+        """
         self.check(limit=limit, data_dir=data_dir)
-        return self.read(self.path(data_dir))[:limit]
+        path = self.path(data_dir)
+        try:
+            rows = self.read(path)[:limit]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from error
+        if not rows:
+            raise DataError(f"{path} is empty, expected at least one row for task {self.name}: copy it again")
+        for number, row in enumerate(rows, start=1):
+            if problem := _problem(self.kind, row):
+                raise DataError(
+                    f"{path}, row {number} {problem}, expected a row for task {self.name}: correct the file"
+                )
+        return rows
+
+
+def _problem(kind: Kind, row: Row) -> str | None:
+    """What is wrong with a row, in words."""
+    if missing := next((name for name in FIELDS[kind] if row.get(name) is None), None):
+        return f"has no {missing!r}"
+    if empty := next((name for name in FIELDS[kind] if not str(row[name]).strip()), None):
+        return f"has an empty {empty!r}"
+    if kind == "choice" and str(row["label"]) not in ("0", "1"):
+        return f"has label {row['label']!r}, not 0 or 1"
+    if kind == "partial" and (str(row["answer"]) not in ("1", "2") or row["sentence"].count("_") != 1):
+        return f"has answer {row['answer']!r} and {row['sentence'].count('_')} blanks '_', not 1 or 2 and one blank"
+    if kind == "last_word" and " " not in row["text"].strip():
+        return "has a text of one word"
+    return None
 
 
 def read_jsonl(path: Path) -> list[Row]:
     """One JSON object a line."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number} is not JSON ({error}): correct the file") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number} holds a {type(row).__name__}, expected a JSON object with fields")
+        rows.append(row)
+    return rows
 
 
 def read_whole_text(path: Path) -> list[Row]:
     """The whole file as one text."""
-    return [{"text": path.read_text("utf-8")}]
+    text = path.read_text("utf-8")
+    return [{"text": text}] if text.strip() else []
 
 
 def read_piqa(path: Path) -> list[Row]:
     """PIQA keeps its labels in a file beside the rows."""
     beside = path.with_name("valid-labels.lst")
-    labels = (beside if beside.is_file() else find_data("piqa/valid-labels.lst")).read_text("utf-8").split()
-    return [{**row, "label": int(label)} for row, label in zip(read_jsonl(path), labels, strict=True)]
+    beside = beside if beside.is_file() else find_data("piqa/valid-labels.lst")
+    rows, labels = read_jsonl(path), beside.read_text("utf-8").split()
+    if len(rows) != len(labels):
+        raise DataError(f"{path} has {len(rows)} rows and {beside} {len(labels)} labels, expected as many: copy both")
+    return [{**row, "label": int(label) if label.isdigit() else label} for row, label in zip(rows, labels, strict=True)]
 
 
 def _storyworld(name: str, kind: Kind, chance: float | None = None) -> Task:
@@ -97,11 +158,11 @@ def _storyworld(name: str, kind: Kind, chance: float | None = None) -> Task:
 
 
 _ALL = (
-    _storyworld("perplexity", "perplexity"),
+    _storyworld("perplexity", "texts"),
     _storyworld("last_word", "last_word"),
     _storyworld("action", "choice", 0.5),
     _storyworld("pronoun", "partial", 0.5),
-    Task("wikitext", "perplexity", "wikitext-2/wiki.test.raw", False, read_whole_text),
+    Task("wikitext", "stream", "wikitext-2/wiki.test.raw", False, read_whole_text),
     Task("lambada", "last_word", "lambada/lambada_test.jsonl", False, read_jsonl),
     Task("piqa", "choice", "piqa/valid.jsonl", False, read_piqa, "Question: {goal}\nAnswer:", 0.5),
     Task("winogrande", "partial", "winogrande/dev.jsonl", False, read_jsonl, chance=0.5),
@@ -112,6 +173,42 @@ for _task in _ALL:
 
 #: What is scored when nobody says otherwise: the tasks that need no data from outside.
 EMBEDDED_TASKS: tuple[str, ...] = tuple(task.name for task in _ALL if task.embedded)
+
+
+def find_task(name: str) -> Task:
+    """Return a task by its name, or make one of a file of one's own.
+
+    Parameters
+    ----------
+    name
+        A name of :data:`TASKS`; a ``.txt`` file, which is one long text; or a ``.jsonl`` file, whose first row tells by
+        its fields what it is: PIQA's (``goal``, ``sol1``, ``sol2``, ``label``), WinoGrande's (``sentence``,
+        ``option1``, ``option2``, ``answer``) or texts (``text``). LAMBADA's rows look like texts: for them write
+        ``last_word:FILE``.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these; similar names are suggested.
+    DataError
+        If the file is not there, or its rows are of no known form.
+    """
+    path = Path(name.removeprefix("last_word:")).expanduser()
+    if path.suffix not in (".jsonl", ".txt"):
+        return TASKS[name]
+    if not path.is_file():
+        raise DataError(f"task file {path} not found: check the path")
+    file = str(path.absolute())
+    if path.suffix == ".txt":
+        return Task(path.stem, "stream", file, False, read_whole_text)
+    fields = set((read_jsonl(path) or [{}])[0])
+    kinds: tuple[Kind, ...] = ("last_word",) if name.startswith("last_word:") else ("choice", "partial", "texts")
+    fitting = [kind for kind in kinds if fields.issuperset(FIELDS[kind])]
+    if not fitting:
+        forms = "; ".join(", ".join(FIELDS[kind]) for kind in kinds)
+        raise DataError(f"{path} begins with the fields {sorted(fields)}, expected one of: {forms}")
+    chance = 0.5 if fitting[0] in ("choice", "partial") else None
+    return Task(path.stem, fitting[0], file, False, read_jsonl, chance=chance)
 
 
 def write_storyworld_tasks(folder: Path, *, n: int = 400, seed: int = 0) -> Iterable[Path]:

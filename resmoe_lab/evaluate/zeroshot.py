@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._core.progress import Progress, silent
-from .likelihood import Request, encode_request, likelihoods, model_window
-from .tasks import EMBEDDED_TASKS, TASKS, Kind, Row, Task
-
-
-@dataclass(frozen=True)
-class Score:
-    """One figure of one task: the metric's value, its standard error, and the number of rows (or windows)."""
-
-    task: str
-    metric: str
-    value: float
-    stderr: float
-    n: int
+from .likelihood import Likelihood, Partial, Request, encode_request, likelihoods, model_window, start_token
+from .outcome import Outcome, Score, accuracy, perplexities
+from .tasks import EMBEDDED_TASKS, RUNNING_TEXT, Kind, Row, Task, find_task
 
 
 def evaluate_model(
@@ -42,7 +31,7 @@ def evaluate_model(
     model, tokenizer
         A causal language model of transformers and its tokenizer.
     tasks
-        Task names. The first score of a task is its main one.
+        Names of tasks, or files of one's own: see :func:`~.tasks.find_task`. The first score of a task is its main one.
     limit
         Rows of each task (windows, for perplexity of one long text); None for all.
     data_dir
@@ -55,24 +44,41 @@ def evaluate_model(
     ResMoE, appendix A.6; perplexity is exp of the mean over all predicted tokens, PIQA and WinoGrande compare
     summed log-probabilities with no length norm, LAMBADA asks for every token of the last word.
     """
-    scores: list[Score] = []
-    for name in tasks:
-        task = TASKS[name]
-        rows = task.rows(limit=None if task.kind == "perplexity" else limit, data_dir=data_dir)
-        scores += _SCORERS[task.kind](model, tokenizer, task, rows, limit, progress)
-    return scores
+    options: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "progress": progress}
+    return [score for name in tasks for score in task_outcome(model, tokenizer, find_task(name), **options).scores]
 
 
-def tabulate(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Return ``{task: {metric, value, stderr, n}}`` of each task's main score, further metrics beside it."""
-    table: dict[str, dict[str, Any]] = {}
-    for score in scores:
-        if score.task in table:
-            table[score.task][score.metric] = score.value
-        else:
-            stderr = None if math.isnan(score.stderr) else score.stderr
-            table[score.task] = {"metric": score.metric, "value": score.value, "stderr": stderr, "n": score.n}
-    return table
+def task_outcome(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    *,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    partial: Partial | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Score a model on one task, row by row.
+
+    Parameters
+    ----------
+    model, tokenizer, limit, data_dir, progress
+        As for :func:`evaluate_model`.
+    task
+        The task.
+    partial
+        Where results are kept while the rest is still to be done.
+    """
+    whole = task.kind in RUNNING_TEXT
+    rows = task.rows(limit=None if whole else limit, data_dir=data_dir)
+    requests = _REQUESTS[task.kind](model, tokenizer, task, rows)
+    requests = requests[:limit] if whole else requests
+    window = model_window(model, tokenizer)
+    options: dict[str, Any] = {"window": window, "task": task.name, "progress": progress, "partial": partial}
+    results = likelihoods(model, requests, **options)
+    if whole:
+        return _perplexity(tokenizer, task, requests, results)
+    return accuracy(task.name, _RIGHT[task.kind](results, rows))
 
 
 def text_windows(tokenizer: Any, text: str, window: int, *, halves: bool = False) -> list[Request]:
@@ -80,9 +86,9 @@ def text_windows(tokenizer: Any, text: str, window: int, *, halves: bool = False
 
     With `halves`, as an encoder-decoder needs it, the first half of a window is context and only the second is scored.
     """
-    start, *tokens = tokenizer(text, verbose=False)["input_ids"]
-    if start != tokenizer.bos_token_id:
-        start, tokens = tokenizer.bos_token_id or tokenizer.eos_token_id, [start, *tokens]
+    start, tokens = start_token(tokenizer), tokenizer(text, verbose=False)["input_ids"]
+    if tokens[:1] == [start]:
+        tokens = tokens[1:]
     pieces = [tuple(tokens[i : i + window]) for i in range(0, len(tokens), window)]
     cuts = [len(piece) // 2 if halves else 0 for piece in pieces]
     return [Request((start, *piece[:cut]), piece[cut:]) for piece, cut in zip(pieces, cuts, strict=True)]
@@ -94,73 +100,74 @@ def model_windows(model: Any, tokenizer: Any, texts: Iterable[str]) -> list[Requ
     return [request for text in texts for request in text_windows(tokenizer, text, window, halves=halves)]
 
 
-def _perplexity(
-    model: Any, tokenizer: Any, task: Task, rows: list[Row], limit: int | None, progress: Progress
-) -> list[Score]:
-    """Perplexity per token (the paper's), per word and per byte (free of the tokenizer)."""
-    window = model_window(model, tokenizer)
-    requests = model_windows(model, tokenizer, (row["text"] for row in rows))[:limit]
-    results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
+def stream_windows(model: Any, tokenizer: Any, text: str) -> list[Request]:
+    """Cut one long text as the published evaluation does: into windows that do not overlap and begin where they begin.
+
+    Lines are joined by blank lines first. The first token of a window has nothing before it and is not predicted;
+    an encoder-decoder reads the first half of a window.
+    """
+    window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
+    tokens = tokenizer(published_text(text), verbose=False)["input_ids"]
+    pieces = [tuple(tokens[i : i + window]) for i in range(0, len(tokens), window)]
+    cuts = [max(1, len(piece) // 2) if halves else 1 for piece in pieces]
+    return [Request(piece[:cut], piece[cut:]) for piece, cut in zip(pieces, cuts, strict=True) if len(piece) > cut]
+
+
+def published_text(text: str) -> str:
+    """Join the lines of WikiText by blank lines, as its rows on the hub are joined; a blank line there is empty."""
+    return "\n\n".join(line if line.strip() else "" for line in text.splitlines(keepends=True))
+
+
+def _perplexity(tokenizer: Any, task: Task, requests: Sequence[Request], results: Sequence[Likelihood]) -> Outcome:
+    """Perplexity per token, per word and per byte, the last two free of the tokenizer.
+
+    Of one long text the main figure is the published one, exp of the unweighted mean of the windows' mean losses, in
+    which a short last window counts as much as any; ``token_perplexity`` weighs every token alike.
+    """
     losses = np.array([-result.log_probability for result in results])
-    tokens = np.array([len(request.continuation) for request in requests])
+    tokens = np.array([len(request.continuation) for request in requests], dtype=np.float64)
     texts = [tokenizer.decode(request.continuation) for request in requests]
-    words = np.array([len(text.split()) for text in texts])
-    size = np.array([len(text.encode()) for text in texts])
-    units = {"perplexity": tokens, "word_perplexity": words, "byte_perplexity": size}
-    return [_ratio_score(task.name, metric, losses, count) for metric, count in units.items()]
+    units = {
+        "token_perplexity": tokens,
+        "word_perplexity": np.array([len(text.split()) for text in texts], dtype=np.float64),
+        "byte_perplexity": np.array([len(text.encode()) for text in texts], dtype=np.float64),
+    }
+    if task.kind == "texts":
+        return perplexities(task.name, losses, {"perplexity": units.pop("token_perplexity"), **units})
+    published = perplexities(task.name, losses / tokens, {"perplexity": np.ones_like(tokens)})
+    return replace(published, scores=published.scores + perplexities(task.name, losses, units).scores)
 
 
-def _ratio_score(task: str, metric: str, losses: np.ndarray, units: np.ndarray) -> Score:
-    """Exp of (summed loss / summed units), with the standard error of a ratio over windows (delta method)."""
-    rate = losses.sum() / max(1, units.sum())
-    value = math.exp(min(rate, 700.0))
-    n = len(losses)
-    spread = (losses - rate * units).std(ddof=1) / (units.mean() * math.sqrt(n)) if n > 1 else math.nan
-    return Score(task, metric, value, float(value * spread), n)
+def _texts(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> list[Request]:
+    return model_windows(model, tokenizer, (row["text"] for row in rows))
 
 
-def _accuracy(task: str, right: list[bool]) -> list[Score]:
-    n = len(right)
-    share = sum(right) / n
-    return [Score(task, "acc", share, math.sqrt(share * (1 - share) / max(1, n - 1)), n)]
+def _stream(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> list[Request]:
+    return [request for row in rows for request in stream_windows(model, tokenizer, row["text"])]
 
 
-def _last_word(
-    model: Any, tokenizer: Any, task: Task, rows: list[Row], limit: int | None, progress: Progress
-) -> list[Score]:
+def _last_word(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> list[Request]:
     """LAMBADA: is every token of the last word what greedy decoding would write?"""
     pairs = [row["text"].rsplit(" ", 1) for row in rows]
-    requests = [encode_request(tokenizer, context, f" {word}") for context, word in pairs]
-    window = model_window(model, tokenizer)
-    results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
-    return _accuracy(task.name, [result.greedy for result in results])
+    return [encode_request(tokenizer, context, f" {word}") for context, word in pairs]
 
 
-def _choice(
-    model: Any, tokenizer: Any, task: Task, rows: list[Row], limit: int | None, progress: Progress
-) -> list[Score]:
+def _choice(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> list[Request]:
     """PIQA: which of two endings has the larger summed log-probability?"""
     pairs = [(task.prompt.format(**row), [f" {row['sol1']}", f" {row['sol2']}"]) for row in rows]
-    requests = [encode_request(tokenizer, context, ending) for context, endings in pairs for ending in endings]
-    window = model_window(model, tokenizer)
-    results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
-    return _accuracy(task.name, _right_choices(results, [int(row["label"]) for row in rows]))
+    return [encode_request(tokenizer, context, ending) for context, endings in pairs for ending in endings]
 
 
-def _partial(
-    model: Any, tokenizer: Any, task: Task, rows: list[Row], limit: int | None, progress: Progress
-) -> list[Score]:
+def _partial(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> list[Request]:
     """WinoGrande, partial scoring: after which filler is the rest of the sentence likelier?"""
     requests = []
     for row in rows:
         before, after = row["sentence"].split("_", 1)
         requests += [encode_request(tokenizer, before + row[option], after) for option in ("option1", "option2")]
-    window = model_window(model, tokenizer)
-    results = likelihoods(model, requests, window=window, task=task.name, progress=progress)
-    return _accuracy(task.name, _right_choices(results, [int(row["answer"]) - 1 for row in rows]))
+    return requests
 
 
-def _right_choices(results: Sequence[Any], labels: Sequence[int]) -> list[bool]:
+def _right_choices(results: Sequence[Likelihood], labels: Sequence[int]) -> list[bool]:
     first, second = results[::2], results[1::2]
     return [
         (b.log_probability > a.log_probability) == bool(label)
@@ -168,9 +175,15 @@ def _right_choices(results: Sequence[Any], labels: Sequence[int]) -> list[bool]:
     ]
 
 
-_SCORERS: dict[Kind, Callable[..., list[Score]]] = {
-    "perplexity": _perplexity,
+_REQUESTS: dict[Kind, Callable[..., list[Request]]] = {
+    "texts": _texts,
+    "stream": _stream,
     "last_word": _last_word,
     "choice": _choice,
     "partial": _partial,
+}
+_RIGHT: dict[Kind, Callable[[Sequence[Likelihood], Sequence[Row]], list[bool]]] = {
+    "last_word": lambda results, rows: [result.greedy for result in results],
+    "choice": lambda results, rows: _right_choices(results, [int(row["label"]) for row in rows]),
+    "partial": lambda results, rows: _right_choices(results, [int(row["answer"]) - 1 for row in rows]),
 }

@@ -17,14 +17,16 @@ from .._core.progress import Progress, silent
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.writer import write_json
+from ..evaluate.outcome import tabulate
 from ..evaluate.routing import routing_shares
 from ..evaluate.tasks import EMBEDDED_TASKS, TASKS
-from ..evaluate.zeroshot import evaluate_model, model_windows, tabulate
+from ..evaluate.zeroshot import evaluate_model, model_windows
 from ..experts import family_of
 from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts
 from ..zoo.recipes import RECIPES, Recipe
 from ..zoo.training import Trained, train
+from ..zoo.upcycling import neuron_orders
 
 CARD_FILE, FACTS_FILE, FIGURE_FILE = "MODEL_CARD.md", "card.json", "training_loss.png"
 
@@ -100,18 +102,6 @@ def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
         shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
         family.push(trained.model, stack.with_weights(shuffled))
     save_model(trained, folder)
-
-
-def neuron_orders(num_experts: int, neurons: int, *, seed: int, layer: int) -> torch.Tensor:
-    """Orders of the neurons of an upcycled zoo model: row i of expert k was row ``orders[k, i]`` of its dense model.
-
-    Returns
-    -------
-    torch.Tensor
-        (N, p_I) int64.
-    """
-    generator = torch.Generator().manual_seed(1000 * seed + layer)
-    return torch.stack([torch.randperm(neurons, generator=generator) for _ in range(num_experts)])
 
 
 def write_card(

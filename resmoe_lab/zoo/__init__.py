@@ -1,10 +1,12 @@
-"""The embedded models: how they are trained, and where they are found."""
+"""The zoo's models: how they are trained, and where they are found."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from .._core.cache import cache_folder
 from .recipes import RECIPES as RECIPES
+from .upcycle_recipes import UPCYCLED as UPCYCLED
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -16,13 +18,13 @@ def data_folder() -> Path:
 
 
 def folder(name: str) -> Path:
-    """Where the model called `name` is, or is to be built."""
-    return data_folder() / "zoo" / name
+    """Where the model called `name` is, or is to be built: upcycled ones are too large for the repository."""
+    return cache_folder() / "zoo" / name if name in UPCYCLED else data_folder() / "zoo" / name
 
 
 def names() -> list[str]:
     """Names of all models that the zoo can build."""
-    return sorted(RECIPES)
+    return sorted(RECIPES | UPCYCLED)
 
 
 def is_built(name: str) -> bool:

@@ -29,7 +29,7 @@ from .recipes import Phase, Recipe
 from .tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 #: A line of the log, and a saved state to go on from, every so many steps.
@@ -41,7 +41,7 @@ class Trained:
     """A trained model with its tokenizer and its log (one row per report: phase, tokens, loss, seconds)."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerBase
     log: list[dict[str, Any]]
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
 
 from resmoe_lab._core.progress import silent
-from resmoe_lab.evaluate.likelihood import Request, likelihoods
+from resmoe_lab.evaluate.likelihood import Request, likelihoods, split_context
 from resmoe_lab.evaluate.routing import routing_shares
 from resmoe_lab.evaluate.zeroshot import text_windows
 from resmoe_lab.zoo.tokenizer import train_tokenizer
@@ -41,11 +41,16 @@ def test_a_likelihood_is_the_models_own_loss(model: SwitchTransformersForConditi
     """Padding of a batch changes nothing, and the loss that transformers computes is the mean we sum up."""
     found = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
     for request, result in zip(REQUESTS, found, strict=True):
-        labels = torch.tensor([request.continuation])
+        read, told = split_context(request, 64)
+        tokens, count = torch.tensor([told]), len(request.continuation)
+        labels = tokens.clone()
+        labels[:, :-count] = -100  # what the decoder only hears
+        start = torch.zeros(1, 1, dtype=torch.int64)
         with torch.no_grad():
-            output = model(input_ids=torch.tensor([[*request.context, END]]), labels=labels)
-        assert result.log_probability == pytest.approx(-float(output.loss) * labels.numel(), rel=1e-4)
-        assert result.greedy == (output.logits.argmax(-1) == labels).all().item()
+            heard = torch.cat([start, tokens[:, :-1]], dim=1)
+            output = model(input_ids=torch.tensor([[*read, END]]), decoder_input_ids=heard, labels=labels)
+        assert result.log_probability == pytest.approx(-float(output.loss) * count, rel=1e-4)
+        assert result.greedy == (output.logits.argmax(-1) == tokens)[:, -count:].all().item()
 
 
 def test_the_load_counts_encoder_and_decoder(model: SwitchTransformersForConditionalGeneration) -> None:

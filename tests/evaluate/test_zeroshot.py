@@ -7,8 +7,9 @@ import pytest
 from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.evaluate.harness import _pages, evaluate_with_lm_eval
+from resmoe_lab.evaluate.outcome import Score, tabulate
 from resmoe_lab.evaluate.tasks import EMBEDDED_TASKS, TASKS
-from resmoe_lab.evaluate.zeroshot import Score, evaluate_model, tabulate
+from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.runtime import load_model
 
 from ..conftest import data_or_skip

@@ -40,9 +40,9 @@ def mixtral(seed: int = 0) -> PreTrainedModel:
     return _make("MixtralForCausalLM", seed, num_local_experts=4)
 
 
-def qwen2_moe(seed: int = 0) -> PreTrainedModel:
+def qwen2_moe(seed: int = 0, **changes: Any) -> PreTrainedModel:
     sizes = {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 10}
-    return _make("Qwen2MoeForCausalLM", seed, **sizes, num_hidden_layers=3, mlp_only_layers=[1])
+    return _make("Qwen2MoeForCausalLM", seed, **sizes, num_hidden_layers=3, mlp_only_layers=[1], **changes)
 
 
 def qwen3_moe(seed: int = 0) -> PreTrainedModel:

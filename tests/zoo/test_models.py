@@ -9,11 +9,14 @@ import torch
 from resmoe_lab import zoo
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.evaluate.zeroshot import evaluate_model, tabulate
+from resmoe_lab.evaluate.outcome import tabulate
+from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.experts import family_of
-from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, neuron_orders, unmet
+from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, unmet
 from resmoe_lab.runtime import load_model
 from resmoe_lab.zoo.recipes import RECIPES, Recipe
+from resmoe_lab.zoo.upcycle_recipes import UPCYCLED
+from resmoe_lab.zoo.upcycling import neuron_orders
 
 #: Name -> most bytes, experts, experts per token, and how much perplexity with the centers alone must rise.
 PROMISED = {
@@ -23,7 +26,7 @@ PROMISED = {
 }
 
 
-@pytest.fixture(scope="module", params=zoo.names())
+@pytest.fixture(scope="module", params=sorted(RECIPES))
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     return RECIPES[request.param]
 
@@ -104,4 +107,9 @@ def test_demands_that_are_not_met_are_named() -> None:
 
 def test_nothing_lies_in_the_zoo_that_no_recipe_makes() -> None:
     folders = {path.name for path in Path(zoo.data_folder() / "zoo").iterdir() if path.is_dir() and path.name[0] != "."}
-    assert folders == set(zoo.names())
+    assert folders - set(UPCYCLED) == set(RECIPES)
+
+
+def test_upcycled_models_are_kept_out_of_the_repository() -> None:
+    for name in UPCYCLED:
+        assert zoo.data_folder() not in zoo.folder(name).parents

@@ -1,0 +1,103 @@
+"""What frozen lower layers give for each training batch, computed once and kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from .._core.files import remove_parts, whole_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class HiddenBatch:
+    """One batch of rows.
+
+    Parameters
+    ----------
+    tokens
+        (B, T) int64.
+    entering
+        (B, T, p): what enters the lowest layer with experts.
+    """
+
+    tokens: torch.Tensor
+    entering: torch.Tensor
+
+
+class HiddenBatches:
+    """Batches of training rows with their hidden states, from disk where they have been computed before.
+
+    Parameters
+    ----------
+    dense
+        The dense model, Llama-like.
+    tokens
+        (R, T) int64 training rows.
+    folder
+        Where the batches are kept.
+    split
+        Number of the lowest layer with experts.
+    batch_size
+        Rows of a batch.
+    fingerprint
+        What decides the batches; those of another one are not used.
+    """
+
+    def __init__(
+        self,
+        dense: PreTrainedModel,
+        tokens: torch.Tensor,
+        *,
+        folder: Path,
+        split: int,
+        batch_size: int,
+        fingerprint: str,
+    ) -> None:
+        self._dense, self._folder, self._split, self._fingerprint = dense, folder, split, fingerprint
+        self._rows = tokens.split(batch_size)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(folder)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> HiddenBatch:
+        path = self._folder / f"batch-{number:05d}.safetensors"
+        if path.is_file():
+            with safe_open(str(path), framework="pt") as stored:
+                if stored.metadata()["fingerprint"] == self._fingerprint:
+                    return HiddenBatch(*(stored.get_tensor(name) for name in ("tokens", "entering")))
+        batch = self._computed(self._rows[number])
+        with whole_file(path) as part:
+            save_file(vars(batch), str(part), metadata={"fingerprint": self._fingerprint})
+        return batch
+
+    @torch.no_grad()
+    def _computed(self, tokens: torch.Tensor) -> HiddenBatch:
+        device = self._dense.device
+        decoder = self._dense.get_decoder()
+        entering = decoder.embed_tokens(tokens.to(device))
+        places = positions(decoder, entering)
+        entering = through(decoder.layers[: self._split], entering, places)
+        return HiddenBatch(tokens.contiguous(), entering.cpu().contiguous())
+
+
+def positions(decoder: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotary embeddings of the places 0 to T - 1 of (B, T, p) hidden states."""
+    return decoder.rotary_emb(hidden, torch.arange(hidden.shape[1], device=hidden.device)[None])
+
+
+def through(layers: Iterable[Any], hidden: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Run (B, T, p) hidden states through some layers of a decoder; rows are causal and have no padding."""
+    for layer in layers:
+        hidden = layer(hidden, attention_mask=None, position_embeddings=places)
+    return hidden
