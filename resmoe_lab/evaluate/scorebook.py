@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from .._core.cache import cache_folder
 from .._core.files import whole_file
 from ..checkpoint import Checkpoint
@@ -67,7 +67,7 @@ def _hashed(path: str, size: int, changed: int) -> str:
 @cache
 def code_key() -> str:
     """BLAKE2 hash of the package's own code: a corrected method or scoring never gets the scores of the old one."""
-    digest = hashlib.blake2b(__version__.encode(), digest_size=16)
+    digest = hashlib.blake2b(version("resmoe-lab").encode(), digest_size=16)
     root = Path(__file__).resolve().parents[1]
     for room in ("centers", "checkpoint", "evaluate", "experts", "methods", "runtime", "transport"):
         for path in sorted((root / room).rglob("*.py")):
