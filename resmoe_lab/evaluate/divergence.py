@@ -58,10 +58,10 @@ def predicting_states(model: Any, requests: Sequence[Request]) -> list[torch.Ten
         inputs = model_inputs(model, request)
         if model.config.is_encoder_decoder:
             output = model(**inputs, output_hidden_states=True, use_cache=False)
-            states.append(output.decoder_hidden_states[-1][0])
+            hidden = output.decoder_hidden_states[-1]
         else:
             hidden = decoder_of(model)(input_ids=inputs["input_ids"][:, :-1], use_cache=False).last_hidden_state
-            states.append(hidden[0, -len(request.continuation) :])
+        states.append(hidden[0, -len(request.continuation) :])
     return states
 
 

@@ -15,8 +15,8 @@ from .._core.errors import CheckpointError, WeightError
 from .._core.progress import Progress, Tick
 from .prefixes import Row, batch_inputs, lay_out, sees_everything
 
-#: Tokens of a context that a decoder hears at most; its encoder reads the rest.
-_HEARD = 16
+#: One token in so many of a context is read by an encoder; its decoder hears the rest.
+_READ = 4
 #: About how many tokens go through the model at once.
 BATCH_TOKENS = 8192
 #: Fewer shared tokens than this are not worth a mask.
@@ -231,24 +231,23 @@ def _score_pairs(model: Any, requests: Sequence[Request], window: int) -> list[L
 
 
 def split_context(request: Request, window: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What an encoder reads of a request, and what its decoder tells: the context's last tokens, then what is scored.
+    """What an encoder reads of a request, and what its decoder tells: the rest of the context, then what is scored.
 
-    By the chain rule the split decides no probability, only who has to remember what: a decoder that hears the last
-    words goes on from them, as it was trained to.
+    Whatever the split, the same probability is asked for; but a text goes on most surely where its last words are
+    heard, and cross-attention, which knows no positions, finds them only after long training.
     """
     context = request.context[-window:]
-    heard = min(_HEARD, len(context) // 2)
-    cut = len(context) - heard
+    cut = max(1, len(context) // _READ)
     return context[:cut], (*context[cut:], *request.continuation[-window:])
 
 
 def model_inputs(model: Any, request: Request) -> dict[str, torch.Tensor]:
     """Everything of one request that the model reads, as a batch of one."""
-    told = torch.tensor([request.continuation], device=model.device)
     if model.config.is_encoder_decoder:
-        read = torch.tensor([closed(model, request.context)], device=model.device)
-        return {"input_ids": read, "decoder_input_ids": shifted(model, told)}
-    return {"input_ids": torch.cat([torch.tensor([request.context], device=model.device), told], dim=1)}
+        read, told = split_context(request, len(request.context) + len(request.continuation))
+        heard = shifted(model, torch.tensor([told], device=model.device))
+        return {"input_ids": torch.tensor([closed(model, read)], device=model.device), "decoder_input_ids": heard}
+    return {"input_ids": torch.tensor([[*request.context, *request.continuation]], device=model.device)}
 
 
 def closed(model: Any, context: tuple[int, ...]) -> tuple[int, ...]:
