@@ -124,10 +124,11 @@ def _read(model: Any, request: Request, recorders: Mapping[int, _Recorder], *, f
     """Run one window, backwards as well where gradients are wanted."""
     told = torch.tensor([request.continuation], device=model.device)
     with torch.set_grad_enabled(fisher):
-        logits = model(**model_inputs(model, request), use_cache=False).logits[:, -told.shape[1] - 1 :]
+        logits = model(**model_inputs(model, request), use_cache=False).logits
         if not fisher:
             return
-        logits = logits if model.config.is_encoder_decoder else logits[:, :-1]
+        # A decoder-only model is handed the last token too; what it says after it is not asked for.
+        logits = (logits if model.config.is_encoder_decoder else logits[:, :-1])[:, -told.shape[1] :]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), told.flatten())
     weights = [weight for recorder in recorders.values() for weight in recorder.weights]
     gradients = torch.autograd.grad(loss, weights, allow_unused=True)
