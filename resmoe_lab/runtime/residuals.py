@@ -339,7 +339,7 @@ def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
 
 def _add_product(product: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return ``product + a b`` of batches, in place where no gradient is wanted."""
-    if torch.is_grad_enabled() or product.dtype != a.dtype:
+    if torch.is_grad_enabled() or not product.dtype == a.dtype == b.dtype:
         return product + a @ b
     return product.baddbmm_(a, b)
 

@@ -148,3 +148,26 @@ def test_the_cache_holds_what_it_may() -> None:
     module = build(random(P_I, 3 * P), joint(GATED), mode="restored", cache_experts=2)
     module(random(4, P), torch.tensor([[0, 1], [2, 3], [1, 4], [0, 2]]), random(4, 2))
     assert list(module._restored) == [3, 4]
+
+
+@pytest.mark.parametrize("make", [separate, joint, rows, bitmask, csr])
+@pytest.mark.parametrize("grad", [False, True])
+def test_under_autocast_it_is_the_same_to_sixteen_bits(make, grad) -> None:
+    torch.manual_seed(0)
+    module = build(random(P_I, 3 * P), make(GATED)).float()
+    object.__setattr__(module, "dtype", torch.float32)
+    hidden, index, weights = random(7, P).float(), torch.randint(0, N, (7, 2)), random(7, 2).float()
+    expected = module(hidden, index, weights)
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+        found = module(hidden, index, weights)
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("make", [separate, joint, rows])
+def test_single_precision_is_exact_to_its_own_rounding(make) -> None:
+    torch.manual_seed(0)
+    module = build(random(P_I, 3 * P), make(GATED))
+    hidden, index, weights = random(9, P), torch.randint(0, N, (9, 2)), random(9, 2)
+    expected = module(hidden, index, weights)
+    found = module.float()(hidden.float(), index, weights.float())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))

@@ -85,7 +85,7 @@ def pack_model(
 def load(folder: Path, **options):
     config = json.loads((folder / "config.json").read_text())
     auto = transformers.AutoModelForSeq2SeqLM if config.get("is_encoder_decoder") else transformers.AutoModelForCausalLM
-    return auto.from_pretrained(folder, dtype=torch.float32, **options)
+    return auto.from_pretrained(folder, **{"dtype": torch.float32} | options)
 
 
 @pytest.fixture
@@ -126,6 +126,21 @@ def test_generation_with_a_cache_is_the_restored_models(mixtral: Path, tmp_path:
     dense = load(mixtral)
     with restored_experts(dense, open_checkpoint(mixtral), restored.values()):
         assert torch.equal(found, dense.generate(TOKENS, **options))
+
+
+def test_a_device_map_places_it(mixtral: Path, tmp_path: Path) -> None:
+    pack_model(mixtral, tmp_path / "packed", method="resmoe-svd-separate", form=None)
+    placed = load(tmp_path / "packed", device_map="auto")
+    assert {parameter.device.type for parameter in placed.parameters()} == {"cpu"}
+    assert torch.equal(pico.logits(placed, TOKENS), pico.logits(load(tmp_path / "packed"), TOKENS))
+
+
+def test_a_model_of_sixteen_bits_stays_one(mixtral: Path, tmp_path: Path) -> None:
+    pack_model(mixtral, tmp_path / "packed", method="resmoe-svd-separate", form=None, values="bf16")
+    half = load(tmp_path / "packed", dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    expected = pico.logits(load(tmp_path / "packed"), TOKENS)
+    torch.testing.assert_close(pico.logits(half, TOKENS).float(), expected, rtol=0.1, atol=0.1)
 
 
 def test_one_import_in_a_new_process_is_enough(mixtral: Path, tmp_path: Path) -> None:
