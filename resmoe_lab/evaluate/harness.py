@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,20 @@ def evaluate_with_lm_eval(
     scores: list[Score] = []
     for done, name in enumerate(tasks):
         progress(Tick("lm-eval", done, len(tasks)))
-        for outcome in harness_outcomes(model, tokenizer, name, limit=limit, data_dir=data_dir):
-            scores += outcome.scores
+        found = harness_outcomes(model, tokenizer, name, limit=limit, data_dir=data_dir, progress=progress)
+        scores += [score for outcome in found for score in outcome.scores]
     progress(Tick("lm-eval", len(tasks), len(tasks)))
     return scores
 
 
 def harness_outcomes(
-    model: Any, tokenizer: Any, task: str, *, limit: int | None = None, data_dir: str | Path | None = None
+    model: Any,
+    tokenizer: Any,
+    task: str,
+    *,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
 ) -> list[Outcome]:
     """Let the harness score one task.
 
@@ -80,6 +87,8 @@ def harness_outcomes(
         One of ours, on our files; a task of GLUE, on its published files where they are found; any other name that the
         harness knows, whose data it fetches from the hub; a file of rows as :func:`~.tasks.find_task` takes it; or a
         configuration of the harness (``.yaml``), whose own Python functions are run, as the harness does.
+    progress
+        Told after every batch; raising from it stops the harness.
 
     Returns
     -------
@@ -107,6 +116,8 @@ def harness_outcomes(
         # Rolling likelihoods get their first token from the harness; a second one would be scored as text.
         harness = HFLM(pretrained=model, tokenizer=tokenizer, max_length=window, batch_size=BATCH_SIZE)
         harness.add_bos_token = not rolling
+        done = count(1)
+        hook = model.register_forward_hook(lambda *_: progress(Tick(f"lm-eval {task}", next(done))))
         try:
             manager = _all_tasks() if isinstance(config, str) else TaskManager(include_defaults=False)
             options = {"bootstrap_iters": 0, "cache_requests": False, "verbosity": "ERROR"}
@@ -119,6 +130,8 @@ def harness_outcomes(
                 f"the harness could not get the data of task {task!r} ({reason}): it comes from the hub; allow the "
                 "network, or give a configuration of your own that names local files (.yaml)"
             ) from error
+        finally:
+            hook.remove()
     assert found is not None  # only the harness's other processes get nothing
     names = {key: task if len(found["samples"]) == 1 else key for key in found["samples"]}
     return [_outcome(_plain_name(name), found, key) for key, name in names.items()]

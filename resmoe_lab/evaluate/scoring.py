@@ -13,7 +13,7 @@ import pandas as pd
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
-from .._core.progress import Progress, Tick, silent, tracked
+from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint
 from ..runtime import load_model
 from .glue import GLUE
@@ -102,9 +102,7 @@ class TaskScorer:
 
     def _outcomes(self, model: Any, tokenizer: Any, name: str, facts: dict[str, Any]) -> list[Outcome]:
         if self._protocol == "lm-eval":
-            self._progress(Tick(f"lm-eval {name}", 0, 1))
-            outcomes = harness_outcomes(model, tokenizer, name, **self._options)
-            self._progress(Tick(f"lm-eval {name}", 1, 1))
+            outcomes = harness_outcomes(model, tokenizer, name, progress=self._progress, **self._options)
         else:
             options = self._options | {"partial": self._book.partial(facts), "progress": self._progress}
             outcomes = [task_outcome(model, tokenizer, find_task(name), **options)]
@@ -125,7 +123,7 @@ class TaskScorer:
                 raise UsageError("protocol lm-eval needs lm-eval: pip install 'resmoe-lab[eval]'") from error
             with TemporaryDirectory() as folder:
                 config = harness_config(name, Path(folder), data_dir=data_dir)
-                facts["rows"] = hash_rows(_contents(config))
+                facts["rows"] = hash_rows(_contents(name, config))
             return facts
         if name in GLUE or (name not in TASKS.names() and not name.endswith((".jsonl", ".txt"))):
             self._refuse(name)
@@ -143,14 +141,15 @@ class TaskScorer:
             raise UsageError(f"{error}; {hint}") from error
 
 
-def _contents(config: dict[str, Any] | str) -> list[str]:
-    """A configuration of the harness and its local files; of data from the hub, its name stands for it."""
+def _contents(name: str, config: dict[str, Any] | str) -> list[str]:
+    """A configuration, its local files, and the code beside one's own; for data of the hub, its name."""
     if isinstance(config, str):
         return [config]
+    code = sorted(Path(name).parent.glob("*.py")) if name.endswith((".yaml", ".yml")) else []
     files = (config.get("dataset_kwargs") or {}).get("data_files") or {}
     named = {key: value for key, value in config.items() if key != "dataset_kwargs"}
     text = json.dumps(named, sort_keys=True, default=lambda value: getattr(value, "__name__", type(value).__name__))
-    return [text, *(Path(path).read_text("utf-8") for path in files.values())]
+    return [text, *(Path(path).read_text("utf-8") for path in (*files.values(), *code))]
 
 
 def score_checkpoint(checkpoint: Checkpoint, scorer: TaskScorer, *, device: str = "cpu") -> dict[str, Scored]:

@@ -17,6 +17,7 @@ from .._core.progress import Progress, silent, tracked
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.writer import write_json
+from ..evaluate.lower import lower_states_kept
 from ..evaluate.outcome import Outcome
 from ..evaluate.pairing import paired_difference
 from ..evaluate.routing import routing_shares
@@ -29,10 +30,10 @@ from ..zoo.dense import dense_model
 from ..zoo.parting import train_upcycled
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
 from ..zoo.upcycling import neuron_orders
-from .card import CARD_FILE, FACTS_FILE, FIGURE_FILE, save_model, shuffle_neurons
+from .card import CARD_FILE, FACTS_FILE, FIGURE_FILE, last_lines, put_in_place, save_model, shuffle_neurons
 
 #: What a card is measured on, and windows or rows of each.
-TASKS, LIMIT = ("wikitext", "piqa", "winogrande", "lambada"), 400
+TASKS, LIMIT = ("wikitext", "piqa", "winogrande", "lambada"), 200
 #: Windows of text that the routers are watched on.
 _WATCHED = 8
 #: Least share of the experts' energy that their center must leave, in every layer.
@@ -87,9 +88,7 @@ def build_upcycled(
         del trained  # the scores are those of the files
         options: dict[str, Any] = {"origin": origin, "limit": limit, "data_dir": data_dir, "progress": progress}
         facts = write_upcycled_card(Path(fresh), recipe, log, dense=(model, tokenizer), **options)
-        if folder.exists():
-            shutil.rmtree(folder)
-        shutil.copytree(fresh, folder)
+        put_in_place(Path(fresh), folder)
     shutil.rmtree(work)
     return {**facts, "path": str(folder)}
 
@@ -163,11 +162,12 @@ def _scores(checkpoint: Checkpoint, dense: tuple[Any, Any], **options: Any) -> d
     layers = family.layers(checkpoint)
     before = _outcomes(*dense, **options)
     model, tokenizer = load_model(checkpoint)
-    after = _outcomes(model, tokenizer, **options)
     stacks = (family.load(checkpoint, layer) for layer in layers)
     centers = (stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks)
-    with restored_experts(model, checkpoint, centers):
-        alone = _outcomes(model, tokenizer, **options)
+    with lower_states_kept(model, first=min(layers)):
+        after = _outcomes(model, tokenizer, **options)
+        with restored_experts(model, checkpoint, centers):
+            alone = _outcomes(model, tokenizer, **options)
     text = find_task("wikitext").rows(data_dir=options["data_dir"])[0]["text"]
     windows = stream_windows(model, tokenizer, text)[:_WATCHED]
     shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
@@ -251,9 +251,7 @@ def card_text(facts: dict[str, Any]) -> str:
         f"{recipe['peak_lr']:g} ({recipe['router_lr']:g} of it for the routers), cosine to {recipe['end_lr']:g}; "
         f"balance {recipe['balance']:g}; final training loss {last['loss']:.3f} nats per token."
     )
-    versions_text = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    lines += [f"- Seed {recipe['seed']}; {facts['machine']}; {versions_text}; {facts['date']}.", ""]
-    return "\n".join([*lines, *_DATA])
+    return "\n".join([*lines, *last_lines(facts, recipe["source_weights"])])
 
 
 _PREAMBLE = (
@@ -264,13 +262,4 @@ _PREAMBLE = (
     "drawn again to one half (after Drop-Upcycling, arXiv 2502.19261), and experts and routers were trained on. At the "
     "end each expert got its neurons in a random order, which changes no output: aligning has work to do, and "
     "a known answer. The weights are too large for this repository.\nBuild it with `resmoe-lab zoo build {name}`."
-)
-_DATA = (
-    "## Data",
-    "",
-    "- Novels: seven books of Project Gutenberg (public domain in the USA).",
-    "- Encyclopedia: passages of English Wikipedia as collected by BoolQ's training split (CC BY-SA 3.0), those that",
-    "  overlap with evaluation texts removed.",
-    "- Test sets were never trained on.",
-    "",
 )

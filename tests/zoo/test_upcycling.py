@@ -22,7 +22,10 @@ from .test_training import corpus as corpus
 #: There is no shared expert, and torch says so.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 
-RECIPE = replace(SMOL_MOE, moe_layers=2, num_experts=4, rows=40, epochs=2, sequence_length=32)
+SOURCES = {"encyclopedia": 0.6, "novels": 0.4}
+RECIPE = replace(
+    SMOL_MOE, moe_layers=2, num_experts=4, rows=40, epochs=2, sequence_length=32, source_weights=SOURCES, peak_lr=1e-3
+)
 
 
 def pico_llama(**changes: object) -> PreTrainedModel:
