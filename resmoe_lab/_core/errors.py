@@ -14,6 +14,10 @@ class ResmoeError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the line, and no wall of calls that the user did not write."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(ResmoeError):
     """An argument is outside what is allowed."""

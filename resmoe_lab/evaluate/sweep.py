@@ -27,6 +27,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "routing": ("layer", "expert", "share"),
 }
+#: The rows of the scores that are no method: before any compression, and with every residual dropped.
+ORIGINAL, CENTER_ONLY = "original", "center-only"
+#: How the files of single scores begin, which a sweep leaves while it runs.
+UNIT = "scores-"
 _FACTS, _ARRAYS = "sweep.json", "arrays.npz"
 
 
@@ -92,11 +96,22 @@ class Sweep:
         Raises
         ------
         DataError
-            If the folder holds no finished sweep.
+            If the folder holds no finished sweep, or a damaged one.
         """
         folder = Path(folder)
         if not (folder / _FACTS).is_file():
-            raise DataError(f"{folder} holds no finished sweep ({_FACTS} is missing): run 'resmoe-lab sweep' first")
+            begun = len(list(folder.glob(f"{UNIT}*.json")))
+            state = f"{begun} scores of one that was stopped" if begun else f"{_FACTS} is missing"
+            raise DataError(f"{folder} holds no finished sweep ({state}): run 'resmoe-lab sweep' with it as --out")
+        try:
+            return cls._read(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder} holds a damaged sweep ({error}): remove it and run 'resmoe-lab sweep'"
+            ) from error
+
+    @classmethod
+    def _read(cls, folder: Path) -> Sweep:
         parts: dict[str, Any] = {"similarity": {}, "permutations": {}}
         for name, columns in TABLES.items():
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])

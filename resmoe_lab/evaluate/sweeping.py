@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from .._core.errors import UsageError
+from .._core.files import held
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent, tracked
@@ -31,7 +32,7 @@ from .equal_bytes import size_table
 from .lower import lower_states_kept
 from .routing import routing_shares
 from .similarity import expert_similarity
-from .sweep import TABLES, Sweep
+from .sweep import CENTER_ONLY, ORIGINAL, TABLES, Sweep
 from .tasks import EMBEDDED_TASKS, TASKS, find_task
 from .zeroshot import evaluate_model, model_windows
 
@@ -39,7 +40,6 @@ from .zeroshot import evaluate_model, model_windows
 CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
 DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd")
 DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
-ORIGINAL, CENTER_ONLY = "original", "center-only"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def run_sweep(
     UsageError
         If an argument is not allowed; nothing is written then.
     OutputError
-        If `out` holds something else.
+        If `out` holds something else, or another process is writing there.
     """
     out = Path(out)
     chosen = [METHODS[name](seed=seed) for name in methods]
@@ -109,10 +109,31 @@ def run_sweep(
     settings |= {"tasks": list(tasks), "limit": limit, "seed": seed}
     if calibrate is not None:
         settings |= {"calibrate": calibrate, "tokens": tokens}
-    manifest = open_output(out, settings)
-    if manifest["finished"]:
+    if open_output(out, settings)["finished"]:
         return Sweep.load(out)
+    with held(out):
+        return _measure(
+            checkpoint, out, settings, chosen=chosen, data_dir=data_dir, device=device, tokens=tokens, progress=progress
+        )
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    chosen: Sequence[Method],
+    data_dir: str | Path | None,
+    device: str,
+    tokens: int,
+    progress: Progress,
+) -> Sweep:
+    """Do what is not there yet, in a folder that nobody else writes into."""
+    manifest = open_output(out, settings)
     write_json(out / MANIFEST_FILE, manifest)
+    layers, methods, keeps, center = (settings[name] for name in ("layers", "methods", "keeps", "center"))
+    tasks, limit, seed = (settings[name] for name in ("tasks", "limit", "seed"))
+    calibrate = settings.get("calibrate")
     family = family_of(checkpoint)
     model: Any
     model, tokenizer = load_model(checkpoint, device=device)

@@ -14,7 +14,8 @@ from .slider import Slider, layer_slider
 from .theme import ACCENT, FONT, HIGHLIGHT, INK, MUTED, styled
 
 _COLUMNS = 4
-_PIXELS = 150
+#: Largest side of a permutation's picture where many stand on one page.
+PIXELS = 150
 _MOST_EXPERTS = 16
 _MOST_LAYERS = 16
 
@@ -38,7 +39,7 @@ def permutation_table(permutations: Mapping[int, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "expert", "displaced", "distance"])
 
 
-def permutation_picture(permutation: np.ndarray, *, pixels: int = _PIXELS) -> tuple[np.ndarray, np.ndarray]:
+def permutation_picture(permutation: np.ndarray, *, pixels: int = PIXELS) -> tuple[np.ndarray, np.ndarray]:
     """Return the graph of i -> T_k[i] as a picture: darkness (pixels, pixels), row 0 on top, and where neurons moved.
 
     Parameters

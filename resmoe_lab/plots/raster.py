@@ -10,6 +10,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .theme import drawing
+
 
 def color_png(values: np.ndarray, *, low: float, high: float, cmap: str = "cividis") -> bytes:
     """Return a PNG with one pixel a value; NaN is transparent.
@@ -62,10 +64,12 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def figure_png(figure: Figure) -> bytes:
-    """Return a matplotlib figure as PNG bytes."""
+def figure_bytes(figure: Figure, form: str = "png") -> bytes:
+    """Return a matplotlib figure as a PNG or an SVG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    # A date in the file would make two pictures of the same thing differ.
+    with drawing():
+        figure.savefig(stream, format=form, metadata={"Date": None} if form == "svg" else None)
     return stream.getvalue()
 
 

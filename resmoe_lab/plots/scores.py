@@ -6,9 +6,9 @@ import altair as alt
 import pandas as pd
 
 from ._curves import Measure, curves_and_values
-from .series import lower_is_better, metric_words, task_values
+from .series import lower_is_better, metric_words, significant, task_values
 from .slider import keep_slider
-from .theme import styled
+from .theme import INK, color_scale, styled
 
 
 def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None) -> alt.HConcatChart:
@@ -35,3 +35,35 @@ def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None
     chart = curves_and_values(table, measure, keep_slider(table["keep"]), references=references)
     better = "lower is better" if perplexity else "higher is better"
     return styled(chart.properties(title=alt.TitleParams(task, subtitle=f"{metric_words(metric)}, {better}")))
+
+
+def score_bars(scores: pd.DataFrame) -> alt.HConcatChart:
+    """Draw every task's score with its 95 % interval, one row a model.
+
+    Parameters
+    ----------
+    scores
+        Columns ``label, method, task, metric, value, stderr``; one metric a task.
+    """
+    labels = list(dict.fromkeys(scores["label"]))
+    panels = []
+    for task, rows in scores.groupby("task", sort=False):
+        spread = 1.96 * rows["stderr"].astype(float).fillna(0.0)
+        table = significant(rows.assign(low=rows["value"] - spread, high=rows["value"] + spread))
+        metric = str(rows["metric"].iloc[0])
+        top = 1.02 if metric.startswith("acc") else 1.05 * float(table["high"].max())
+        base = alt.Chart(alt.Data(values=table.to_dict("records"))).encode(
+            y=alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=220)),
+            color=alt.Color("method:N", scale=color_scale(list(dict.fromkeys(scores["method"]))), legend=None),
+        )
+        x = alt.X("value:Q", title=metric_words(metric), scale=alt.Scale(domain=[0, top], nice=False))
+        tooltip = ["label:N", alt.Tooltip("value:Q", format=".4~g"), alt.Tooltip("stderr:Q", format=".2~g"), "n:Q"]
+        low = alt.X("low:Q", scale=alt.Scale(domain=[0, top], nice=False))
+        layers = [
+            base.mark_rule(strokeWidth=1.5).encode(x=low, x2="high:Q"),
+            base.mark_circle(size=80, opacity=1).encode(x=x, tooltip=tooltip),
+            base.mark_text(dy=-11).encode(x=x, text=alt.Text("value:Q", format=".3~g"), color=alt.value(INK)),
+        ]
+        panel = alt.LayerChart(layer=layers).properties(width=190, height=44 * len(labels), title=str(task))
+        panels.append(panel)
+    return styled(alt.hconcat(*panels, spacing=24))

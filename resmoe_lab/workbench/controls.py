@@ -1,29 +1,47 @@
-"""Declared parameters as widgets: one declaration makes the slider, its bounds, its step and its help."""
+"""Declared parameters as widgets, and widgets that follow a selection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets
 
-from .._core.params import Param
+from .._core.params import KEEP, Param
+from ..centers import CENTERS
+from ..methods import METHODS
+from .selection import Selection
+
+#: Centers that weigh by how text uses the experts, which panels do not gather.
+_NEED_TEXT = ("wasserstein-fisher", "wasserstein-usage")
+_STYLE = {"description_width": "4.5rem"}
 
 
-def slider(param: Param) -> ipywidgets.FloatSlider:
+def method_names() -> list[str]:
+    """The methods that need nothing but the weights."""
+    return [name for name in METHODS if not METHODS[name].needs_statistics]
+
+
+def center_names() -> list[str]:
+    """The centers that need nothing but the weights, the usual one first."""
+    names = [name for name in CENTERS if name not in _NEED_TEXT]
+    return sorted(names, key=lambda name: name != "wasserstein")
+
+
+def slider(param: Param, *, value: float | None = None, name: str | None = None) -> ipywidgets.FloatSlider:
     """Return the slider of a parameter; it takes exactly the values of ``param.grid()``."""
     grid = param.grid()
     return ipywidgets.FloatSlider(
-        value=param.default,
+        value=param.default if value is None else value,
         min=grid[0],
         max=grid[-1],
         step=param.step,
-        description=param.name,
+        description=name or param.name,
         tooltip=param.doc,
         readout_format=".2f",
         continuous_update=True,
         layout=ipywidgets.Layout(width="26rem", max_width="95%"),
-        style={"description_width": "4.5rem"},
+        style=_STYLE,
     )
 
 
@@ -36,5 +54,92 @@ def choice(name: str, options: Iterable[Any], *, value: Any = None, doc: str = "
         description=name,
         tooltip=doc,
         layout=ipywidgets.Layout(width="15rem"),
-        style={"description_width": "4.5rem"},
+        style=_STYLE,
     )
+
+
+class Checks:
+    """A row of check boxes: some of several names.
+
+    Parameters
+    ----------
+    title
+        What is chosen.
+    names, chosen
+        All of them, and those that are checked at first.
+    """
+
+    def __init__(self, title: str, names: Sequence[str], chosen: Iterable[str]) -> None:
+        chosen = set(chosen)
+        self.boxes = {
+            name: ipywidgets.Checkbox(
+                value=name in chosen,
+                description=name,
+                indent=False,
+                layout=ipywidgets.Layout(width="auto", margin="0 1rem 0 0"),
+            )
+            for name in names
+        }
+        label = ipywidgets.Label(title, layout=ipywidgets.Layout(width="5rem"))
+        boxes = ipywidgets.HBox(list(self.boxes.values()), layout=ipywidgets.Layout(flex_flow="row wrap", flex="1"))
+        self.widget = ipywidgets.HBox([label, boxes])
+
+    @property
+    def value(self) -> list[str]:
+        """The checked names, in their order."""
+        return [name for name, box in self.boxes.items() if box.value]
+
+    @value.setter
+    def value(self, names: Iterable[str]) -> None:
+        names = set(names)
+        for name, box in self.boxes.items():
+            box.value = name in names
+
+    def observe(self, call: Callable[[Any], None]) -> None:
+        """Call at every change."""
+        for box in self.boxes.values():
+            box.observe(call, names="value")
+
+
+def following(selection: Selection, trait: str) -> Any:
+    """Return the widget of one of a selection's traits: it shows what the selection says, and sets it."""
+    if trait == "keep":
+        widget = slider(KEEP, value=selection.keep)
+    else:
+        doc = {"layer": "which MoE layer", "expert": "which expert", "method": "how it is compressed"}
+        widget = choice(trait, _options(selection, trait), value=getattr(selection, trait), doc=doc.get(trait, trait))
+    if trait in ("layer", "expert"):
+        selection.observe(lambda _: offer(widget, _options(selection, trait)), names="checkpoint")
+
+    def follow(change: Any) -> None:
+        if trait != "keep" and change["new"] not in widget.options:
+            widget.options = _options(selection, trait)
+        widget.value = change["new"]
+
+    def lead(change: Any) -> None:
+        # A list that is filled anew has no value for a moment.
+        if change["new"] is not None:
+            setattr(selection, trait, change["new"])
+
+    selection.observe(follow, names=trait)
+    widget.observe(lead, names="value")
+    return widget
+
+
+def offer(widget: ipywidgets.Dropdown, options: Sequence[Any]) -> None:
+    """Fill a drop-down list anew; what was chosen stays chosen where it can."""
+    if list(widget.options) != list(options):
+        chosen = widget.value
+        widget.set_trait("index", None)
+        widget.options = options
+        widget.value = chosen if chosen in options else next(iter(options), None)
+
+
+def _options(selection: Selection, trait: str) -> list[Any]:
+    if trait == "layer":
+        return selection.layers
+    if trait == "expert":
+        return list(range(selection.num_experts))
+    names = method_names() if trait == "method" else center_names()
+    present = getattr(selection, trait)
+    return names if present in names else [*names, present]

@@ -1,40 +1,28 @@
-"""One layer on the bench: its experts, their center, every method's error, and one expert's matrices."""
+"""One layer on the bench: its experts, their center, and one expert's matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from .._core.errors import UsageError
-from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
 from ..centers import CommonExpert, find_center
 from ..checkpoint import Checkpoint
-from ..evaluate.approximation import error_curves
 from ..experts import ExpertStack, load_stack
 from ..methods import METHODS, MatrixMethod
+from .cache import BENCHES, Kept, stamp
 
 
 @dataclass(frozen=True, eq=False)
 class LayerBench:
-    """What a panel shows of one layer; it knows no widgets.
-
-    Parameters
-    ----------
-    stack, common
-        The experts and their common expert.
-    errors
-        Error of every method at every value that the kept-fraction slider can take.
-    """
+    """The experts of a layer and their common expert, shared by all panels that look at it."""
 
     stack: ExpertStack
     common: CommonExpert
-    errors: pd.DataFrame
 
     @property
     def permutations(self) -> np.ndarray:
@@ -50,13 +38,8 @@ class LayerBench:
         """Return what a method compresses of one expert (the expert or its residual), and what it restores."""
         return _matrices(self, method, keep, expert)
 
-    def relative_error(self, method: str, keep: float) -> float:
-        """Return the relative error of one method at the nearest computed kept fraction."""
-        rows = self.errors[self.errors["method"] == method]
-        return float(rows["relative_error"].iloc[(rows["keep"] - keep).abs().argmin()])
 
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = METHODS[method]()
     if isinstance(chosen, MatrixMethod):
@@ -71,38 +54,35 @@ def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple
 
 
 def open_layer(
-    checkpoint: Checkpoint, layer: int, *, methods: Sequence[str], center: str, progress: Progress = silent
-) -> LayerBench:
-    """Load a layer, find its center and compute every method's errors.
+    checkpoint: Checkpoint,
+    layer: int,
+    *,
+    center: str = "wasserstein",
+    solver: str | None = None,
+    progress: Progress = silent,
+) -> Kept[LayerBench]:
+    """Load a layer and find its center, unless a panel has done so before.
 
     Parameters
     ----------
     checkpoint, layer
         Which experts.
-    methods, center
-        What is compared.
+    center, solver
+        How their common expert is found.
     progress
         Told before each step; raising from it stops the work.
+
+    Raises
+    ------
+    CheckpointError
+        If the files have vanished or cannot be read.
     """
-    progress(Tick(f"reading layer {layer}", 0, len(methods) + 2))
-    stack = load_stack(checkpoint, layer=layer)
-    progress(Tick("finding the common expert", 1, len(methods) + 2))
-    common = find_center(stack, center=center, progress=progress)
-    tables = []
-    for done, method in enumerate(methods, start=2):
-        progress(Tick(f"errors of {method}", done, len(methods) + 2))
-        tables.append(_errors(stack, method, common))
-    progress(Tick("ready", len(methods) + 2, len(methods) + 2))
-    return LayerBench(stack, common, pd.concat(tables, ignore_index=True))
 
+    def make(progress: Progress) -> LayerBench:
+        progress(Tick(f"reading layer {layer}", 0, 2))
+        stack = load_stack(checkpoint, layer=layer)
+        progress(Tick(f"finding the common expert of layer {layer}", 1, 2))
+        options: dict[str, Any] = {} if solver is None else {"solver": solver}
+        return LayerBench(stack, find_center(stack, center=center, progress=progress, **options))
 
-def _errors(stack: ExpertStack, method: str, common: CommonExpert) -> pd.DataFrame:
-    """The errors at every kept fraction that the method can have: few ranks fit into a very small matrix."""
-    keeps = KEEP.grid()
-    while True:
-        try:
-            return error_curves(stack, methods=[method], keeps=keeps, common=common)
-        except UsageError:
-            if len(keeps) == 1:
-                raise
-            keeps = keeps[1:]
+    return BENCHES.get((stamp(checkpoint), layer, center, solver), make, progress)

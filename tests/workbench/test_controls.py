@@ -4,7 +4,9 @@ import pytest
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab._core.params import KEEP, Param
-from resmoe_lab.workbench.controls import choice, slider
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.workbench import Selection
+from resmoe_lab.workbench.controls import Checks, center_names, choice, following, method_names, offer, slider
 
 
 @pytest.mark.parametrize("param", [KEEP, Param("share", 0.5, 0.0, 2.0, 0.5, "a share")])
@@ -22,3 +24,43 @@ def test_the_slider_takes_what_the_parameter_allows(param: Param) -> None:
 def test_a_choice_begins_where_it_is_told() -> None:
     assert choice("layer", [3, 5], value=5).value == 5
     assert choice("layer", range(2)).value == 0
+
+
+def test_a_list_filled_anew_keeps_what_was_chosen() -> None:
+    widget = choice("method", ["a", "b", "c"], value="b")
+    offer(widget, ["x", "b"])
+    assert widget.value == "b"
+    offer(widget, ["y", "z"])
+    assert widget.value == "y"
+
+
+def test_checks_give_names_in_their_order() -> None:
+    checks, told = Checks("methods", ["a", "b", "c"], ["c"]), []
+    checks.observe(lambda change: told.append(checks.value))
+    checks.boxes["a"].value = True
+    assert told == [["a", "c"]]
+    checks.value = ["b"]
+    assert checks.value == ["b"]
+
+
+def test_names_that_need_text_are_not_offered() -> None:
+    assert "resmoe-up-aware" not in method_names()
+    assert "resmoe-up" in method_names()
+    assert center_names()[0] == "wasserstein"
+    assert "wasserstein-usage" not in center_names()
+
+
+@pytest.mark.parametrize("trait", ["layer", "expert", "method", "center", "keep"])
+def test_a_widget_and_its_selection_follow_each_other(pico_checkpoint: Checkpoint, trait: str) -> None:
+    chosen = Selection(pico_checkpoint)
+    first, second = following(chosen, trait), following(chosen, trait)
+    value = {"layer": 1, "expert": 2, "method": "svd", "center": "average", "keep": 0.6}[trait]
+    first.value = value
+    assert getattr(chosen, trait) == second.value == value
+
+
+def test_a_method_that_is_not_in_the_list_joins_it(pico_checkpoint: Checkpoint) -> None:
+    chosen = Selection(pico_checkpoint)
+    widget = following(chosen, "method")
+    chosen.method = "resmoe-up-aware"
+    assert widget.value == "resmoe-up-aware"

@@ -1,4 +1,12 @@
-"""Parts that live panels are put together from."""
+"""Live panels, one file each; :class:`Panel` is what they have in common."""
 
+from ._base import Panel as Panel
+from .errors import ErrorsPanel as ErrorsPanel
+from .experts import ExpertsPanel as ExpertsPanel
+from .explorer import Explorer as Explorer
 from .picture import PicturePanel as PicturePanel
 from .progress import ProgressPanel as ProgressPanel
+from .savebar import SaveBar as SaveBar
+from .sweep import SweepPanel as SweepPanel
+from .transport import TransportPanel as TransportPanel
+from .zero_shot import ZeroShotPanel as ZeroShotPanel

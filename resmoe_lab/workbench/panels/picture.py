@@ -1,25 +1,40 @@
-"""A picture that changes without flicker."""
+"""A picture that changes without flicker, with words for those who cannot see it."""
 
 from __future__ import annotations
 
-import ipywidgets
+from pathlib import Path
+
+import anywidget
+import traitlets
 from matplotlib.figure import Figure
 
-from ...plots.raster import figure_png
+from ...plots.raster import figure_bytes
+
+FRONTEND = Path(__file__).resolve().parents[1]
 
 
-class PicturePanel:
-    """One image widget whose bytes are replaced: the element stays, so nothing jumps.
+class PicturePanel(anywidget.AnyWidget):
+    """One image element whose bytes are replaced; it is hidden until it has a picture.
 
-    It is hidden until it has a picture. It has no tooltip: ipywidgets 8's image view fails on one.
+    Parameters
+    ----------
+    alt
+        What the picture shows, in words.
     """
 
-    def __init__(self) -> None:
-        layout = ipywidgets.Layout(max_width="100%", object_fit="contain", display="none")
-        self.widget = ipywidgets.Image(format="png", layout=layout)
-        self.widget.add_class("resmoe-picture")
+    _esm = FRONTEND / "frontend.js"
+    _css = FRONTEND / "frontend.css"
+    kind = traitlets.Unicode("picture").tag(sync=True)
+    png = traitlets.Bytes(b"").tag(sync=True)
+    alt = traitlets.Unicode("").tag(sync=True)
 
-    def show(self, figure: Figure) -> None:
-        """Replace the picture."""
-        self.widget.value = figure_png(figure)
-        self.widget.layout.display = ""
+    def show(self, picture: Figure | bytes, alt: str) -> None:
+        """Replace the picture and its words at once."""
+        png = picture if isinstance(picture, bytes) else figure_bytes(picture)
+        with self.hold_sync():
+            self.alt = alt
+            self.png = png
+
+    def hide(self) -> None:
+        """Show nothing."""
+        self.png = b""

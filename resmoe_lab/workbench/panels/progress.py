@@ -1,13 +1,17 @@
-"""A progress bar with a stop button, for any work that ticks."""
+"""A progress bar with a stop button and the time left, for any work that ticks."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from html import escape
 
 import ipywidgets
 
 from ..._core.progress import Tick
+
+#: Seconds between two pictures of the bar: a browser need not be told a thousand ticks a second.
+_EVERY = 0.1
 
 
 class ProgressPanel:
@@ -17,29 +21,51 @@ class ProgressPanel:
     ----------
     stop
         Called when the stop button is pressed.
+    main
+        The task whose steps tell how much time is left; whichever ticks, by default.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(self, stop: Callable[[], None], *, main: str | None = None) -> None:
+        self._main = main
+        self._began: dict[str, tuple[float, int]] = {}
+        self._shown = 0.0
+        self._left = ""
         self._bar = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="14rem"))
         self._button = ipywidgets.Button(description="Stop", layout=ipywidgets.Layout(width="5rem"))
         self._button.on_click(lambda _: stop())
         self._text = ipywidgets.HTML()
-        self._row = ipywidgets.HBox([self._bar, self._button])
-        self.widget = ipywidgets.VBox([self._row, self._text])
-        self.idle("")
+        self.widget = ipywidgets.HBox(
+            [self._bar, self._button, self._text], layout=ipywidgets.Layout(flex_flow="row wrap", display="none")
+        )
 
     def __call__(self, tick: Tick) -> None:
         """Show a tick."""
-        self._bar.max = tick.total or max(1, tick.done)
-        self._bar.value = tick.done
-        self._row.layout.display = ""
-        self.say(f"{tick.task} …")
+        now = time.monotonic()
+        began, first = self._began.setdefault(tick.task, (now, tick.done))
+        main = tick.task == self._main or self._main is None
+        if main and tick.total and tick.done > first:
+            left = (now - began) / (tick.done - first) * (tick.total - tick.done)
+            self._left = f" · about {duration(left)} left" if left >= 1 else ""
+        if now - self._shown < _EVERY and tick.done != tick.total:
+            return
+        self._shown = now
+        if main or not self._left:
+            self._bar.max = tick.total or max(1, tick.done)
+            self._bar.value = tick.done
+        self.widget.layout.display = ""
+        count = f" {tick.done} of {tick.total}" if tick.total else ""
+        self._text.value = escape(f"{tick.task.strip()}{count}{self._left}")
 
-    def idle(self, text: str) -> None:
-        """Hide the bar and leave a line of text."""
-        self._row.layout.display = "none"
-        self.say(text)
+    def idle(self) -> None:
+        """Hide it until the next work."""
+        self._began.clear()
+        self._left, self._shown = "", 0.0
+        self.widget.layout.display = "none"
 
-    def say(self, text: str) -> None:
-        """Show a line of text, whatever names it holds."""
-        self._text.value = escape(text)
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that people would use."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

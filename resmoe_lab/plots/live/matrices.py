@@ -1,67 +1,19 @@
-"""Pictures that a living kernel redraws at every move of a slider: matplotlib figures, never pyplot's."""
+"""Pictures of matrices and permutations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from .permutation import permutation_picture, permutation_table
-from .raster import shrink
-from .series import mean_over_layers, ordered
-from .theme import ACCENT, HIGHLIGHT, MUTED, drawing, new_figure, series_colors
+from ..permutation import PIXELS, permutation_picture, permutation_table
+from ..raster import shrink
+from ..theme import ACCENT, HIGHLIGHT, MUTED, drawing, new_figure
 
 _ROWS, _COLUMNS = 150, 130
-
-
-def error_figure(errors: pd.DataFrame, *, keep: float, layer: int) -> Figure:
-    """Draw one layer's relative error against the kept fraction and every method's value at `keep`.
-
-    Parameters
-    ----------
-    errors
-        A table as :func:`resmoe_lab.error_curves` returns it.
-    keep
-        Where the vertical line stands; the nearest computed values are shown.
-    layer
-        Which layer.
-    """
-    table = mean_over_layers(errors, layer)
-    names = ordered(table["series"])
-    colors = series_colors(names)
-    with drawing():
-        figure = new_figure(7.0, 3.0)
-        curves, values = figure.subplots(1, 2, width_ratios=(3, 2))
-        curves.axvline(keep, color="#1a1d22", linewidth=1)
-        for place, name in enumerate(names):
-            rows = table[table["series"] == name].sort_values("keep")
-            style = "-" if name.startswith("resmoe") else "--"
-            curves.plot(rows["keep"], rows["value"], style, color=colors[name], linewidth=1.6)
-            value = float(rows["value"].iloc[(rows["keep"] - keep).abs().argmin()])
-            curves.plot(keep, value, "o", color=colors[name], markersize=5)
-            values.hlines(place, 0, value, color=colors[name], linewidth=3, alpha=0.45)
-            values.plot(value, place, "o", color=colors[name], markersize=7)
-            values.annotate(
-                f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", weight="bold"
-            )
-        _finish_axes(curves, values, names, top=float(table["value"].max()))
-        curves.set_title(f"Relative error, layer {layer}")
-        values.set_title(f"at keep {keep:g}", weight="normal")
-    return figure
-
-
-def _finish_axes(curves: Any, values: Any, names: Sequence[str], *, top: float) -> None:
-    top = 1.08 * top or 1.0
-    curves.set(xlim=(0, 1.01), ylim=(0, top), xlabel="kept fraction")
-    curves.grid(True)
-    values.set(xlim=(0, top), ylim=(len(names) - 0.4, -0.7), yticks=range(len(names)), yticklabels=list(names))
-    values.tick_params(left=False)
-    values.spines["left"].set_visible(False)
-    values.grid(True, axis="x")
 
 
 def residual_figure(
@@ -131,7 +83,7 @@ def permutation_figure(permutations: np.ndarray, *, layer: int) -> Figure:
         for axis in axes[len(shown) :]:
             axis.set_visible(False)
         for expert, (axis, moved) in enumerate(zip(axes, facts["displaced"], strict=False)):
-            axis.imshow(_inked(shown[expert]), interpolation="nearest", aspect="equal")
+            axis.imshow(inked(shown[expert]), interpolation="nearest", aspect="equal")
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"expert {expert}: {moved:.0%} moved", weight="normal", size=8)
             for spine in axis.spines.values():
@@ -141,8 +93,9 @@ def permutation_figure(permutations: np.ndarray, *, layer: int) -> Figure:
     return figure
 
 
-def _inked(permutation: np.ndarray) -> np.ndarray:
-    darkness, moved = permutation_picture(permutation)
+def inked(permutation: np.ndarray, *, pixels: int = PIXELS) -> np.ndarray:
+    """Return the graph of a permutation as an (H, W, 3) picture; neurons that moved are in the second colour."""
+    darkness, moved = permutation_picture(permutation, pixels=pixels)
     first, second = (np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for color in (ACCENT, HIGHLIGHT))
     ink = np.where(moved[:, :, None], second, first)
     return 1 - darkness[:, :, None] * (1 - ink)

@@ -1,0 +1,82 @@
+"""Error curves over the kept fraction and over bytes, both from one sort or one spectrum a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from .._core.errors import UsageError
+from .._core.progress import Progress, Tick, silent
+from ..centers import CommonExpert
+from ..experts import ExpertStack
+from ..methods import METHODS, Method
+from ..store import match_bytes
+from ..store.ledger import VALUE_BYTES
+from .approximation import COLUMNS, error_curves, possible_keeps
+
+
+def equal_curves(
+    stack: ExpertStack,
+    *,
+    methods: Sequence[str],
+    commons: Sequence[CommonExpert],
+    keeps: Sequence[float],
+    shares: Sequence[float],
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tabulate one layer's errors where methods keep the same, and where they weigh the same.
+
+    Parameters
+    ----------
+    stack
+        The experts of one layer.
+    methods
+        Names in the registry of methods.
+    commons
+        The layer's common experts, each with the residual methods.
+    keeps
+        Kept fractions; a method that cannot keep so little has no row there.
+    shares
+        Budgets, as shares of the original experts' bytes at 16 bit; what does not fit has no row.
+    seed
+        For whatever is random in a method.
+    progress
+        Told before every curve; raising from it cancels.
+
+    Returns
+    -------
+    by_keep
+        Columns ``layer, method, center, keep, error, relative_error``.
+    by_bytes
+        The same with ``share``: the errors at the largest kept fraction that fits into each budget.
+    """
+    pairs = [(name, common) for name in methods for common in (commons if METHODS[name].uses_center else commons[:1])]
+    by_keep, by_bytes = [], []
+    for done, (name, common) in enumerate(pairs):
+        progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
+        method = METHODS[name](seed=seed)
+        own = possible_keeps(method, keeps, stack)
+        fitting = _fitting(method, stack, common, shares)
+        options: dict[str, Any] = {"methods": [name], "common": common, "seed": seed}
+        table = error_curves(stack, keeps=[*own, *fitting.values()], **options)
+        by_keep.append(table.iloc[: len(own)])
+        by_bytes.append(table.iloc[len(own) :].assign(share=list(fitting)))
+    progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))
+    matched = pd.concat(by_bytes, ignore_index=True)[[*COLUMNS, "share"]]
+    return pd.concat(by_keep, ignore_index=True), matched
+
+
+def _fitting(method: Method, stack: ExpertStack, common: CommonExpert, shares: Sequence[float]) -> dict[float, float]:
+    """The largest kept fraction that fits into each budget that anything fits into."""
+    shape = {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}
+    original = VALUE_BYTES * stack.weights.numel()
+    found = {}
+    for share in shares:
+        try:
+            found[share] = match_bytes(method, share * original, center=method.uses_center and common.stored, **shape)
+        except UsageError:
+            continue
+    return found

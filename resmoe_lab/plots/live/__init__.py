@@ -1,0 +1,12 @@
+"""Pictures that a living kernel draws: matplotlib figures, never pyplot's, whose state threads would corrupt."""
+
+from .errors import ErrorScreen as ErrorScreen
+from .experts import norms_figure as norms_figure
+from .experts import similarity_figure as similarity_figure
+from .matrices import permutation_figure as permutation_figure
+from .matrices import residual_figure as residual_figure
+from .scores import scores_figure as scores_figure
+from .tradeoff import allocation_figure as allocation_figure
+from .tradeoff import front_figure as front_figure
+from .transport import alignment_figure as alignment_figure
+from .transport import search_figure as search_figure

@@ -1,0 +1,95 @@
+"""Pictures of a layer's experts: how alike, how large, how busy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..norms import part_colors
+from ..theme import ACCENT, MUTED, drawing, new_figure
+
+_READABLE = 10
+
+
+def similarity_figure(standing: np.ndarray, aligned: np.ndarray, *, layer: int, center: str) -> Figure:
+    """Draw the cosine similarity of the experts as they stand and in the order of their center, in one scale.
+
+    Parameters
+    ----------
+    standing, aligned : (N, N) float arrays
+    layer, center
+        Of which layer, and who aligned them.
+    """
+    apart = [np.where(np.eye(len(values), dtype=bool), np.nan, values) for values in (standing, aligned)]
+    known = np.concatenate([values[np.isfinite(values)] for values in apart])
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    high = high if high - low > 1e-6 else low + 0.01
+    with drawing():
+        figure = new_figure(7.4, 3.5)
+        axes = figure.subplots(1, 2)
+        titles = ("as they stand", f"in the order of {center}")
+        for axis, values, title in zip(axes, apart, titles, strict=True):
+            image = axis.imshow(values, cmap="YlGnBu", vmin=low, vmax=high, interpolation="nearest")
+            _annotate(axis, values, (low + high) / 2)
+            axis.set_title(title, weight="normal", size=9)
+            axis.set(xlabel="expert", ylabel="expert")
+            axis.locator_params(integer=True, nbins=min(10, len(values)))
+        figure.colorbar(image, ax=list(axes), label="cosine similarity", shrink=0.85, pad=0.02)
+        figure.suptitle(f"How alike the experts are, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
+    return figure
+
+
+def _annotate(axis: Any, values: np.ndarray, middle: float) -> None:
+    if len(values) > _READABLE:
+        return
+    for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
+        ink = "white" if values[i, j] > middle else "#1a1d22"
+        axis.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", size=6.5, color=ink)
+
+
+def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
+    """Draw the norms of the experts and, beside them, their share of the tokens.
+
+    Parameters
+    ----------
+    norms
+        Columns ``layer, expert, part, norm`` of one layer.
+    load
+        Columns ``layer, expert, share`` of that layer; None if it was not measured.
+    """
+    layer = int(norms["layer"].iloc[0])
+    parts = list(dict.fromkeys(norms["part"]))
+    with drawing():
+        figure = new_figure(7.4, 2.9)
+        axes = figure.subplots(1, 1 if load is None else 2, squeeze=False)[0]
+        for (part, color), marker in zip(part_colors(parts).items(), "osv^Dx*P", strict=False):
+            rows = norms[norms["part"] == part].sort_values("expert")
+            axes[0].plot(rows["expert"], rows["norm"], marker, color=color, markersize=4.5, label=part)
+        axes[0].set(xlabel="expert", ylabel="Frobenius norm", title=f"Norms, layer {layer}")
+        axes[0].set_ylim(0, 1.32 * float(norms["norm"].max()) or 1.0)
+        axes[0].locator_params(axis="x", integer=True)
+        axes[0].legend(frameon=False, ncols=min(3, len(parts)), fontsize=7.5, loc="upper left", handletextpad=0.2)
+        axes[0].grid(True, axis="y")
+        if load is not None:
+            rows = load.sort_values("expert")
+            axes[1].bar(rows["expert"], rows["share"], color=ACCENT, width=0.75)
+            fair = 1 / len(rows)
+            axes[1].axhline(fair, color=MUTED, linestyle="--", linewidth=1)
+            axes[1].set(xlabel="expert", ylabel="share of the tokens", title="Routing load")
+            axes[1].set_ylim(0, 1.2 * max(fair, float(rows["share"].max())))
+            axes[1].annotate(
+                f"even: {fair:.1%}",
+                (1, fair),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                textcoords="offset points",
+                size=8,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            )
+            axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            axes[1].locator_params(axis="x", integer=True)
+    return figure

@@ -1,0 +1,115 @@
+"""What a byte buys: the front of a sweep, and a budget spread over the layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from ..series import ordered
+from ..theme import ACCENT, MUTED, drawing, new_figure, series_colors
+
+
+def front_figure(
+    points: pd.DataFrame, front: pd.DataFrame, *, words: str, original: float | None = None, log: bool = True
+) -> Figure:
+    """Draw a score against the bytes of the experts, and the line of what nothing beats in both.
+
+    Parameters
+    ----------
+    points
+        Columns ``series, keep, true_share, value``.
+    front
+        The rows of it that nothing beats.
+    words
+        What the value is called.
+    original
+        The value of the uncompressed model.
+    log
+        On a logarithmic axis.
+    """
+    names = ordered(points["series"])
+    colors = series_colors(names)
+    with drawing():
+        figure = new_figure(7.4, 3.6)
+        axes = figure.subplots()
+        if len(front) > 1:
+            axes.plot(front["true_share"], front["value"], "-", color=MUTED, linewidth=5, alpha=0.3, zorder=1)
+        for name in names:
+            rows = points[points["series"] == name].sort_values("keep")
+            style = "o-" if name.startswith("resmoe") else "o--"
+            axes.plot(
+                rows["true_share"], rows["value"], style, color=colors[name], markersize=4, linewidth=1.2, label=name
+            )
+        axes.plot(
+            front["true_share"],
+            front["value"],
+            "o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor="#1a1d22",
+            linestyle="none",
+            label="front",
+        )
+        if original is not None:
+            axes.axhline(original, color=MUTED, linestyle=":", linewidth=1)
+            axes.annotate(
+                "original",
+                (0, original),
+                (3, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                size=8,
+            )
+        if log:
+            _log_ticks(axes, points["value"])
+        axes.set(xlabel="bytes of the experts, as a share of the original's", ylabel=words, xlim=(0, None))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.set_title(f"What a byte buys: {words}")
+        axes.grid(True)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _log_ticks(axes: Any, values: pd.Series) -> None:
+    """Powers of ten, with 2 and 5 between them where there is room; perplexities never need an exponent."""
+    axes.set_yscale("log")
+    decades = math.log10(float(values.max()) / float(values.min()))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+
+
+def allocation_figure(table: pd.DataFrame, *, method: str, share: float) -> Figure:
+    """Draw the kept fraction and the error of every layer, as allocated and with the same kept fraction for all.
+
+    Parameters
+    ----------
+    table
+        As :func:`~resmoe_lab.evaluate.allocation.allocate_keeps` returns it.
+    method, share
+        Whose budget it is.
+    """
+    places = range(len(table))
+    with drawing():
+        figure = new_figure(7.4, 2.9)
+        for axes, kind, words in zip(
+            figure.subplots(1, 2), ("keep", "relative_error"), ("kept fraction", "relative error"), strict=True
+        ):
+            uniform = table["uniform_keep" if kind == "keep" else "uniform_error"]
+            axes.bar([p - 0.2 for p in places], table[kind], 0.38, color=ACCENT, label="allocated")
+            axes.bar([p + 0.2 for p in places], uniform, 0.38, color=MUTED, label="same for all")
+            step = max(1, len(table) // 12)
+            axes.set_xticks(list(places)[::step], table["layer"].tolist()[::step])
+            axes.set(xlabel="layer", ylabel=words)
+            axes.set_ylim(0, 1.3 * max(float(table[kind].max()), float(uniform.max())) or 1.0)
+            axes.grid(True, axis="y")
+            axes.set_axisbelow(True)
+        figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+        gain = 1 - float(table["relative_error"].sum()) / (float(table["uniform_error"].sum()) or 1.0)
+        title = f"{method} in {share:.0%} of the bytes: allocating loses {gain:.1%} less than one keep for all"
+        figure.suptitle(title, x=0.01, ha="left", size=10, weight="bold")
+    return figure

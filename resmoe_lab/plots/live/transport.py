@@ -1,0 +1,84 @@
+"""Pictures of an alignment: one permutation, how far neurons moved, and the search as it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..displacement import displacement_table
+from ..permutation import permutation_table
+from ..theme import ACCENT, MUTED, drawing, new_figure
+from .matrices import inked
+
+#: Pixels of a permutation's picture, however wide the layer.
+PIXELS = 256
+
+
+def alignment_figure(permutations: np.ndarray, *, layer: int, expert: int) -> Figure:
+    """Draw one expert's permutation as a picture of at most 256 x 256, and the histogram of its displacements.
+
+    Parameters
+    ----------
+    permutations : (N, p_I) int array
+    layer, expert
+        Whose it is.
+    """
+    own = permutations[expert : expert + 1]
+    width = own.shape[1]
+    facts = permutation_table({layer: own}).iloc[0]
+    bins = displacement_table({layer: own})
+    with drawing():
+        figure = new_figure(7.4, 3.5)
+        picture, histogram = figure.subplots(1, 2, width_ratios=(1, 1.15))
+        picture.imshow(inked(own[0], pixels=PIXELS), interpolation="nearest", extent=(0, width, width, 0))
+        picture.set(xlabel="neuron of the center", ylabel=f"neuron of expert {expert}")
+        picture.locator_params(nbins=4, integer=True)
+        picture.set_title(f"{facts['displaced']:.0%} moved", weight="normal", size=9)
+        histogram.bar(bins["low"], bins["share"], bins["high"] - bins["low"], align="edge", color=ACCENT, alpha=0.9)
+        histogram.step(bins["low"], bins["random"], where="post", color=MUTED, label="a random permutation")
+        histogram.set(xlabel="displacement / width", ylabel="share of the neurons", xlim=(0, 1))
+        histogram.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        histogram.set_title(f"mean shift {facts['distance']:.0%}", weight="normal", size=9)
+        histogram.legend(frameon=False, fontsize=8)
+        figure.suptitle(f"Who went where: layer {layer}, expert {expert}", x=0.01, ha="left", size=10, weight="bold")
+    return figure
+
+
+def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, running: bool = False) -> Figure:
+    """Draw the objective after each step of the search.
+
+    Parameters
+    ----------
+    steps
+        The objective after each step so far.
+    lower_bound
+        What no center can be under, where it is known.
+    running
+        Whether the search goes on.
+    """
+    with drawing():
+        figure = new_figure(7.4, 2.4)
+        axes = figure.subplots()
+        axes.plot(range(1, len(steps) + 1), steps, "o-", color=ACCENT, markersize=4, linewidth=1.5)
+        known = list(steps)
+        if lower_bound is not None:
+            axes.axhline(lower_bound, color=MUTED, linestyle="--", linewidth=1)
+            axes.annotate(
+                "no center can be lower",
+                (1, lower_bound),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                size=8,
+                textcoords="offset points",
+                ha="right",
+            )
+            known.append(lower_bound)
+        room = 0.12 * (max(known) - min(known)) or 0.02 * abs(known[0]) or 1.0
+        axes.set(ylim=(min(known) - room, max(known) + 1.5 * room), xlabel="step", ylabel="objective")
+        axes.set_xlim(0.7, max(2, len(steps)) + 0.3)
+        axes.locator_params(axis="x", integer=True)
+        axes.set_title(f"Search for the common expert{', going on' if running else ''}")
+        axes.grid(True)
+    return figure

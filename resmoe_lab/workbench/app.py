@@ -1,0 +1,75 @@
+"""All panels in one place, behind tabs, over one selection: what the app serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from .. import zoo
+from .._core.errors import ResmoeError
+from ..checkpoint import Checkpoint
+from .panels import ErrorsPanel, ExpertsPanel, Explorer, Panel, SweepPanel, TransportPanel, ZeroShotPanel
+from .selection import Selection, select
+
+#: Tabs in the order of a first visit; each panel is made when its tab is first opened.
+TABS: dict[str, Callable[..., Panel[Any]]] = {
+    "Experts": ExpertsPanel,
+    "Transport": TransportPanel,
+    "Errors": ErrorsPanel,
+    "One layer": Explorer,
+    "Sweep": SweepPanel,
+    "Zero-shot": ZeroShotPanel,
+}
+
+
+class Workbench:
+    """Every panel behind a tab, and a field to open another checkpoint.
+
+    Parameters
+    ----------
+    source, chosen
+        As for :class:`~resmoe_lab.workbench.panels.Panel`.
+    """
+
+    def __init__(self, source: Selection | Checkpoint | str | Path, **chosen: Any) -> None:
+        self.selection = select(source, **chosen)
+        self.panels: dict[str, Panel[Any]] = {}
+        self.source = ipywidgets.Combobox(
+            value=self.selection.checkpoint.name,
+            options=zoo.names(),
+            ensure_option=False,
+            description="checkpoint",
+            tooltip="a zoo name, a local folder, or a hub id",
+            layout=ipywidgets.Layout(width="28rem", max_width="95%"),
+            style={"description_width": "5.5rem"},
+        )
+        self.open = ipywidgets.Button(description="Open", layout=ipywidgets.Layout(width="6rem"))
+        self.said = ipywidgets.HTML()
+        self.tabs = ipywidgets.Tab(children=[ipywidgets.VBox() for _ in TABS], titles=list(TABS))
+        self.widget = ipywidgets.VBox([ipywidgets.HBox([self.source, self.open]), self.said, self.tabs])
+        self.open.on_click(lambda _: self._open())
+        self.tabs.observe(self._show, names="selected_index")
+        self.tabs.selected_index = 0
+        self._show()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return self.widget._repr_mimebundle_(**kwargs)
+
+    def _show(self, _: Any = None) -> None:
+        """Make the panel of the open tab where it is not there yet."""
+        place = self.tabs.selected_index
+        name = list(TABS)[place or 0]
+        if name not in self.panels:
+            self.panels[name] = TABS[name](self.selection)
+            self.tabs.children[place or 0].children = [self.panels[name].widget]
+
+    def _open(self) -> None:
+        self.said.value = ""
+        try:
+            self.selection.open(self.source.value.strip())
+        except ResmoeError as error:
+            self.said.value = f"<span class='resmoe-error' role='alert'>{escape(str(error))}</span>"

@@ -1,0 +1,107 @@
+"""How the experts of a layer are aligned: who went where, how far, and how good the center is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from ..._core.progress import Progress, Tick
+from ...checkpoint import Checkpoint
+from ...plots.live import alignment_figure, search_figure
+from ...transport.run import SOLVERS
+from ..controls import choice
+from ..selection import Selection
+from ..views import TransportView, view_transport
+from ._base import Panel, command_line
+
+#: The center that is searched for; the others are found in one step.
+_SEARCHED = "wasserstein"
+
+
+class TransportPanel(Panel[TransportView]):
+    """One expert's permutation, the histogram of displacements, the search step by step, and the certified gap.
+
+    Parameters
+    ----------
+    source, chosen
+        As for :class:`Panel`.
+    solver
+        How the Wasserstein center is searched for: ``"coordinate"``, ``"alternating"`` or ``"pot"``.
+
+    Examples
+    --------
+    >>> from resmoe_lab import workbench
+    >>> workbench.transport("mixtral-tiny", solver="alternating")  # doctest: +SKIP
+    """
+
+    name, title = "transport", "Who went where"
+    drawn_by = ("expert",)
+    picture_names = ("alignment", "search")
+
+    def __init__(
+        self, source: Selection | Checkpoint | str | Path, *, solver: str = "coordinate", **chosen: Any
+    ) -> None:
+        SOLVERS[solver]
+        self.solver = choice("solver", SOLVERS.names(), value=solver, doc="how the Wasserstein center is searched for")
+        self._steps: list[float] = []
+        super().__init__(source, **chosen)
+        self.solver.observe(self._recompute, names="value")
+
+    def _own_controls(self) -> list[ipywidgets.Widget]:
+        return [self.solver]
+
+    def _options(self) -> dict[str, Any]:
+        return {"solver": self.solver.value}
+
+    def _compute(self, progress: Progress) -> TransportView:
+        chosen = self.selection
+        self._steps = []
+        # The default solver is not named, so that all panels share one center.
+        solver = None if chosen.center != _SEARCHED or self.solver.value == "coordinate" else self.solver.value
+        return view_transport(chosen.checkpoint, chosen.layer, center=chosen.center, solver=solver, progress=progress)
+
+    def _tick(self, tick: Tick) -> None:
+        """Draw the objective of every step while the search goes on."""
+        super()._tick(tick)
+        objective = tick.facts.get("objective")
+        if objective is not None and (not self._steps or self._steps[-1] != objective):
+            self._steps.append(float(objective))
+            steps = list(self._steps)
+            figure = search_figure(steps, running=True)
+            self.pictures["search"].show(figure, f"Objective after {len(steps)} steps: {steps[-1]:.4g}")
+
+    def _figures(self) -> Mapping[str, Figure]:
+        view = self._view()
+        figures = {"alignment": alignment_figure(view.permutations, layer=view.layer, expert=self.selection.expert)}
+        if len(view.history):
+            figures["search"] = search_figure(view.history["objective"].tolist(), lower_bound=view.lower_bound)
+        return figures
+
+    def _words(self) -> str:
+        view = self._view()
+        found = f"Objective {view.objective:.5g}, which is {view.relative_objective:.1%} of the experts' squared norm"
+        if view.lower_bound is None:
+            return f"{found}. This center comes without a lower bound."
+        gap = f"{view.gap:.2%}" if view.gap is not None and view.gap >= 5e-5 else "less than 0.01%"
+        return f"{found}. No center can be under {view.lower_bound:.5g}: the certified gap is <b>{gap}</b>."
+
+    def _alt(self, name: str) -> str:
+        view = self._view()
+        if name == "search":
+            return f"Objective after each of {len(view.history)} steps, down to {view.objective:.5g}"
+        row = view.tables()["permutations"].set_index("expert").loc[self.selection.expert]
+        return (
+            f"Permutation of expert {self.selection.expert} of layer {view.layer}: {row['displaced']:.0%} of the "
+            f"neurons moved, {row['distance']:.0%} of the layer's width on average"
+        )
+
+    def command(self) -> str:
+        """The search as a command."""
+        chosen = self.selection
+        solver = ["--solver", self.solver.value] if chosen.center == _SEARCHED else []
+        words = ["--layer", str(chosen.layer), "--center", chosen.center, *solver]
+        return command_line("resmoe-lab", "barycenter", chosen.checkpoint.name, *words)

@@ -1,0 +1,120 @@
+"""What the panels look at: one checkpoint, layer, method and kept fraction that all of them follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import traitlets
+
+from .._core.errors import UsageError
+from .._core.params import KEEP
+from ..centers import CENTERS
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..experts import family_of, moe_layers
+from ..methods import METHODS
+
+
+class Selection(traitlets.HasTraits):
+    """One choice that several panels share: move it in one of them, and all of them follow.
+
+    Parameters
+    ----------
+    source
+        A checkpoint, or anything that names one.
+    chosen
+        First values of the traits below.
+
+    Attributes
+    ----------
+    checkpoint
+        The opened checkpoint; change it with :meth:`open`.
+    layer, expert
+        Which experts are looked at.
+    method, center, keep
+        How they are compressed.
+
+    Examples
+    --------
+    >>> from resmoe_lab import workbench
+    >>> chosen = workbench.Selection("mixtral-tiny", layer=2)
+    >>> workbench.experts(chosen), workbench.errors(chosen)  # doctest: +SKIP
+    """
+
+    checkpoint = traitlets.Any()
+    layer = traitlets.Int()
+    #: The first expert is often the one that the center has taken its order from: the next shows more.
+    expert = traitlets.Int(1)
+    method = traitlets.Unicode("resmoe-up")
+    center = traitlets.Unicode("wasserstein")
+    keep = traitlets.Float(KEEP.default)
+
+    def __init__(self, source: Checkpoint | str | Path, **chosen: Any) -> None:
+        super().__init__()
+        self.open(source)
+        for name, value in chosen.items():
+            if not self.has_trait(name) or name == "checkpoint":
+                raise UsageError(f"a selection has no {name!r}, expected layer, expert, method, center or keep")
+            setattr(self, name, value)
+
+    def open(self, source: Checkpoint | str | Path) -> None:
+        """Look at another checkpoint; its first layer is chosen where it lacks the present one.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be opened; the selection stays what it was.
+        """
+        opened = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+        layers = moe_layers(opened)
+        with self.hold_trait_notifications():
+            self.checkpoint = opened
+            if self.layer not in layers:
+                self.layer = layers[0]
+            if self.expert >= self.num_experts:
+                self.expert = 0
+
+    @property
+    def layers(self) -> list[int]:
+        """The checkpoint's layers with experts."""
+        return moe_layers(self.checkpoint)
+
+    @property
+    def num_experts(self) -> int:
+        """Experts in a layer."""
+        return family_of(self.checkpoint).shape(self.checkpoint.config).num_experts
+
+    @traitlets.validate("layer")
+    def _check_layer(self, proposal: Any) -> int:
+        if proposal["value"] not in self.layers:
+            raise UsageError(f"layer {proposal['value']} has no experts, expected one of {self.layers}")
+        return proposal["value"]
+
+    @traitlets.validate("expert")
+    def _check_expert(self, proposal: Any) -> int:
+        if not 0 <= proposal["value"] < self.num_experts:
+            raise UsageError(f"expert is {proposal['value']}, expected 0 to {self.num_experts - 1}")
+        return proposal["value"]
+
+    @traitlets.validate("method")
+    def _check_method(self, proposal: Any) -> str:
+        METHODS[proposal["value"]]
+        return proposal["value"]
+
+    @traitlets.validate("center")
+    def _check_center(self, proposal: Any) -> str:
+        CENTERS[proposal["value"]]
+        return proposal["value"]
+
+    @traitlets.validate("keep")
+    def _check_keep(self, proposal: Any) -> float:
+        return KEEP.validate(proposal["value"])
+
+
+def select(source: Selection | Checkpoint | str | Path, **chosen: Any) -> Selection:
+    """Return a selection: the given one with some values changed, or a new one of a checkpoint."""
+    if not isinstance(source, Selection):
+        return Selection(source, **chosen)
+    for name, value in chosen.items():
+        setattr(source, name, value)
+    return source

@@ -1,0 +1,14 @@
+"""What panels and reports show: one function computes it, a plain record holds it, and it knows no widgets."""
+
+from ._base import View as View
+from .errors import ErrorsView as ErrorsView
+from .errors import view_errors as view_errors
+from .experts import ExpertsView as ExpertsView
+from .experts import view_experts as view_experts
+from .scores import ScoresView as ScoresView
+from .scores import view_scores as view_scores
+from .sweep import SweepChoices as SweepChoices
+from .sweep import SweepView as SweepView
+from .sweep import partial_scores as partial_scores
+from .transport import TransportView as TransportView
+from .transport import view_transport as view_transport

@@ -1,0 +1,147 @@
+"""A sweep: what is chosen, what it will take, and what a byte buys once it is done."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ... import plots
+from ..._core.progress import Progress, silent
+from ...checkpoint import Checkpoint
+from ...evaluate.allocation import allocate_keeps
+from ...evaluate.pareto import pareto_front
+from ...evaluate.sweep import ORIGINAL, UNIT, Sweep
+from ...evaluate.sweep_forecast import SweepForecast, forecast_sweep
+from ...evaluate.sweeping import run_sweep
+from ...plots.series import lower_is_better, task_values
+from ..model import running_model
+from ._base import View
+
+
+@dataclass(frozen=True)
+class SweepChoices:
+    """What a sweep measures, as :func:`~resmoe_lab.run_sweep` takes it."""
+
+    out: str
+    layers: tuple[int, ...]
+    methods: tuple[str, ...]
+    keeps: tuple[float, ...]
+    center: str
+    tasks: tuple[str, ...]
+    limit: int | None
+
+    def run(self, checkpoint: Checkpoint, progress: Progress = silent) -> Sweep:
+        """Measure it, or go on where a stopped run left off."""
+        return run_sweep(checkpoint, progress=progress, **asdict(self))
+
+    def forecast(self, checkpoint: Checkpoint, progress: Progress = silent) -> SweepForecast:
+        """Tell what it will take."""
+        with running_model(checkpoint, progress) as running:
+            return forecast_sweep(checkpoint, running=running, progress=progress, **asdict(self))
+
+    def finished_scores(self) -> int:
+        """How many scores lie in the folder already."""
+        return len(list(Path(self.out).glob(f"{UNIT}*.json")))
+
+    def command(self, checkpoint: Checkpoint) -> str:
+        """The command line that does the same."""
+        words = ["resmoe-lab", "sweep", checkpoint.name, "--out", self.out, "--methods", ",".join(self.methods)]
+        words += ["--keep", ",".join(f"{keep:g}" for keep in self.keeps), "--layers", ",".join(map(str, self.layers))]
+        words += ["--center", self.center, "--tasks", ",".join(self.tasks)]
+        words += [] if self.limit is None else ["--limit", str(self.limit)]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, eq=False)
+class SweepView(View):
+    """A finished sweep."""
+
+    sweep: Sweep
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were scored, perplexities first."""
+        main = self.sweep.scores.drop_duplicates("task")
+        rank = {str(row.task): not lower_is_better(str(row.metric)) for row in main.itertuples()}
+        return sorted(rank, key=lambda task: rank[task])
+
+    def points(self, task: str) -> tuple[pd.DataFrame, pd.DataFrame, str, float | None]:
+        """Return one task's score against bytes, the front of that, the metric and the original's score.
+
+        Returns
+        -------
+        points
+            Columns ``series, keep, value, true_share, true_bytes``.
+        front
+            The rows of it that nothing beats.
+        metric, original
+            The metric's name, and its value before compression, where it was measured.
+        """
+        values, references, metric = task_values(self.sweep.scores, task)
+        sizes = plots.size_table(self.sweep.sizes)[["series", "keep", "true_share", "true_bytes"]]
+        table = values[["series", "keep", "value"]].merge(sizes, on=["series", "keep"])
+        signed = table.assign(loss=table["value"] if lower_is_better(metric) else -table["value"])
+        front = pareto_front(signed, cost="true_share", loss="loss")[table.columns.tolist()]
+        return table, front, metric, references.get(ORIGINAL)
+
+    def methods(self) -> list[str]:
+        """The methods that were measured."""
+        return list(dict.fromkeys(self.sweep.errors["method"]))
+
+    def allocation(self, method: str, share: float) -> pd.DataFrame:
+        """Spread a share of the experts' bytes over the layers."""
+        return allocate_keeps(self.sweep.errors, self.sweep.sizes, method=method, share=share)
+
+    def charts(self) -> Mapping[str, Any]:
+        """The front of each task, and a budget spread over the layers."""
+        charts: dict[str, Any] = {}
+        for task in self.tasks:
+            points, front, metric, original = self.points(task)
+            charts[f"front {task}"] = plots.front_lines(points, front, task=task, metric=metric, original=original)
+        return {**charts, "allocation": plots.allocation_lines(self.allocations())}
+
+    def allocations(self) -> pd.DataFrame:
+        """The mean relative error of every method at every budget, allocated and uniform.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``method, share, allocated, uniform``.
+        """
+        sizes = plots.size_table(self.sweep.sizes)
+        shares = sorted({round(float(share), 3) for share in sizes["true_share"] if share < 1})
+        rows = []
+        for method in self.methods():
+            own = self.sweep.sizes[self.sweep.sizes["method"] == method]
+            least = float((own["true_bytes"] / own["original_bytes"]).min())
+            for share in (share for share in shares if share >= least):
+                table = self.allocation(method, share)
+                rows.append((method, share, table["relative_error"].mean(), table["uniform_error"].mean()))
+        return pd.DataFrame(rows, columns=["method", "share", "allocated", "uniform"])
+
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Scores, errors, bytes, and the front of every task."""
+        fronts = [self.points(task)[1].assign(task=task) for task in self.tasks]
+        found = {"scores": self.sweep.scores, "errors": self.sweep.errors, "sizes": self.sweep.sizes}
+        return {**found, "front": pd.concat(fronts, ignore_index=True)} if fronts else found
+
+
+def partial_scores(out: str | Path) -> pd.DataFrame:
+    """Read the scores that a sweep has finished so far, whether or not it goes on.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``model, task, metric, value, stderr, n``; empty if there is none.
+    """
+    rows = []
+    for path in sorted(Path(out).glob(f"{UNIT}*.json")):
+        model = path.stem.removeprefix(UNIT)
+        rows += [{"model": model, **row} for row in json.loads(path.read_text("utf-8"))]
+    return pd.DataFrame(rows, columns=["model", "task", "metric", "value", "stderr", "n"])

@@ -1,0 +1,117 @@
+"""How a layer's common expert was found: who went where, how far, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ... import plots
+from ..._core.progress import Progress, silent
+from ...checkpoint import Checkpoint
+from ..layer import open_layer
+from ._base import View
+
+
+@dataclass(frozen=True, eq=False)
+class TransportView(View):
+    """The alignment of one layer.
+
+    Parameters
+    ----------
+    layer, center, solver
+        What was aligned, and how.
+    permutations
+        (N, p_I) int64 array.
+    history
+        Columns ``step, round, objective, seconds, changed``: after each round of the search; empty where the center
+        is found in one step.
+    objective
+        Mean squared distance of the aligned experts to the center.
+    relative_objective
+        The same as a share of the experts' mean squared norm.
+    lower_bound, gap, kind
+        The certificate; None and "" where there is none.
+    seconds
+        Time of the search.
+    """
+
+    layer: int
+    center: str
+    solver: str
+    permutations: np.ndarray
+    history: pd.DataFrame
+    objective: float
+    relative_objective: float
+    lower_bound: float | None
+    gap: float | None
+    kind: str
+    seconds: float
+
+    def charts(self) -> Mapping[str, Any]:
+        """Permutations, displacements and the search."""
+        charts = {
+            "permutations": plots.permutation_map({self.layer: self.permutations}),
+            "displacements": plots.displacement_bars(self.displacements()),
+        }
+        if len(self.history):
+            bounds = {} if self.lower_bound is None else {self.layer: self.lower_bound}
+            charts["search"] = plots.center_history(
+                {self.layer: self.history["objective"].tolist()}, lower_bounds=bounds
+            )
+        return charts
+
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """How far each expert's neurons moved, the histogram of that, and the search."""
+        return {
+            "permutations": plots.permutation_table({self.layer: self.permutations}),
+            "displacements": self.displacements(),
+            "search": self.history,
+        }
+
+    def displacements(self) -> pd.DataFrame:
+        """The histogram of how far neurons moved, all experts together."""
+        return plots.displacement_table({self.layer: self.permutations})
+
+
+def view_transport(
+    checkpoint: Checkpoint,
+    layer: int,
+    *,
+    center: str = "wasserstein",
+    solver: str | None = None,
+    progress: Progress = silent,
+) -> TransportView:
+    """Align the experts of a layer, or look at how they were aligned before.
+
+    Parameters
+    ----------
+    checkpoint, layer
+        Which experts.
+    center, solver
+        How the common expert is found.
+    progress
+        Told the objective at every step; raising from it cancels.
+    """
+    bench = open_layer(checkpoint, layer, center=center, solver=solver, progress=progress).value
+    common, scale = bench.common, bench.stack.mean_squared_norm()
+    steps = [
+        (i, step.name, step.objective, step.seconds, step.changed) for i, step in enumerate(common.history, start=1)
+    ]
+    bound = common.certificate
+    return TransportView(
+        layer=layer,
+        center=center,
+        solver=common.solver,
+        permutations=bench.permutations,
+        history=pd.DataFrame(steps, columns=["step", "round", "objective", "seconds", "changed"]),
+        objective=common.objective,
+        relative_objective=common.objective / scale if scale else 0.0,
+        lower_bound=bound.lower_bound if bound else None,
+        gap=bound.gap if bound else None,
+        kind=bound.kind if bound else "",
+        seconds=common.seconds,
+    )

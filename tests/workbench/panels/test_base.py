@@ -1,0 +1,149 @@
+"""What all panels promise, tried on each of them."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from resmoe_lab import cli, workbench
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.workbench import Selection
+
+from .conftest import PATIENCE
+
+#: The panels that begin by themselves, and the control that changes their picture.
+LIVE = {"experts": ("layer", 1), "transport": ("expert", 2), "errors": ("keep", 0.5), "Explorer": ("keep", 0.5)}
+
+
+@pytest.fixture(params=sorted(LIVE))
+def panel(request: pytest.FixtureRequest, pico_checkpoint: Checkpoint) -> Any:
+    made = getattr(workbench, request.param)(pico_checkpoint).wait(PATIENCE)
+    yield made
+    made.close()
+
+
+def test_its_control_changes_its_pictures(panel: Any, pictures: Callable[[Any], dict[str, bytes]]) -> None:
+    before = pictures(panel)
+    assert all(png.startswith(b"\x89PNG") for png in before.values())
+    trait, value = LIVE[panel.name]
+    setattr(panel.selection, trait, value)
+    after = pictures(panel)
+    assert any(after[name] != before[name] for name in before)
+    assert all(picture.alt for picture in panel.pictures.values())
+
+
+def test_the_mark_says_fresh_and_then_cached(panel: Any) -> None:
+    assert "fresh" in panel.mark.value
+    again = getattr(workbench, panel.name)(panel.selection.checkpoint).wait(PATIENCE)
+    assert "cached" in again.mark.value
+    assert again.view is panel.view
+
+
+def test_everything_offered_can_be_saved(panel: Any) -> None:
+    names = [file["name"] for file in panel.save.files]
+    assert {name.rsplit(".", 1)[1] for name in names} == {"csv", "svg", "png"}
+    for name in names:
+        content = panel.save.content(name)
+        if name.endswith("csv"):
+            assert len(pd.read_csv(io.BytesIO(content)))
+        else:
+            assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+
+
+def test_the_code_shows_the_same_again(panel: Any) -> None:
+    trait, value = LIVE[panel.name]
+    setattr(panel.selection, trait, value)
+    panel.wait(PATIENCE)
+    scope: dict[str, Any] = {}
+    exec(panel.save.code.replace("; workbench.", "; made = workbench."), scope)
+    again = scope["made"].wait(PATIENCE)
+    assert again.save.code == panel.save.code
+    assert [bytes(p.png) for p in again.pictures.values()] == [bytes(p.png) for p in panel.pictures.values()]
+
+
+def test_the_command_is_one_that_the_command_line_knows(panel: Any) -> None:
+    for line in filter(None, panel.save.command.split(" && ")):
+        program, *words = shlex.split(line)
+        assert program == "resmoe-lab"
+        cli.app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_frozen_charts_come_from_the_record_on_the_screen(panel: Any) -> None:
+    frozen = panel.freeze()
+    charts = panel.view.charts()
+    assert set(frozen) == set(charts)
+    for name, chart in frozen.items():
+        assert chart.to_json() == charts[name].to_json()
+
+
+def test_a_checkpoint_that_vanishes_is_one_line_and_the_pictures_stay(panel: Any) -> None:
+    before = {name: bytes(picture.png) for name, picture in panel.pictures.items()}
+    shutil.rmtree(panel.selection.checkpoint.folder)
+    panel._begin()
+    panel._settled.wait(PATIENCE)
+    assert "is gone, expected the files that were opened" in panel.said.value
+    assert "resmoe-error" in panel.said.value
+    assert "Traceback" not in panel.said.value
+    assert {name: bytes(picture.png) for name, picture in panel.pictures.items()} == before
+
+
+def test_it_shows_itself_as_a_widget(panel: Any) -> None:
+    bundle = panel._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in (bundle[0] if isinstance(bundle, tuple) else bundle)
+
+
+def test_markup_in_a_name_stays_text(panel: Any, tmp_path: Any) -> None:
+    evil = tmp_path / "<script>alert(1)</script>"
+    shutil.copytree(panel.selection.checkpoint.folder, evil)
+    made = getattr(workbench, panel.name)(str(evil)).wait(PATIENCE)
+    shutil.rmtree(evil)
+    made._begin()
+    made._settled.wait(PATIENCE)
+    shown = [made.said.value, made.mark.value, *(widget.value for widget in _html(made.widget))]
+    assert not any("<script" in text for text in shown)
+    assert any("&lt;script" in text for text in shown)
+
+
+def _html(widget: Any) -> list[Any]:
+    found = [widget] if type(widget).__name__ == "HTML" else []
+    return found + [inner for child in getattr(widget, "children", ()) for inner in _html(child)]
+
+
+def test_panels_of_one_selection_move_together(
+    pico_checkpoint: Checkpoint, pictures: Callable[[Any], dict[str, bytes]]
+) -> None:
+    chosen = Selection(pico_checkpoint)
+    first, second = workbench.experts(chosen, routing=False), workbench.transport(chosen)
+    before = pictures(second)
+    first.controls["layer"].value = 1
+    assert second.controls["layer"].value == 1
+    assert pictures(second) != before
+    assert pictures(second)["alignment"]
+    assert "layer1" in second.save.files[0]["name"]
+
+
+def test_what_fails_unexpectedly_is_one_line_too(pico_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = workbench.transport(pico_checkpoint).wait(PATIENCE)
+
+    def broken(progress: Any) -> Any:
+        raise ValueError("first line\nsecond <b>line</b>")
+
+    monkeypatch.setattr(made, "_compute", broken)
+    made.selection.layer = 1
+    made._settled.wait(PATIENCE)
+    assert "ValueError: first line second &lt;b&gt;line" in made.said.value
+
+
+def test_stopping_says_so_and_keeps_the_kernel_alive(pico_checkpoint: Checkpoint) -> None:
+    made = workbench.experts(pico_checkpoint, routing=False).wait(PATIENCE)
+    made.selection.layer = 1
+    made.cancel()
+    made._settled.wait(PATIENCE)
+    made.selection.layer = 0
+    assert made.wait(PATIENCE).view.diagnosis.layer == 0

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import numpy as np
+
+import resmoe_lab as rl
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.workbench.layer import open_layer
+
+
+def test_a_bench_restores_one_expert_as_the_whole_layer_does(pico_checkpoint: Checkpoint) -> None:
+    bench = open_layer(pico_checkpoint, 1).value
+    for method in ("up", "resmoe-svd"):
+        before, after = bench.matrices(method, 0.5, 2)
+        whole = rl.compress_layer(bench.stack, method=method, keep=0.5, common=bench.common).restore()[2]
+        start = bench.common.center.numpy() if method.startswith("resmoe") else 0.0
+        assert np.allclose(after + start, whole.numpy(), atol=1e-6)
+        lost = ((before - after) ** 2).sum()
+        assert 0 < lost < (before**2).sum()
+
+
+def test_a_layer_is_opened_once_for_every_center(pico_checkpoint: Checkpoint) -> None:
+    first = open_layer(pico_checkpoint, 0)
+    assert open_layer(pico_checkpoint, 0).value is first.value
+    assert open_layer(pico_checkpoint, 0, center="average").value is not first.value

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resmoe_lab._core.errors import CheckpointError, UsageError
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.workbench import Selection
+from resmoe_lab.workbench.selection import select
+
+from ..experts import pico
+
+
+def test_it_begins_at_the_first_layer_and_takes_what_it_is_given(pico_checkpoint: Checkpoint) -> None:
+    assert Selection(pico_checkpoint).layer == 0
+    chosen = Selection(pico_checkpoint, layer=1, keep=0.5, method="svd")
+    assert (chosen.layer, chosen.keep, chosen.method) == (1, 0.5, "svd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("layer", 7, "layer 7 has no experts"),
+        ("expert", 99, "expert is 99"),
+        ("method", "resmoe-upp", "did you mean resmoe-up"),
+        ("center", "nothing", "unknown center"),
+        ("keep", 1.5, "keep is 1.5"),
+        ("nonsense", 1, "has no 'nonsense'"),
+    ],
+)
+def test_what_is_not_there_cannot_be_chosen(pico_checkpoint: Checkpoint, name: str, value: object, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Selection(pico_checkpoint, **{name: value})
+
+
+def test_another_checkpoint_keeps_what_it_also_has(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    chosen = Selection(pico_checkpoint, layer=1, expert=2)
+    seen = []
+    chosen.observe(lambda change: seen.append((change["name"], chosen.layer)), names=["checkpoint", "layer"])
+    chosen.open(pico.save(pico.mixtral(), tmp_path / "other"))
+    assert (chosen.layer, chosen.expert) == (1, 2)
+    assert seen == [("checkpoint", 1)]
+
+
+def test_a_failed_opening_changes_nothing(pico_checkpoint: Checkpoint) -> None:
+    chosen = Selection(pico_checkpoint)
+    with pytest.raises(CheckpointError):
+        chosen.open("/no/such/checkpoint")
+    assert chosen.checkpoint is pico_checkpoint
+
+
+def test_a_shared_selection_is_the_same_one(pico_checkpoint: Checkpoint) -> None:
+    chosen = Selection(pico_checkpoint)
+    assert select(chosen, layer=1) is chosen
+    assert chosen.layer == 1

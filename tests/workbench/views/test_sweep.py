@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.workbench.views import SweepView, partial_scores
+
+
+def test_the_front_holds_no_point_that_another_beats(sweep: Sweep, texts) -> None:
+    view = SweepView(sweep)
+    points, front, metric, original = view.points("storyworld_perplexity")
+    assert (metric, original) == ("perplexity", 3.1)
+    for row in front.itertuples():
+        assert not ((points["true_share"] < row.true_share) & (points["value"] <= row.value)).any()
+    said = texts(view.charts()["front storyworld_perplexity"])
+    assert "What no other choice beats: storyworld_perplexity" in said
+    assert {"resmoe-up", "svd"} <= set(said)
+
+
+def test_the_allocation_is_never_worse_than_one_keep_for_all(sweep: Sweep, texts) -> None:
+    view = SweepView(sweep)
+    table = view.allocations()
+    assert (table["allocated"] <= table["uniform"] + 1e-12).all()
+    assert "The same bytes, spread over the layers" in texts(view.charts()["allocation"])
+
+
+def test_a_folder_without_scores_has_none(tmp_path: Path) -> None:
+    assert partial_scores(tmp_path / "nothing").empty
