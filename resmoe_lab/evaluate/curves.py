@@ -71,12 +71,12 @@ def equal_curves(
 
 def _fitting(method: Method, stack: ExpertStack, common: CommonExpert, shares: Sequence[float]) -> dict[float, float]:
     """The largest kept fraction that fits into each budget that anything fits into."""
-    shape = {"num_experts": stack.num_experts, "rows": stack.intermediate_size, "columns": stack.width}
+    center = method.uses_center and common.stored
     original = VALUE_BYTES * stack.weights.numel()
     found = {}
     for share in shares:
         try:
-            found[share] = match_bytes(method, share * original, center=method.uses_center and common.stored, **shape)
+            found[share] = match_bytes(method, share * original, stack.shape, center=center)
         except UsageError:
             continue
     return found

@@ -17,7 +17,7 @@ _METHODS = ["up", "svd", "resmoe-up", "meo"]
 def test_both_curves_are_what_the_single_functions_say(tiny: Checkpoint) -> None:
     stack = rl.load_stack(tiny, layer=1)
     common = rl.find_center(stack)
-    budget = forecast(METHODS["resmoe-up"](), keep=0.25, num_experts=8, rows=448, columns=384).true_bytes
+    budget = forecast(METHODS["resmoe-up"](), stack.shape, keep=0.25).true_bytes
     share = budget / (2 * stack.weights.numel())
     keeps, matched = equal_curves(stack, methods=_METHODS, commons=[common], keeps=[0.25, 0.5], shares=[share])
     known = rl.error_curves(stack, methods=_METHODS, keeps=[0.25, 0.5], common=common)

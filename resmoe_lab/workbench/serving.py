@@ -1,0 +1,62 @@
+"""The panels as an app: a notebook of one cell, served by Voila."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from .._core.errors import ResmoeError
+
+_CELL = """import os
+
+os.chdir({here!r})
+from resmoe_lab.workbench import Workbench
+
+Workbench({checkpoint!r})"""
+
+
+def write_app(folder: Path, checkpoint: str, *, here: Path) -> Path:
+    """Write the app's notebook.
+
+    Parameters
+    ----------
+    folder
+        Where it goes.
+    checkpoint
+        What it opens at first.
+    here
+        Where its relative folders, such as those of sweeps, are.
+    """
+    import nbformat
+
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cell = nbformat.v4.new_code_cell(_CELL.format(here=str(here), checkpoint=checkpoint))
+    path = folder / "resmoe-lab.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[str]:
+    """Return the command that serves the app behind a token of its own.
+
+    Parameters
+    ----------
+    notebook
+        As :func:`write_app` has written it.
+    host, port
+        Where it listens.
+    browser
+        Open a browser there.
+
+    Raises
+    ------
+    ResmoeError
+        If Voila is not installed.
+    """
+    if find_spec("voila") is None:
+        raise ResmoeError("the app needs Voila, which is not installed: pip install 'resmoe-lab[app]'")
+    options = [f"--Voila.ip={host}", f"--port={port}", "--Voila.auto_token=True", "--theme=light"]
+    # Whoever sees a traceback in the page could not do anything with it; panels say what is wrong in one line.
+    options += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]
+    return [sys.executable, "-m", "voila", str(notebook), *options]
