@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
@@ -28,7 +29,8 @@ class Registry(Generic[T]):
         self.kind = kind
         self._package = package
         self._entries: dict[str, T] = {}
-        self._loaded = False
+        self._loaded = self._loading = False
+        self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that files its object under `name`."""
@@ -42,13 +44,22 @@ class Registry(Generic[T]):
         return add
 
     def _load(self) -> None:
+        """Import the modules of the folder, once; another thread that asks meanwhile waits for all of them."""
         if self._loaded:
             return
-        self._loaded = True
-        folder = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(folder.__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self._package}.{module.name}")
+        with self._lock:
+            # A module of the folder may look something up while it is imported, in this very thread.
+            if self._loading:
+                return
+            self._loading = True
+            try:
+                folder = importlib.import_module(self._package)
+                for module in pkgutil.iter_modules(folder.__path__):
+                    if not module.name.startswith("_"):
+                        importlib.import_module(f"{self._package}.{module.name}")
+            finally:
+                self._loading = False
+            self._loaded = True
 
     def names(self) -> list[str]:
         """All names, in alphabetical order."""

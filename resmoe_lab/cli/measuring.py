@@ -123,12 +123,14 @@ def report(
 
     For a checkpoint a sweep with default settings is made first, in a folder beside the report, and reused next time.
     """
+    from ..evaluate.sweep import UNIT
     from ..report import build_report
     from ..report.summary import summary_rows
 
     with progress_bar() as progress:
         folder = Path(source)
-        if not (folder / "sweep.json").is_file():
+        # A sweep that was stopped is no checkpoint: the report says how to go on with it.
+        if not (folder / "sweep.json").is_file() and not any(folder.glob(f"{UNIT}*.json")):
             folder = out.with_suffix(".sweep")
             _sweep(source, folder, layers, progress=progress, limit=limit, data_dir=data_dir, device=device)
         path = build_report(folder, out, progress=progress)

@@ -7,6 +7,7 @@ living kernel.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,7 @@ def use_offline_renderer() -> Any:
 
 def _chart_html(spec: dict[str, Any]) -> str:
     name = f"resmoe-{uuid.uuid4().hex}"
+    spec = {"description": description(spec), **spec}
     # JupyterLab would take the slider's arrow keys for its own shortcuts, were it not told to leave them.
     # A notebook that was just opened runs this before or after the bundle, so it waits for it.
     return (
@@ -54,6 +56,28 @@ def _chart_html(spec: dict[str, Any]) -> str:
         f"if (element && window.resmoe && window.vegaEmbed) window.resmoe.draw(element, {script_json(spec)});\n"
         "else if (turn < 600) setTimeout(wait, 50, turn + 1);\n})(0);</script>"
     )
+
+
+def description(spec: dict[str, Any]) -> str:
+    """What a chart shows, in words for those who cannot see it: its title, and what its axes say."""
+    found: list[str] = []
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            title = part.get("title")
+            words = [title] if isinstance(title, str) else [title.get("text"), title.get("subtitle")] if title else []
+            # A text that depends on a slider is an expression; its fixed words are between quotes.
+            words = [" ".join(re.findall(r"'([^']*)'", w["expr"])) if isinstance(w, dict) else w for w in words]
+            found.extend(word.strip() for word in words if isinstance(word, str) and word.strip())
+            for name, inner in part.items():
+                if name not in ("data", "datasets", "config", "tooltip", "params"):
+                    walk(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                walk(inner)
+
+    walk(spec)
+    return "; ".join(dict.fromkeys(found)) or "chart"
 
 
 def script_json(value: Any) -> str:

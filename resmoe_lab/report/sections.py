@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from html import escape
 
@@ -14,6 +15,7 @@ from ..evaluate.sweep import Sweep
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
 from ..plots.series import lower_is_better
+from ..workbench.views import ErrorsView, SweepView
 from .html import Cell, bullets, definitions, human_bytes, number_ranges, table
 from .overview import Summary, best_for_bytes, summarise
 
@@ -130,18 +132,24 @@ def score_charts(sweep: Sweep) -> HTML:
 
 def error_charts(sweep: Sweep) -> HTML:
     """Relative error against the kept fraction, and by layer where there are several."""
-    charts: list[object] = [plots.error_curves(sweep.errors)]
-    if sweep.errors["layer"].nunique() > 1:
-        charts.append(plots.errors_by_layer(sweep.errors))
-    return _figures(charts)
+    charts = ErrorsView.of_sweep(sweep).charts()
+    return _figures(charts[name] for name in ("errors", "by layer") if name in charts)
 
 
 def byte_charts(sweep: Sweep) -> HTML:
     """Both counts of bytes, and what each byte buys."""
-    charts = [plots.size_bars(sweep.sizes), plots.error_by_bytes(sweep.errors, sweep.sizes)]
+    charts = [plots.size_bars(sweep.sizes), ErrorsView.of_sweep(sweep).charts()["bytes"]]
     main = sweep.scores.drop_duplicates("task")
     tasks = [str(row.task) for row in main.itertuples() if lower_is_better(str(row.metric))]
     return _figures([*charts, *(plots.score_by_bytes(sweep.scores, sweep.sizes, task) for task in tasks)])
+
+
+def front_charts(sweep: Sweep) -> HTML:
+    """What no other choice beats, and what a budget that is spread over the layers gains."""
+    charts = dict(SweepView(sweep).charts())
+    if sweep.errors["layer"].nunique() < 2:
+        del charts["allocation"]
+    return _figures(charts.values()) if charts else _missing("No task was scored, and only one layer compressed.")
 
 
 def byte_table(sweep: Sweep) -> HTML:
@@ -225,8 +233,10 @@ def model_facts(sweep: Sweep) -> HTML:
 
 
 def made_with(sweep: Sweep) -> HTML:
-    """Settings, seed, versions, machine and date."""
-    return HTML(definitions({name: sweep.facts[name] for name in _MADE_WITH if name in sweep.facts}))
+    """Settings, seed, versions, machine and date; and the same for programs, as JSON."""
+    facts = definitions({name: sweep.facts[name] for name in _MADE_WITH if name in sweep.facts})
+    manifest = escape(json.dumps(sweep.facts, indent=2, sort_keys=True))
+    return HTML(f"{facts}<details class='manifest'><summary>Manifest</summary><pre>{manifest}</pre></details>")
 
 
 def not_measured(sweep: Sweep) -> HTML:

@@ -4,14 +4,43 @@
 >>> workbench.experts("mixtral-tiny")  # doctest: +SKIP
 """
 
-from .app import Workbench as Workbench
-from .job import Job as Job
-from .panels import ErrorsPanel as errors
-from .panels import ExpertsPanel as experts
-from .panels import Explorer as Explorer
-from .panels import SweepPanel as sweep
-from .panels import TransportPanel as transport
-from .panels import ZeroShotPanel as zero_shot
-from .selection import Selection as Selection
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+#: Public name -> where it is, and what it is called there. Reports use the views below without any widget installed.
+_HOMES = {
+    "experts": ("panels.experts", "ExpertsPanel"),
+    "transport": ("panels.transport", "TransportPanel"),
+    "errors": ("panels.errors", "ErrorsPanel"),
+    "sweep": ("panels.sweep", "SweepPanel"),
+    "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
+    "Explorer": ("panels.explorer", "Explorer"),
+    "Selection": ("selection", "Selection"),
+    "Workbench": ("app", "Workbench"),
+    "Job": ("job", "Job"),
+}
 __all__ = ["Explorer", "Job", "Selection", "Workbench", "errors", "experts", "sweep", "transport", "zero_shot"]
+
+if TYPE_CHECKING:
+    from .app import Workbench as Workbench
+    from .job import Job as Job
+    from .panels import ErrorsPanel as errors
+    from .panels import ExpertsPanel as experts
+    from .panels import Explorer as Explorer
+    from .panels import SweepPanel as sweep
+    from .panels import TransportPanel as transport
+    from .panels import ZeroShotPanel as zero_shot
+    from .selection import Selection as Selection
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, entry = _HOMES[name]
+    return getattr(importlib.import_module(f".{module}", __name__), entry)
+
+
+def __dir__() -> list[str]:
+    return __all__
