@@ -88,6 +88,8 @@ def styled(chart: Any) -> Any:
     return (
         chart.configure(font=FONT, background="transparent", padding={"left": 4, "top": 4, "right": 8, "bottom": 4})
         .configure_view(stroke=None)
+        # A chart is one picture with one description; hundreds of unnamed marks are none for whoever cannot see it.
+        .configure_mark(aria=False)
         .configure_axis(**axis)
         .configure_legend(**legend)
         .configure_header(**text)
