@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import altair as alt
-from matplotlib import rc_context
+from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -44,6 +46,7 @@ _SPARE = ("#0f8fa3", "#8c8f1c", "#d0546a", "#6f75d6", "#a0693f", "#4f9a3a")
 _DASH = [5, 3]
 _SOLID = [1, 0]
 _LOCK = threading.RLock()
+_STYLE = Path(__file__).with_name("resmoe.mplstyle")
 
 
 def series_colors(names: Iterable[str]) -> dict[str, str]:
@@ -100,6 +103,11 @@ def styled(chart: Any) -> Any:
     )
 
 
+@cache
+def _style() -> Any:
+    return rc_params_from_file(_STYLE, use_default_template=False)
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw matplotlib figures in the shared look.
@@ -107,25 +115,7 @@ def drawing() -> Iterator[None]:
     matplotlib's settings belong to the whole process and its text layout is not thread-safe, so one picture is drawn at
     a time.
     """
-    settings: Any = {
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": MUTED,
-        "axes.linewidth": 0.8,
-        "axes.grid": False,
-        "grid.color": MUTED,
-        "grid.alpha": 0.2,
-        "xtick.color": "#3a4150",
-        "ytick.color": "#3a4150",
-        "figure.facecolor": "white",
-    }
-    with _LOCK, rc_context(settings):
+    with _LOCK, rc_context(_style()):
         yield
 
 

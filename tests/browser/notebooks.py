@@ -63,3 +63,13 @@ def move_slider(page: Page, handle: int = 0) -> list[str]:
     page.mouse.up()
     seen.append(wait_for_another(page, seen[-1]))
     return seen
+
+
+def slide(page: Page, moves: int) -> None:
+    """Move the first slider back and forth, one picture a move."""
+    page.locator(HANDLE).first.wait_for(state="visible")
+    page.locator(HANDLE).first.focus()
+    for move in range(moves):
+        old = picture(page)
+        page.keyboard.press("ArrowLeft" if move % 10 < 5 else "ArrowRight")
+        wait_for_another(page, old)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 from resmoe_lab.checkpoint import Checkpoint
 
 from .lab import running_lab
-from .notebooks import HANDLE, move_slider, picture, run_notebook, wait_for_another, write_notebook
+from .notebooks import HANDLE, move_slider, picture, run_notebook, slide, wait_for_another, write_notebook
 
 pytestmark = pytest.mark.browser
 _ERRORS = (
@@ -62,20 +62,11 @@ def test_sliders_follow_keys_and_mouse_and_cost_no_memory(page: Page, lab: str) 
 
     [kernel] = [p for p in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
     session = page.context.new_cdp_session(page)
-    _slide(page, 20)
+    slide(page, 20)
     before = kernel.memory_info().rss, _heap(session)
-    _slide(page, _MOVES)
+    slide(page, _MOVES)
     grown = [now - then for now, then in zip((kernel.memory_info().rss, _heap(session)), before, strict=True)]
     assert max(grown) < _MOST_BYTES, f"kernel and page grew by {grown} bytes"
-
-
-def _slide(page: Page, moves: int) -> None:
-    page.locator(HANDLE).first.wait_for(state="visible")
-    page.locator(HANDLE).first.focus()
-    for move in range(moves):
-        old = picture(page)
-        page.keyboard.press("ArrowLeft" if move % 10 < 5 else "ArrowRight")
-        wait_for_another(page, old)
 
 
 def _heap(session: object) -> int:
