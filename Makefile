@@ -12,14 +12,15 @@ PIP_ARGS ?=
 # constraints.txt pins what CI ran with; `make demo CONSTRAINTS=` lifts every pin (GPU users: see that file).
 CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test lab lint bench gallery clean help
+.PHONY: demo test lab lint bench figures app clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the whole story on the embedded model: figures/demo.html"
 	@echo "make test   all tests and checks"
 	@echo "make lab    JupyterLab at notebooks/"
-	@echo "make gallery the pictures of the README, from the demo's sweep"
+	@echo "make app    the panels as an app, on this machine only"
+	@echo "make figures the gallery in figures/gallery, from the demo's sweep"
 	@echo "make bench  benchmarks, printed as ratios"
 	@echo "make lint   format and lint in place"
 
@@ -34,6 +35,9 @@ test: $(VENV)/.dev
 lab: $(VENV)/.lab
 	$(BIN)/resmoe-lab lab
 
+app: $(VENV)/.app
+	$(BIN)/resmoe-lab app
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -42,8 +46,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.transport
+	$(BIN)/python -m benchmarks.slider
 
-gallery: demo
+figures: demo
 	$(BIN)/python -m resmoe_lab.report.gallery figures/demo.sweep figures/gallery
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -55,6 +60,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.lab: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $(CONSTRAINTS) -e '.[lab]'
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $(CONSTRAINTS) -e '.[app]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base

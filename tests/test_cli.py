@@ -54,7 +54,19 @@ KEYS = {
 def test_help_names_every_verb(run) -> None:
     shown = run("--help")
     assert shown.code == 0
-    for verb in ("zoo", "inspect", "barycenter", "plan", "compress", "convert", "evaluate", "sweep", "report", "lab"):
+    for verb in [
+        "zoo",
+        "inspect",
+        "barycenter",
+        "plan",
+        "compress",
+        "convert",
+        "evaluate",
+        "sweep",
+        "report",
+        "lab",
+        "app",
+    ]:
         assert f" {verb} " in shown.out
     assert "CHECKPOINT is a zoo name" in shown.out
 
@@ -255,3 +267,23 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(tmp_path: Path) -> None
     assert "run the same command again" in err
     again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert {row["method"] for row in json.loads(again.stdout)["rows"]} == {"original", "center-only", "up"}
+
+
+def test_the_app_is_served_to_this_machine_only(run, pico_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 0)
+    assert run("app", pico_folder, "--no-browser").code == 0
+    assert "--Voila.ip=127.0.0.1" in called[0]
+    assert run("app", pico_folder, "--host", "0.0.0.0").code == 0
+    assert "--Voila.ip=0.0.0.0" in called[1], "elsewhere only if told"
+    missing = run("app", "/no/such/checkpoint")
+    assert (missing.code, len(called)) == (1, 2)
+    assert len(missing.err.strip().splitlines()) == 1
+
+
+def test_a_report_of_a_stopped_sweep_says_how_to_go_on(run, tmp_path: Path) -> None:
+    (tmp_path / "scores-up-0.25.json").write_text("[]")
+    result = run("report", tmp_path, "--out", tmp_path / "report.html")
+    assert result.code == 1
+    assert "1 scores of one that was stopped" in result.err
+    assert not (tmp_path / "report.html").exists()

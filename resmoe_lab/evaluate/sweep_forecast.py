@@ -14,7 +14,7 @@ from ..checkpoint import Checkpoint
 from ..compress import forecast_run
 from ..methods import METHODS
 from .sweep import CENTER_ONLY, ORIGINAL, UNIT
-from .tasks import TASKS
+from .tasks import find_task
 from .zeroshot import evaluate_model, model_windows
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that what comes once cancels.
@@ -104,7 +104,7 @@ def _task_seconds(running: tuple[Any, Any], name: str, *, limit: int | None, dat
 
 def _rows(running: tuple[Any, Any], name: str, limit: int | None, data_dir: str | Path | None) -> float:
     """How many rows, or windows of a text, a task has."""
-    task = TASKS[name]
+    task = find_task(name)
     rows = task.rows(data_dir=data_dir)
     if task.kind == "perplexity":
         model, tokenizer = running

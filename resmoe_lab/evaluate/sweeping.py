@@ -32,7 +32,7 @@ from .equal_bytes import size_table
 from .lower import lower_states_kept
 from .routing import routing_shares
 from .similarity import expert_similarity
-from .sweep import CENTER_ONLY, ORIGINAL, TABLES, Sweep
+from .sweep import CENTER_ONLY, ORIGINAL, TABLES, UNIT, Sweep
 from .tasks import EMBEDDED_TASKS, TASKS, find_task
 from .zeroshot import evaluate_model, model_windows
 
@@ -159,7 +159,7 @@ def _measure(
     def score(method: Method | str, keep: float) -> pd.DataFrame:
         """Scores of one method at one keep, from the folder if they are there."""
         name = method if isinstance(method, str) else method.name
-        unit = out / f"scores-{name}-{keep:g}.json"
+        unit = out / f"{UNIT}{name}-{keep:g}.json"
         if not unit.is_file():
             with restored_experts(model, checkpoint, _restored(opened, method, keep)):
                 found = evaluate_model(

@@ -56,6 +56,7 @@ window.resmoe = window.resmoe || (() => {
     const actions = { export: true, source: false, compiled: false, editor: false };
     const result = await window.vegaEmbed(chart.element, spec, { renderer: "svg", actions });
     chart.view = result.view;
+    for (const menu of chart.element.querySelectorAll("summary")) menu.setAttribute("aria-label", "save this chart");
     // A page with one slider for all of them needs no other of that name.
     for (const name of LINKED)
       if (document.getElementById("page-" + name))
@@ -78,6 +79,10 @@ window.resmoe = window.resmoe || (() => {
     draw(element, spec) {
       const chart = { element, spec, values: {}, view: null, room: 0 };
       charts.push(chart);
+      // A notebook would take the arrow keys of a slider that has the focus, and keep the slider from moving.
+      element.addEventListener("keydown", (event) => {
+        if (event.target.matches("input, select")) event.stopPropagation();
+      });
       return render(chart);
     },
     // Moves every slider of this name, as if the user had.

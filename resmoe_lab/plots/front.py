@@ -79,7 +79,12 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
         .encode(
             x=alt.X("share:Q", title="budget, as a share of the experts' bytes", axis=alt.Axis(format="~p")),
             y=alt.Y("error:Q", title="relative error, mean over the layers"),
-            color=alt.Color("method:N", sort=names, scale=color_scale(names), legend=series_legend()),
+            color=alt.Color(
+                "method:N",
+                sort=names,
+                scale=color_scale(names),
+                legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=3),
+            ),
             strokeDash=alt.StrokeDash(
                 "keep:N",
                 sort=kinds,

@@ -47,7 +47,7 @@ def use_offline_renderer() -> Any:
 def _chart_html(spec: dict[str, Any]) -> str:
     name = f"resmoe-{uuid.uuid4().hex}"
     spec = {"description": description(spec), **spec}
-    # JupyterLab would take the slider's arrow keys for its own shortcuts, were it not told to leave them.
+    # JupyterLab would take keys for its own shortcuts, were it not told to leave them.
     # A notebook that was just opened runs this before or after the bundle, so it waits for it.
     return (
         f'<div id="{name}" class="resmoe-chart" data-lm-suppress-shortcuts="true"></div>\n'

@@ -56,7 +56,8 @@ def score_bars(scores: pd.DataFrame) -> alt.HConcatChart:
             y=alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=220)),
             color=alt.Color("method:N", scale=color_scale(list(dict.fromkeys(scores["method"]))), legend=None),
         )
-        x = alt.X("value:Q", title=metric_words(metric), scale=alt.Scale(domain=[0, top], nice=False))
+        ticks = alt.Axis(tickCount=3, format="~g")
+        x = alt.X("value:Q", title=metric_words(metric), scale=alt.Scale(domain=[0, top], nice=False), axis=ticks)
         tooltip = ["label:N", alt.Tooltip("value:Q", format=".4~g"), alt.Tooltip("stderr:Q", format=".2~g"), "n:Q"]
         low = alt.X("low:Q", scale=alt.Scale(domain=[0, top], nice=False))
         layers = [

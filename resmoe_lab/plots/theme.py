@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import altair as alt
-from matplotlib import rc_context
+from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -30,7 +32,9 @@ METHOD_COLORS: dict[str, str] = {
     "resmoe-svd": "#d1570a",
     "resmoe-svd-white": "#dd5b48",
     "resmoe-svd-pooled": "#b0651d",
+    "resmoe-svd-separate": "#c2566b",
     "svd": "#c98500",
+    "svd-separate": "#a88a2a",
     "resmoe-sp": "#0b7d5f",
     "sp": "#1fa583",
     "m-smoe": "#c4679b",
@@ -44,6 +48,7 @@ _SPARE = ("#0f8fa3", "#8c8f1c", "#d0546a", "#6f75d6", "#a0693f", "#4f9a3a")
 _DASH = [5, 3]
 _SOLID = [1, 0]
 _LOCK = threading.RLock()
+_STYLE = Path(__file__).with_name("resmoe.mplstyle")
 
 
 def series_colors(names: Iterable[str]) -> dict[str, str]:
@@ -88,6 +93,8 @@ def styled(chart: Any) -> Any:
     return (
         chart.configure(font=FONT, background="transparent", padding={"left": 4, "top": 4, "right": 8, "bottom": 4})
         .configure_view(stroke=None)
+        # A chart is one picture with one description; hundreds of unnamed marks are none for whoever cannot see it.
+        .configure_mark(aria=False)
         .configure_axis(**axis)
         .configure_legend(**legend)
         .configure_header(**text)
@@ -98,6 +105,11 @@ def styled(chart: Any) -> Any:
     )
 
 
+@cache
+def _style() -> Any:
+    return rc_params_from_file(_STYLE, use_default_template=False)
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw matplotlib figures in the shared look.
@@ -105,25 +117,7 @@ def drawing() -> Iterator[None]:
     matplotlib's settings belong to the whole process and its text layout is not thread-safe, so one picture is drawn at
     a time.
     """
-    settings: Any = {
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": MUTED,
-        "axes.linewidth": 0.8,
-        "axes.grid": False,
-        "grid.color": MUTED,
-        "grid.alpha": 0.2,
-        "xtick.color": "#3a4150",
-        "ytick.color": "#3a4150",
-        "figure.facecolor": "white",
-    }
-    with _LOCK, rc_context(settings):
+    with _LOCK, rc_context(_style()):
         yield
 
 

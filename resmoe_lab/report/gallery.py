@@ -1,4 +1,4 @@
-"""A few of a report's charts as pictures, for pages that cannot run them."""
+"""A few of a sweep's pictures as files, for pages and papers: SVG and PNG."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from .. import plots
+from .._core.errors import UsageError
+from .._core.params import KEEP
 from ..evaluate.sweep import Sweep
+from ..plots.live import ErrorScreen, allocation_figure, front_figure
+from ..plots.raster import figure_bytes
+from ..plots.series import add_series, lower_is_better, metric_words
+from ..workbench.views import SweepView
 
 #: Charts follow the page's ink; a picture stands on white paper.
 _INK = "#1d2430"
+#: The budget of the allocation's picture, as a share of the experts' bytes.
+_SHARE = 0.5
 
 
 def write_gallery(sweep: Sweep | str | Path, folder: str | Path) -> list[Path]:
-    """Draw the gallery of a sweep as PNG files; return their paths.
+    """Draw the gallery of a sweep; return the paths of its files, an SVG and a PNG of every picture.
 
     Parameters
     ----------
@@ -27,24 +37,46 @@ def write_gallery(sweep: Sweep | str | Path, folder: str | Path) -> list[Path]:
     loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    charts = {
+    pictures = {
         "error_by_bytes": plots.error_by_bytes(loaded.errors, loaded.sizes),
         "permutations": plots.permutation_map(loaded.permutations),
         "similarity": plots.similarity_heatmap(loaded.similarity),
+        **_figures(loaded),
     }
-    tasks = loaded.scores.task.unique()
-    if "storyworld_perplexity" in tasks:
-        charts["perplexity_by_bytes"] = plots.score_by_bytes(loaded.scores, loaded.sizes, "storyworld_perplexity")
-    return [_save(chart, folder / f"{name}.png") for name, chart in charts.items()]
+    return [path for name, picture in pictures.items() for path in _save(picture, folder / name)]
 
 
-def _save(chart: Any, path: Path) -> Path:
+def _figures(sweep: Sweep) -> dict[str, Figure]:
+    """The pictures that panels draw, of the same records."""
+    view = SweepView(sweep)
+    curves = add_series(sweep.errors).rename(columns={"keep": "at", "relative_error": "value"})
+    figures = {"errors": ErrorScreen(curves[["layer", "series", "at", "value"]]).figure(KEEP.default)}
+    for task in view.tasks[:1]:
+        points, front, metric, original = view.points(task)
+        words = f"{task}, {metric_words(metric)}"
+        figures["front"] = front_figure(points, front, words=words, original=original, log=lower_is_better(metric))
+    method = "resmoe-up" if "resmoe-up" in view.methods() else view.methods()[0]
+    try:
+        table = view.allocation(method, _SHARE)
+    except UsageError:  # nothing of this sweep fits into so few bytes: there is no such picture
+        return figures
+    return {**figures, "allocation": allocation_figure(table, method=method, share=_SHARE)}
+
+
+def _save(picture: Any, path: Path) -> list[Path]:
     import vl_convert
 
-    spec = json.loads(json.dumps(chart.to_dict()).replace("currentColor", _INK))
+    files = {form: path.with_suffix(f".{form}") for form in ("svg", "png")}
+    if isinstance(picture, Figure):
+        picture.set_dpi(160)
+        for form, file in files.items():
+            file.write_bytes(figure_bytes(picture, form))
+        return list(files.values())
+    spec = json.loads(json.dumps(picture.to_dict()).replace("currentColor", _INK))
     spec["config"]["background"] = "white"
-    path.write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))
-    return path
+    files["svg"].write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
+    files["png"].write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))
+    return list(files.values())
 
 
 if __name__ == "__main__":

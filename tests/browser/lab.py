@@ -33,7 +33,7 @@ def running_lab(folder: Path, notebooks: Path) -> Iterator[str]:
     environment = os.environ | {f"JUPYTER_{name}": str(folder / place) for name, place in places.items()}
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
     environment |= {"IPYTHONDIR": str(folder / "ipython")}
-    port = _free_port()
+    port = free_port()
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"),
@@ -53,7 +53,8 @@ def running_lab(folder: Path, notebooks: Path) -> Iterator[str]:
                 server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -93,7 +93,7 @@ def test_the_layer_slider_changes_both_heatmaps(page: Page) -> None:
 def test_names_from_outside_are_text(page: Page) -> None:
     assert "<b>mixtral</b>-tiny" in page.locator("h1").inner_text()
     assert page.locator("h1 b").count() == 0
-    assert page.locator("figure", has_text="<b>storyworld</b> & co").count() == 1
+    assert page.locator("figure", has_text="<b>storyworld</b> & co").count() == 2
 
 
 def test_a_phone_shows_no_more_than_its_width(browser: Browser, report: Path) -> None:

@@ -54,10 +54,9 @@ def _move_chart(page: Page) -> None:
     chart = page.locator(".resmoe-chart", has_text="Relative approximation error").first
     chart.scroll_into_view_if_needed()
     before = chart.locator("svg.marks").evaluate("(svg) => svg.outerHTML")
-    # Moved as a pointer moves it: JupyterLab's own shortcuts may take the arrow keys.
-    chart.locator("input[type=range][name=keep]").evaluate(
-        "(slider) => { slider.stepUp(); slider.dispatchEvent(new Event('input', { bubbles: true })); }"
-    )
+    # JupyterLab's own shortcuts would take the arrow keys, were they not kept from it.
+    chart.locator("input[type=range][name=keep]").focus()
+    page.keyboard.press("ArrowRight")
     page.wait_for_function(
         "([id, old]) => document.querySelector(`#${id} svg.marks`).outerHTML !== old",
         arg=[chart.get_attribute("id"), before],

@@ -1,4 +1,5 @@
 from pathlib import Path
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -9,8 +10,11 @@ from ..plots.synthetic import make_sweep
 
 def test_pictures_stand_on_white_paper(tmp_path: Path) -> None:
     paths = write_gallery(make_sweep(), tmp_path / "gallery")
-    assert {path.stem for path in paths} == {"error_by_bytes", "perplexity_by_bytes", "permutations", "similarity"}
-    for path in paths:
+    names = {"error_by_bytes", "permutations", "similarity", "errors", "front", "allocation"}
+    assert {path.name for path in paths} == {f"{name}.{form}" for name in names for form in ("svg", "png")}
+    for path in (path for path in paths if path.suffix == ".svg"):
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    for path in (path for path in paths if path.suffix == ".png"):
         picture = Image.open(path).convert("RGB")
         assert min(picture.size) > 150
         assert picture.getpixel((2, 2)) == (255, 255, 255)

@@ -28,11 +28,11 @@ def similarity_figure(standing: np.ndarray, aligned: np.ndarray, *, layer: int, 
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     high = high if high - low > 1e-6 else low + 0.01
     with drawing():
-        figure = new_figure(7.4, 3.5)
+        figure = new_figure(7.4, 3.6)
         axes = figure.subplots(1, 2)
         titles = ("as they stand", f"in the order of {center}")
         for axis, values, title in zip(axes, apart, titles, strict=True):
-            image = axis.imshow(values, cmap="YlGnBu", vmin=low, vmax=high, interpolation="nearest")
+            image = axis.imshow(values, cmap="YlGnBu", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
             _annotate(axis, values, (low + high) / 2)
             axis.set_title(title, weight="normal", size=9)
             axis.set(xlabel="expert", ylabel="expert")
@@ -90,6 +90,7 @@ def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
                 size=8,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
             )
-            axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            digits = 0 if float(rows["share"].max()) > 0.05 else 1
+            axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}%}")
             axes[1].locator_params(axis="x", integer=True)
     return figure

@@ -75,10 +75,12 @@ def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, r
                 ha="right",
             )
             known.append(lower_bound)
-        room = 0.12 * (max(known) - min(known)) or 0.02 * abs(known[0]) or 1.0
+        # Differences that are nothing but rounding are not blown up to a picture of their own.
+        room = max(0.12 * (max(known) - min(known)), 0.01 * abs(known[0])) or 1.0
         axes.set(ylim=(min(known) - room, max(known) + 1.5 * room), xlabel="step", ylabel="objective")
         axes.set_xlim(0.7, max(2, len(steps)) + 0.3)
         axes.locator_params(axis="x", integer=True)
+        axes.ticklabel_format(axis="y", useOffset=False)
         axes.set_title(f"Search for the common expert{', going on' if running else ''}")
         axes.grid(True)
     return figure

@@ -29,7 +29,7 @@ class ProgressPanel:
         self._main = main
         self._began: dict[str, tuple[float, int]] = {}
         self._shown = 0.0
-        self._left = ""
+        self._left = self._where = ""
         self._bar = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="14rem"))
         self._button = ipywidgets.Button(description="Stop", layout=ipywidgets.Layout(width="5rem"))
         self._button.on_click(lambda _: stop())
@@ -43,6 +43,9 @@ class ProgressPanel:
         now = time.monotonic()
         began, first = self._began.setdefault(tick.task, (now, tick.done))
         main = tick.task == self._main or self._main is None
+        said = tick.task.strip() + (f" {tick.done} of {tick.total}" if tick.total else "")
+        if main and self._main:
+            self._where = f"{said} · "
         if main and tick.total and tick.done > first:
             left = (now - began) / (tick.done - first) * (tick.total - tick.done)
             self._left = f" · about {duration(left)} left" if left >= 1 else ""
@@ -53,13 +56,12 @@ class ProgressPanel:
             self._bar.max = tick.total or max(1, tick.done)
             self._bar.value = tick.done
         self.widget.layout.display = ""
-        count = f" {tick.done} of {tick.total}" if tick.total else ""
-        self._text.value = escape(f"{tick.task.strip()}{count}{self._left}")
+        self._text.value = escape(f"{self._where}{'' if main and self._main else said}".strip(" ·") + self._left)
 
     def idle(self) -> None:
         """Hide it until the next work."""
         self._began.clear()
-        self._left, self._shown = "", 0.0
+        self._left, self._where, self._shown = "", "", 0.0
         self.widget.layout.display = "none"
 
 

@@ -72,8 +72,8 @@ class SweepPanel(Panel[SweepView]):
     ) -> None:
         wide = ipywidgets.Layout(width="22rem", max_width="95%")
         self.out = ipywidgets.Text(value=str(out or ""), description="folder", layout=wide)
-        self.methods = Checks("methods", method_names(), methods)
-        self.tasks = Checks("tasks", list(TASKS), tasks)
+        self.methods = Checks("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
+        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
         self.center = choice("center", center_names(), doc="how common experts are found")

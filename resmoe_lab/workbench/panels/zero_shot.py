@@ -52,7 +52,7 @@ class ZeroShotPanel(Panel[ScoresView]):
         layers: str = "all",
         **chosen: Any,
     ) -> None:
-        self.tasks = Checks("tasks", list(TASKS), tasks)
+        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
         self.limit = ipywidgets.BoundedIntText(
             value=limit or 0,

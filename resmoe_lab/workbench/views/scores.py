@@ -12,7 +12,7 @@ from ... import plots
 from ..._core.progress import Progress, Tick, silent
 from ...checkpoint import Checkpoint
 from ...evaluate.sweep import ORIGINAL
-from ...evaluate.tasks import TASKS
+from ...evaluate.tasks import find_task
 from ...evaluate.zeroshot import evaluate_model
 from ...experts import ExpertStack
 from ...methods import METHODS
@@ -82,7 +82,7 @@ def view_scores(
         If the model cannot be run, a task's rows are missing, or an argument is not allowed.
     """
     for name in tasks:
-        TASKS[name].check(limit=limit)
+        find_task(name).check(limit=limit)
     per_layer = dict(keeps) if isinstance(keeps, Mapping) else dict.fromkeys(layers, keeps)
     label = f"{method} at {keeps:g}" if isinstance(keeps, float) else f"{method}, keep by layer"
     rows: list[dict[str, Any]] = []
