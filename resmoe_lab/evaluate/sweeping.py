@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -100,6 +101,12 @@ def run_sweep(
     for method in chosen:
         if method.needs_statistics and calibrate is None:
             raise UsageError(f"method {method.name!r} needs calibration text: name a task with --calibrate")
+    if calibrate in tasks:
+        warnings.warn(
+            f"task {calibrate!r} both calibrates and is scored: methods that use it have seen what they are scored on, "
+            "name another text to calibrate on",
+            stacklevel=2,
+        )
     for keep in keeps:
         KEEP.validate(keep)
     for name in tasks:

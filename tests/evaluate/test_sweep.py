@@ -114,3 +114,9 @@ def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint,
     assert found.facts["settings"]["calibrate"] == "storyworld_perplexity"
     assert set(found.errors.method) == {"resmoe-up-aware", "meo"}
     assert set(found.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
+
+
+def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:
+    options = {"layers": [0], "methods": ["meo"], "keeps": [0.5], "limit": 2, "tasks": ["storyworld_perplexity"]}
+    with pytest.warns(UserWarning, match="'storyworld_perplexity' both calibrates and is scored"):
+        run_sweep(tiny, tmp_path, calibrate="storyworld_perplexity", tokens=300, **options)
