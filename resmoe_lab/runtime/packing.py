@@ -19,7 +19,8 @@ from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
 from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
 from .experts import ResMoEExperts, apart
-from .residuals import LowRankResidual, Residual, RowsResidual, WholeExperts
+from .lowrank import LowRankResidual
+from .residuals import Residual, RowsResidual, WholeExperts
 from .scattered import BitmaskResidual, CsrResidual
 from .specs import Spec
 

@@ -13,7 +13,8 @@ from .._core.errors import CheckpointError
 from ..experts import Block
 from ..store.encoding import Encoded, center_type, value_type
 from .experts import ResMoEExperts
-from .residuals import LowRankResidual, Residual, RowsResidual, WholeExperts
+from .lowrank import LowRankResidual
+from .residuals import Residual, RowsResidual, WholeExperts
 from .scattered import BitmaskResidual, CsrResidual
 
 Form = Literal["bitmask", "csr16", "lowrank-joint", "lowrank-separate", "rows", "whole"]
