@@ -115,10 +115,14 @@ def _reference_lines(references: Mapping[str, float], scale: alt.Scale) -> list[
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("value:Q", scale=scale))
     lines = base.mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
     text: Any = {"dy": -6, "fontSize": 10, "opacity": 0.8, "font": FONT, "color": INK}
-    # The bare centers often score near chance: the two names stand at opposite ends.
-    right = base.transform_filter("datum.name != 'chance'").mark_text(align="right", dx=-3, **text)
-    left = base.transform_filter("datum.name == 'chance'").mark_text(align="left", dx=3, **text)
-    names = [right.encode(x=alt.value("width"), text="name:N"), left.encode(x=alt.value(0), text="name:N")]
+    # Any two of the lines may lie on one another, so each name has a place of its own along them.
+    middle = alt.XDatum(0.5, type="quantitative")
+    places: dict[str, Any] = {"chance": ("left", alt.value(0), 3), "center-only": ("center", middle, 0)}
+    names = []
+    for name in references:
+        align, x, shift = places.get(name, ("right", alt.value("width"), -3))
+        own = base.transform_filter(f"datum.name == '{name}'").mark_text(align=align, dx=shift, **text)
+        names.append(own.encode(x=x, text="name:N"))
     return [lines, *names]
 
 

@@ -101,6 +101,18 @@ class Checks:
             box.observe(call, names="value")
 
 
+def row_limit(limit: int | None) -> ipywidgets.BoundedIntText:
+    """Return the field for how many rows of each task are scored; 0 stands for all."""
+    return ipywidgets.BoundedIntText(
+        value=limit or 0,
+        min=0,
+        max=10**9,
+        description="rows",
+        tooltip="rows of each task; 0 for all",
+        layout=ipywidgets.Layout(width="12rem"),
+    )
+
+
 def following(selection: Selection, trait: str) -> Any:
     """Return the widget of one of a selection's traits: it shows what the selection says, and sets it."""
     if trait == "keep":

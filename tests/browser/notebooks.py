@@ -71,5 +71,5 @@ def slide(page: Page, moves: int) -> None:
     page.locator(HANDLE).first.focus()
     for move in range(moves):
         old = picture(page)
-        page.keyboard.press("ArrowLeft" if move % 10 < 5 else "ArrowRight")
+        page.keyboard.press("ArrowRight" if move % 10 < 5 else "ArrowLeft")
         wait_for_another(page, old)

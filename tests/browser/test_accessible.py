@@ -24,7 +24,8 @@ def test_axe_finds_nothing_serious(browser: Browser, report: Path, scheme: str) 
         if one["impact"] in ("serious", "critical")
     ]
     assert bad == []
-    labels = page.eval_on_selector_all("svg.marks", "(svgs) => svgs.map((svg) => svg.getAttribute('aria-label'))")
+    charts = page.locator("[role=graphics-document]")
+    labels = charts.evaluate_all("(charts) => charts.map((chart) => chart.getAttribute('aria-label'))")
     assert len(labels) > 8
     assert all(label and len(label) > 15 for label in labels)
     context.close()

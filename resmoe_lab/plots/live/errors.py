@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,8 @@ class ErrorScreen:
         self._names = ordered(self._curves.columns)
         self._colors = series_colors(self._names)
         self._layers = sorted(set(table["layer"]))
+        by_layer = table.pivot_table(index=["at", "series"], columns="layer", values="value")[self._layers]
+        self._by_layer = dict(zip(by_layer.index, by_layer.to_numpy(), strict=True))
         self._top = 1.08 * float(table["value"].max()) or 1.0
         with drawing():
             self._figure = self._empty()
@@ -64,7 +68,7 @@ class ErrorScreen:
                 self._figure.draw_artist(artist)
             picture = Image.fromarray(np.asarray(self._canvas.buffer_rgba()))
         stream = io.BytesIO()
-        picture.convert("RGB").save(stream, format="PNG", compress_level=1)
+        picture.convert("RGB").save(stream, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
         return stream.getvalue()
 
     def figure(self, at: float) -> Figure:
@@ -131,7 +135,6 @@ class ErrorScreen:
         place = float(found.name)  # type: ignore[arg-type]
         self._line.set_xdata([place, place])
         self._title.set_text(f"at {self._across} {place:g}")
-        here = self._table[(self._table["at"] - place).abs() < 1e-9] if len(self._layers) > 1 else None
         for name, row, dot, stem, end, number, lines in self._rows:
             value = float(found[name])
             dot.set_data([place], [value])
@@ -139,7 +142,5 @@ class ErrorScreen:
             end.set_data([value], [row])
             number.set_position((value + 0.035 * self._top, row))
             number.set_text("" if pd.isna(value) else f"{value:.3f}")
-            if here is not None:
-                own = here[here["series"] == name].sort_values("layer")
-                for line in lines:
-                    line.set_data(own["layer"], own["value"])
+            for line in lines:
+                line.set_data(self._layers, self._by_layer.get((place, name), [math.nan] * len(self._layers)))

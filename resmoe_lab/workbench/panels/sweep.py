@@ -23,7 +23,7 @@ from ...evaluate.tasks import EMBEDDED_TASKS, TASKS
 from ...plots.live import allocation_figure, front_figure
 from ...plots.series import lower_is_better, metric_words
 from ..cache import Kept
-from ..controls import Checks, center_names, choice, method_names, offer, slider
+from ..controls import Checks, center_names, choice, method_names, offer, row_limit, slider
 from ..selection import Selection
 from ..views import SweepChoices, SweepView, partial_scores, view_scores
 from ._base import WRAP, Panel
@@ -77,14 +77,7 @@ class SweepPanel(Panel[SweepView]):
         self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
         self.center = choice("center", center_names(), doc="how common experts are found")
-        self.limit = ipywidgets.BoundedIntText(
-            value=limit or 0,
-            min=0,
-            max=10**9,
-            description="rows",
-            layout=ipywidgets.Layout(width="12rem"),
-            tooltip="rows of each task; 0 for all",
-        )
+        self.limit = row_limit(limit)
         self.forecast = ipywidgets.Button(description="Forecast", tooltip="what the sweep will take")
         self.run = ipywidgets.Button(description="Run", button_style="primary", tooltip="measure, or go on")
         self.task = choice("front of", ["-"], doc="which task's front is drawn")

@@ -15,7 +15,7 @@ from ...checkpoint import Checkpoint
 from ...compress import select_layers
 from ...evaluate.tasks import EMBEDDED_TASKS, TASKS
 from ...plots.live import scores_figure
-from ..controls import Checks
+from ..controls import Checks, row_limit
 from ..selection import Selection
 from ..views import ScoresView, view_scores
 from ._base import WRAP, Panel, command_line
@@ -54,14 +54,7 @@ class ZeroShotPanel(Panel[ScoresView]):
     ) -> None:
         self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
-        self.limit = ipywidgets.BoundedIntText(
-            value=limit or 0,
-            min=0,
-            max=10**9,
-            description="rows",
-            layout=ipywidgets.Layout(width="12rem"),
-            tooltip="rows of each task; 0 for all",
-        )
+        self.limit = row_limit(limit)
         self.run = ipywidgets.Button(description="Score", button_style="primary", tooltip="run the model")
         self._asked = False
         super().__init__(source, **chosen)
