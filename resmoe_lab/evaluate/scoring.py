@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +26,7 @@ from .variants import ORIGINAL, Variants
 from .zeroshot import task_outcome
 
 Protocol = Literal["paper", "lm-eval"]
+Limit = int | Mapping[str, int] | None
 COLUMNS = (
     *("task", "metric", "main", "method", "center", "keep", "true_bytes", "original_bytes", "value", "stderr", "n"),
     *("difference", "difference_stderr", "low", "high", "p_value", "cached"),
@@ -51,7 +52,7 @@ class TaskScorer:
     protocol
         ``"paper"``: the published scoring; ``"lm-eval"``: the harness's own.
     limit
-        Rows of each task (windows, for perplexity of one long text); None for all.
+        Rows of each task (windows, for perplexity of one long text); None for all. A mapping gives each task its own.
     data_dir
         Searched first for data sets.
     book
@@ -70,17 +71,19 @@ class TaskScorer:
         tasks: Sequence[str] = EMBEDDED_TASKS,
         *,
         protocol: Protocol = "paper",
-        limit: int | None = None,
+        limit: Limit = None,
         data_dir: str | Path | None = None,
         book: ScoreBook | None = None,
         progress: Progress = silent,
     ) -> None:
         if protocol not in get_args(Protocol):
             raise UsageError(f"protocol is {protocol!r}, expected {' or '.join(get_args(Protocol))}")
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit is {limit}, expected a positive whole number")
         self.tasks = list(tasks)
-        self._options: dict[str, Any] = {"limit": limit, "data_dir": data_dir}
+        self._limits = {name: limit.get(name) if isinstance(limit, Mapping) else limit for name in tasks}
+        for rows in self._limits.values():
+            if rows is not None and rows < 1:
+                raise UsageError(f"limit is {rows}, expected a positive whole number")
+        self._data_dir = data_dir
         self._protocol, self._book, self._progress = protocol, book or ScoreBook(), progress
         self._facts = {name: self._task_facts(name) for name in self.tasks}
 
@@ -101,18 +104,19 @@ class TaskScorer:
         return scored
 
     def _outcomes(self, model: Any, tokenizer: Any, name: str, facts: dict[str, Any]) -> list[Outcome]:
+        options: dict[str, Any] = {"limit": self._limits[name], "data_dir": self._data_dir, "progress": self._progress}
         if self._protocol == "lm-eval":
-            outcomes = harness_outcomes(model, tokenizer, name, progress=self._progress, **self._options)
+            outcomes = harness_outcomes(model, tokenizer, name, **options)
         else:
-            options = self._options | {"partial": self._book.partial(facts), "progress": self._progress}
+            options["partial"] = self._book.partial(facts)
             outcomes = [task_outcome(model, tokenizer, find_task(name), **options)]
         self._book.keep(facts, outcomes)
         return outcomes
 
     def _task_facts(self, name: str) -> dict[str, Any]:
         """What decides a task's rows and their scoring; finds out early what is missing."""
-        facts: dict[str, Any] = {"task": name, "protocol": self._protocol, "limit": self._options["limit"]}
-        data_dir = self._options["data_dir"]
+        facts: dict[str, Any] = {"task": name, "protocol": self._protocol, "limit": self._limits[name]}
+        data_dir = self._data_dir
         if self._protocol == "lm-eval":
             from importlib.metadata import PackageNotFoundError, version
             from tempfile import TemporaryDirectory
@@ -181,7 +185,7 @@ def score_methods(
     center: str = "wasserstein",
     equal: Literal["keep", "bytes"] = "keep",
     tasks: Sequence[str] = EMBEDDED_TASKS,
-    limit: int | None = None,
+    limit: Limit = None,
     protocol: Protocol = "paper",
     calibrate: str | None = None,
     seed: int = 0,

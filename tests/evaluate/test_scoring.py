@@ -137,6 +137,12 @@ def test_another_weight_row_limit_or_method_is_another_score(pico_model: Path, f
     assert model_key(open_checkpoint(pico_model)) == before
 
 
+def test_a_mapping_gives_each_task_its_own_limit(pico_model: Path, files: dict, book: ScoreBook) -> None:
+    tasks = [files["choices"], files["texts"]]
+    found = score_checkpoint(open_checkpoint(pico_model), TaskScorer(tasks, limit={files["texts"]: 2}, book=book))
+    assert [found[task].outcomes[0].main.n for task in tasks] == [5, 2]
+
+
 def test_scores_of_a_method_are_those_of_its_restored_experts(pico_model: Path, files: dict, book: ScoreBook) -> None:
     """Through lower states, row layout and cache, against one plain model with other experts."""
     checkpoint = open_checkpoint(pico_model)
