@@ -151,7 +151,7 @@ class ResMoEExperts(nn.Module):
         leaving = self.residual.leaving
         waiting = batches(index, weights, num_experts=self.num_experts, most=1)
         # First as many as may be kept are restored, then they are multiplied: each has threads of its own, and those
-        # of one keep a processor busy for a while after their work.
+        # of the one keep a processor busy for a while after their work, when the other needs it.
         while group := list(islice(waiting, self.cache_experts)):
             for batch, matrix in zip(group, self._matrices([batch.experts.start for batch in group]), strict=True):
                 own = batch.take(hidden)
@@ -169,7 +169,8 @@ class ResMoEExperts(nn.Module):
         fresh: list[Tensor] = []
         while len(fresh) < len(missing):
             fresh.append(self._room(len(fresh)))
-        self.residual.restore_all(fresh, self.center, missing)
+        for matrix, expert in zip(fresh, missing, strict=True):
+            self.residual.restore(matrix, self.center, expert)
         self._restored |= zip(missing, fresh, strict=True)
         return [self._restored[expert] for expert in experts]
 

@@ -122,11 +122,6 @@ class Residual(nn.Module):
             matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
         self.add_to(matrix, expert)
 
-    def restore_all(self, matrices: Sequence[Tensor], center: Tensor | None, experts: Sequence[int]) -> None:
-        """Fill one matrix for each of some experts, as :meth:`restore` does."""
-        for matrix, expert in zip(matrices, experts, strict=True):
-            self.restore(matrix, center, expert)
-
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the (p_I, D) residual to a matrix, in place."""
         raise NotImplementedError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -36,24 +34,6 @@ class SparseResidual(Residual):
         super().__init__(blocks, counts=counts, num_neurons=num_neurons)
         self.values = Rows(values)
         self._places = slices(counts)
-
-    def restore_all(self, matrices: Sequence[Tensor], center: Tensor | None, experts: Sequence[int]) -> None:
-        """Fill one matrix for each of some experts; on the CPU several at once, by threads that sleep in between.
-
-        The threads of a parallel loop would keep the processor busy for a while after their work, when torch needs it.
-        """
-        lanes = min(len(experts), torch.get_num_threads())
-        if lanes < 2 or matrices[0].device.type != "cpu" or torch.is_grad_enabled():
-            super().restore_all(matrices, center, experts)
-            return
-
-        def fill(lane: int) -> None:
-            super(SparseResidual, self).restore_all(matrices[lane::lanes], center, experts[lane::lanes])
-
-        others = [_threads().submit(fill, lane) for lane in range(1, lanes)]
-        fill(0)
-        for other in others:
-            other.result()
 
     def _values_of(self, index: Tensor, rows: slice | None, experts: Sequence[int] | None) -> Encoded:
         """Copy some values, with the scales of some rows of every expert, or of all rows of some experts."""
@@ -141,8 +121,3 @@ class CsrResidual(SparseResidual):
         values, scale = self._stored(expert)
         columns = self.columns[self._places[expert]]
         put_by_columns(matrix, center, columns, self.starts[expert], values=values, scale=scale)
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="resmoe-restore")

@@ -28,12 +28,12 @@ def mask_starts(bits):  # type: ignore[no-untyped-def]
     return np.cumsum(starts).astype(np.int32)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(parallel=True, cache=True, nogil=True)
 def put_by_mask(matrix, center, bits, starts, values, scale):  # type: ignore[no-untyped-def]
-    """Row by row: copied from the center, and added to while it is in reach."""
+    """Rows are shared out over the threads; each row is copied from the center and added to while it is in reach."""
     blocks, rows, p = center.shape
     words = matrix.shape[1] // LANES
-    for row in range(rows):
+    for row in numba.prange(rows):
         for block in range(blocks):
             matrix[row, block * p : (block + 1) * p] = center[block, row]
         at, factor = np.intp(starts[row]), scale[row]
@@ -48,11 +48,11 @@ def put_by_mask(matrix, center, bits, starts, values, scale):  # type: ignore[no
                 at += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(parallel=True, cache=True, nogil=True)
 def put_by_columns(matrix, center, starts, columns, values, scale):  # type: ignore[no-untyped-def]
-    """Row by row: copied from the center, and added to while it is in reach."""
+    """Rows are shared out over the threads; each row is copied from the center and added to while it is in reach."""
     blocks, rows, p = center.shape
-    for row in range(rows):
+    for row in numba.prange(rows):
         for block in range(blocks):
             matrix[row, block * p : (block + 1) * p] = center[block, row]
         factor = scale[row]
