@@ -225,7 +225,7 @@ def card_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"| {row['task']} | {row['metric']} | {row['n']} | {row['dense']:.4g} ± {row['dense_stderr']:.2g} "
             f"| {row['value']:.4g} ± {row['stderr']:.2g} | {value:+.3g} ({low:+.3g} to {high:+.3g}) "
-            f"| {row['center_only']:.4g} |"
+            f"| {'not measured' if row['center_only'] is None else format(row['center_only'], '.4g')} |"
         )
     lines += ["", "'Centers alone' replaces every expert of a layer by the layer's wasserstein center.", ""]
     lines += [
