@@ -83,7 +83,7 @@ def test_a_sweep_is_forecast_stopped_and_resumed(page: Page, lab: str) -> None:
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("text=/Stopped: \\d scores are kept in/")
     page.get_by_role("button", name="Resume").click()
-    page.wait_for_selector("text=/with a keep for each layer/")
+    page.wait_for_selector("text=/with a keep for each layer/", timeout=300_000)  # the model runs 500 times
     old = picture(page, 1)
     page.locator(HANDLE).first.focus()
     page.keyboard.press("ArrowRight")
