@@ -60,7 +60,8 @@ def test_sliders_follow_keys_and_mouse_and_cost_no_memory(page: Page, lab: str) 
     assert len(set(move_slider(page, handle=1))) == 3
     page.get_by_role("button", name="equal keep").click()
 
-    [kernel] = [p for p in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+    kernels = [p for p in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+    kernel = max(kernels, key=lambda process: process.create_time())  # other tests may have left theirs
     session = page.context.new_cdp_session(page)
     slide(page, 20)
     before = kernel.memory_info().rss, _heap(session)

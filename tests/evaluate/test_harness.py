@@ -1,11 +1,14 @@
 """The harness as we call it, against its own command on the same files: equal to the last digit."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from resmoe_lab import zoo
@@ -20,6 +23,7 @@ from ..conftest import data_or_skip
 from .test_scoring import BLANKS, CHOICES, TEXTS
 from .test_scoring import pico_model as pico_model
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 #: Form of an embedded task -> rows.
 ROWS = {"action": CHOICES, "pronoun": BLANKS, "last_word": TEXTS, "perplexity": TEXTS}
 
@@ -37,6 +41,15 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums that are shared out over threads differ in their last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _command(model: Path, configs: Path, tasks: list[str], out: Path, **arguments: object) -> dict:
     """What lm-eval's own command writes."""
     given = {"pretrained": model, "dtype": "float32", "max_length": 64, **arguments}
@@ -44,7 +57,7 @@ def _command(model: Path, configs: Path, tasks: list[str], out: Path, **argument
     command += ["--model_args", ",".join(f"{name}={value}" for name, value in given.items()), "--batch_size", "16"]
     done = subprocess.run(
         [*command, "--include_path", str(configs), "--output_path", str(out)],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=os.environ | dict.fromkeys(_THREADS, "1"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     [path] = out.rglob("results_*.json")
@@ -60,6 +73,7 @@ def _same(outcome: Outcome, theirs: dict) -> None:
         assert outcome.main.stderr == pytest.approx(stderr, rel=1e-12)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("forms", "arguments"), [(["action", "pronoun", "last_word"], {}), (["perplexity"], {"add_bos_token": False})]
 )
