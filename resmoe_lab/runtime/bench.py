@@ -21,6 +21,7 @@ from ..checkpoint import Checkpoint, open_checkpoint
 from ..store.manifest import MANIFEST_FILE
 from .experts import ResMoEExperts
 from .loading import open_model
+from .scattered import BitmaskResidual, CsrResidual
 
 Way = Literal["original", "restored", "factored"]
 WAYS: tuple[Way, ...] = ("original", "restored", "factored")
@@ -110,7 +111,7 @@ def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
     named = original or manifest["settings"].get("checkpoint")
     sources = dict.fromkeys(("restored", "factored"), str(checkpoint.folder))
     layers = checkpoint.config["quantization_config"]["layers"].values()
-    if any(layer["form"] in ("bitmask", "csr16") for layer in layers):
+    if any(layer["form"] in (BitmaskResidual.form, CsrResidual.form) for layer in layers):
         del sources["factored"]
     try:
         found = str(open_checkpoint(named).folder)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .._core.errors import UsageError
 from ..experts import Block
 from ..store.encoding import Encoded
+from ..store.sparse import put_center
 
 
 class Rows(nn.Module):
@@ -116,10 +117,7 @@ class Residual(nn.Module):
 
     def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
         """Fill a (p_I, D) matrix with the (B, p_I, p) center, or with zeros, and the residual on top of it."""
-        if center is None:
-            matrix.zero_()
-        else:
-            matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
+        put_center(matrix, center)
         self.add_to(matrix, expert)
 
     def add_to(self, matrix: Tensor, expert: int) -> None:

@@ -35,14 +35,12 @@ class SparseResidual(Residual):
         self.values = Rows(values)
         self._places = slices(counts)
 
-    def _values_of(self, index: Tensor, rows: slice | None, experts: Sequence[int] | None) -> Encoded:
-        """Copy some values, with the scales of some rows of every expert, or of all rows of some experts."""
-        scale = self.values.scale
+    def _values_of(self, index: Tensor, rows: tuple[slice | list[int], slice]) -> Encoded:
+        """Copy some values, with the scales of the experts and rows that they belong to."""
+        scale: Tensor | None = self.values.scale
         if scale is not None:
-            by_expert = scale.detach().view(len(self.counts), self.num_neurons)
-            chosen = by_expert[:, rows] if rows is not None else by_expert[list(experts or ())]
-            return Encoded(self.values.data[index].detach().clone(), chosen.flatten().clone())
-        return Encoded(self.values.data[index].detach().clone(), None)
+            scale = scale.detach().view(len(self.counts), self.num_neurons)[rows].flatten().clone()
+        return Encoded(self.values.data[index].detach().clone(), scale)
 
     def _of_neurons(self, starts: Tensor, neurons: slice) -> tuple[Tensor, list[int]]:
         """Where the values of some rows of every expert are, and how many each has."""
@@ -74,13 +72,13 @@ class BitmaskResidual(SparseResidual):
         neurons = part(self.num_neurons, rank, world)
         index, counts = self._of_neurons(torch.stack([mask_starts(bits) for bits in self.bits]), neurons)
         bits = self.bits[:, neurons].detach().clone()
-        return BitmaskResidual(self.blocks, self._values_of(index, neurons, None), bits, counts=counts)
+        return BitmaskResidual(self.blocks, self._values_of(index, (slice(None), neurons)), bits, counts=counts)
 
     def some_experts(self, experts: Sequence[int]) -> Residual:
         """Copy some experts' masks and values."""
         index, counts = places(self.counts, experts), [self.counts[expert] for expert in experts]
         bits = self.bits[list(experts)].detach().clone()
-        return BitmaskResidual(self.blocks, self._values_of(index, None, experts), bits, counts=counts)
+        return BitmaskResidual(self.blocks, self._values_of(index, (list(experts), slice(None))), bits, counts=counts)
 
     def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:
         """Put the values at the set bits on top of the center, in one pass."""
@@ -107,13 +105,13 @@ class CsrResidual(SparseResidual):
         neurons = part(self.num_neurons, rank, world)
         index, counts = self._of_neurons(self.starts, neurons)
         starts = self.starts[:, neurons.start : neurons.stop + 1].detach()
-        values, columns = self._values_of(index, neurons, None), self.columns[index].detach().clone()
+        values, columns = self._values_of(index, (slice(None), neurons)), self.columns[index].detach().clone()
         return CsrResidual(self.blocks, values, starts - starts[:, :1], columns, counts=counts)
 
     def some_experts(self, experts: Sequence[int]) -> Residual:
         """Copy some experts' values and columns."""
         index, counts = places(self.counts, experts), [self.counts[expert] for expert in experts]
-        values, columns = self._values_of(index, None, experts), self.columns[index].detach().clone()
+        values, columns = self._values_of(index, (list(experts), slice(None))), self.columns[index].detach().clone()
         return CsrResidual(self.blocks, values, self.starts[list(experts)].detach().clone(), columns, counts=counts)
 
     def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:

@@ -69,7 +69,7 @@ def put_by_mask(
         own = _numbers(matrix, center, values, scale)
         _compiled().put_by_mask(matrix.detach().numpy(), own[0], bits.numpy(), starts.numpy(), *own[1:])
         return
-    _put(matrix, center)
+    put_center(matrix, center)
     mask = unpack_mask(bits, matrix.shape[1])
     rows = mask.nonzero()[:, 0]
     matrix[mask] += _scaled(values, scale, rows).to(matrix.dtype)
@@ -93,13 +93,14 @@ def put_by_columns(
         own = _numbers(matrix, center, values, scale)
         _compiled().put_by_columns(matrix.detach().numpy(), own[0], starts.numpy(), columns.numpy(), *own[1:])
         return
-    _put(matrix, center)
+    put_center(matrix, center)
     counts = starts.diff().long()
     rows = torch.repeat_interleave(torch.arange(len(matrix), device=matrix.device), counts)
     matrix.index_put_((rows, columns.long()), _scaled(values, scale, rows).to(matrix.dtype), accumulate=True)
 
 
-def _put(matrix: Tensor, center: Tensor | None) -> None:
+def put_center(matrix: Tensor, center: Tensor | None) -> None:
+    """Fill a (rows, columns) matrix with a center's (B, rows, columns / B) column blocks, or with zeros."""
     matrix.zero_() if center is None else matrix.unflatten(1, (len(center), -1)).copy_(center.transpose(0, 1))
 
 
