@@ -33,10 +33,10 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 from resmoe_lab._core.machine import machine
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.checkpoint.writer import write_index, write_json
+from resmoe_lab.methods.bits import pack_mask
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.quantizer import INDEX_FILE, ResMoEConfig
 from resmoe_lab.runtime.specs import Spec, outline
-from resmoe_lab.store.sparse import pack_mask
 
 KEEP = 0.25
 TOKENS = (256, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..centers import Statistics, find_center
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
 from ..checkpoint.writer import digest, write_json, write_tensors
-from ..experts import ExpertStack, Family, family_of
+from ..experts import Block, ExpertStack, Family, family_of
 from ..methods import METHODS, CompressedLayer
 from ..runtime.packing import pack, packed_prefix, spec_of, weigh_packed
 from ..store import Ledger, weigh
@@ -122,7 +123,9 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     compressed = method.compress(stack, keep, common, **known)
     error, keys = _restore_into(stack, compressed), list(family.expert_keys(unit.layer, stack.num_experts))
     if unit.packed:
-        tensors, ledger, stored = _pack(family, unit, compressed, stack)
+        blocks = stack.blocks
+        del stack  # the largest thing in memory, and done with
+        tensors, ledger, stored = _pack(family, unit, compressed, blocks)
     else:
         ledger, stored = weigh(compressed), {}
         del compressed
@@ -142,12 +145,12 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
 
 
 def _pack(
-    family: Family, unit: Unit, compressed: CompressedLayer, stack: ExpertStack
+    family: Family, unit: Unit, compressed: CompressedLayer, blocks: Sequence[Block]
 ) -> tuple[dict[str, torch.Tensor], Ledger, dict[str, Any]]:
     """Return a layer's packed tensors, what they weigh, and the specification by which they are read."""
     values, form = unit.settings["values"], unit.settings["form"]
     # What is stored does not depend on the activation, which the model that is loaded brings along.
-    module = pack(compressed, stack.blocks, activation=torch.relu, values=values, form=form)
+    module = pack(compressed, blocks, activation=torch.relu, values=values, form=form)
     spec = spec_of(module, values=values)
     original_bytes = weigh(compressed, value_bytes=spec.center_dtype.itemsize).original_bytes
     prefix = packed_prefix(family, unit.layer)

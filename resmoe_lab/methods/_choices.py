@@ -57,7 +57,8 @@ def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = N
     importance
         Positive (p_I, D) factors of the magnitudes that are compared.
     """
-    return keep_largest(matrix, scores(matrix, importance), kept_entries(matrix.numel(), keep))
+    mask = largest(scores(matrix, importance), kept_entries(matrix.numel(), keep))
+    return Sparse.where(mask, matrix)
 
 
 def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
@@ -65,14 +66,13 @@ def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tenso
     return matrix.abs() if importance is None else matrix.abs() * importance
 
 
-def keep_largest(matrix: torch.Tensor, ranked: torch.Tensor, count: int) -> Sparse:
-    """Keep exactly the `count` entries whose scores are largest; of equal ones, those that come first."""
-    ranked = ranked.flatten()
-    least = _order_statistic(ranked, len(ranked) - count)
-    mask = ranked > least
-    mask[(ranked == least).nonzero()[: count - int(mask.sum()), 0]] = True
-    mask = mask.view_as(matrix)
-    return Sparse(matrix[mask], mask)
+def largest(ranked: torch.Tensor, count: int) -> torch.Tensor:
+    """Bool mask of exactly the `count` entries whose scores are largest; of equal ones, those that come first."""
+    flat = ranked.flatten()
+    least = _order_statistic(flat, len(flat) - count)
+    mask = flat > least
+    mask[(flat == least).nonzero()[: count - int(mask.sum()), 0]] = True
+    return mask.view_as(ranked)
 
 
 def _order_statistic(values: torch.Tensor, place: int) -> torch.Tensor:
@@ -85,7 +85,7 @@ def _order_statistic(values: torch.Tensor, place: int) -> torch.Tensor:
 def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
     """The form of what :func:`prune` returns, on the meta device: sizes without contents."""
     values = torch.empty(kept_entries(rows * columns, keep), device="meta")
-    return Sparse(values, torch.empty(rows, columns, dtype=torch.bool, device="meta"))
+    return Sparse(values, torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device="meta"), columns)
 
 
 def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch.Tensor | None = None) -> list[float]:

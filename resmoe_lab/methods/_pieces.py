@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from .bits import pack_mask, unpack_mask
+
 
 class Piece(Protocol):
     """A stored form of one (p_I, D) matrix."""
@@ -34,23 +36,35 @@ class Sparse:
     ----------
     values
         (nonzeros,) float tensor, in row-major order.
-    mask
-        (p_I, D) bool tensor, true where a value is kept.
+    bits
+        (p_I, ceil(D / 8)) uint8 tensor, a bit set where a value is kept: see :func:`~.bits.pack_mask`.
+    columns
+        D.
     """
 
     values: torch.Tensor
-    mask: torch.Tensor
+    bits: torch.Tensor
+    columns: int
+
+    @classmethod
+    def where(cls, mask: torch.Tensor, matrix: torch.Tensor) -> Sparse:
+        """Keep the entries of a (p_I, D) matrix at which a (p_I, D) bool mask is true."""
+        return cls(matrix[mask], pack_mask(mask), mask.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
         """(p_I, D)."""
-        return self.mask.shape[0], self.mask.shape[1]
+        return self.bits.shape[0], self.columns
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(p_I, D) bool tensor, true where a value is kept; unpacked whenever it is asked for."""
+        return unpack_mask(self.bits, self.columns)
 
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) matrix with the values in their places."""
-        matrix = torch.zeros(self.mask.shape, dtype=self.values.dtype, device=self.values.device)
-        matrix[self.mask] = self.values
-        return matrix
+        matrix = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
+        return matrix.masked_scatter_(self.mask, self.values)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import keep_largest, kept_entries
+from ._choices import kept_entries, largest
 from ._kinds import PruningMethod
 from ._pieces import Sparse
 from ._sums import smallest_sums
@@ -40,10 +40,8 @@ class ResMoEUPPooled(PruningMethod):
         KEEP.validate(keep)
         pool = torch.stack(list(self.matrices(stack, common)))
         total = stack.num_experts * kept_entries(pool[0].numel(), keep)
-        chosen = keep_largest(pool, pool.abs(), total)
-        counts = chosen.mask.flatten(1).sum(1).tolist()
-        pieces = zip(chosen.values.split(counts), chosen.mask, strict=True)
-        return self._layer(keep, [Sparse(values, mask) for values, mask in pieces], common)
+        masks = largest(pool.abs(), total)
+        return self._layer(keep, [Sparse.where(*pair) for pair in zip(masks, pool, strict=True)], common)
 
     def errors(
         self,

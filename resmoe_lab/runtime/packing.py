@@ -6,7 +6,7 @@ plain values that the config of a checkpoint can hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ..experts import Block, Family
 from ..methods import Clusters, CompressedLayer, Dense, LowRank, Neurons, Piece, SeparateLowRank, Sparse
 from ..store import Entry, Ledger, weigh
 from ..store.encoding import Encoded, center_type, encode_ragged, encode_rows
-from ..store.sparse import MOST_COLUMNS, pack_columns, pack_mask
+from ..store.sparse import MOST_COLUMNS, mask_starts, pack_columns
 from .experts import ResMoEExperts, apart
 from .lowrank import LowRankResidual
 from .residuals import Residual, RowsResidual, WholeExperts
@@ -151,28 +151,27 @@ def spec_of(module: ResMoEExperts, *, values: str) -> Spec:
 
 
 def _pack_joint(pieces: Sequence[LowRank], blocks: Sequence[Block], values: str) -> Residual:
-    left = encode_rows(torch.cat([piece.left.T for piece in pieces]), values)
-    whole = torch.cat([piece.right for piece in pieces])
-    right = [encode_rows(whole[:, block.start : block.stop].contiguous(), values) for block in blocks]
+    left = _rows((piece.left.T for piece in pieces), values)
+    right = [_rows((piece.right[:, block.start : block.stop] for piece in pieces), values) for block in blocks]
     return LowRankResidual(blocks, [left], right, ranks=counts_of(pieces))
 
 
 def _pack_separate(pieces: Sequence[SeparateLowRank], blocks: Sequence[Block], values: str) -> Residual:
     columns = list(zip(*(piece.parts for piece in pieces), strict=True))
-    left = [encode_rows(torch.cat([part.left.T for part in parts]), values) for parts in columns]
-    right = [encode_rows(torch.cat([part.right for part in parts]), values) for parts in columns]
+    left = [_rows((part.left.T for part in parts), values) for parts in columns]
+    right = [_rows((part.right for part in parts), values) for parts in columns]
     return LowRankResidual(blocks, left, right, ranks=counts_of(pieces))
 
 
 def _pack_rows(pieces: Sequence[Neurons], blocks: Sequence[Block], values: str) -> Residual:
-    rows = encode_rows(torch.cat([piece.rows for piece in pieces]), values)
+    rows = _rows((piece.rows for piece in pieces), values)
     places = torch.cat([piece.places for piece in pieces]).to(torch.int32)
     return RowsResidual(blocks, rows, places, counts=counts_of(pieces), num_neurons=pieces[0].neurons)
 
 
 def _pack_whole(pieces: Sequence[Piece], blocks: Sequence[Block], values: str) -> Residual:
     experts = [_smaller(piece, blocks[-1]) for piece in pieces]
-    return WholeExperts(blocks, encode_rows(torch.cat(experts), values), counts=[len(expert) for expert in experts])
+    return WholeExperts(blocks, _rows(experts, values), counts=[len(expert) for expert in experts])
 
 
 def _smaller(piece: Piece, leaving: Block) -> Tensor:
@@ -188,7 +187,7 @@ def _smaller(piece: Piece, leaving: Block) -> Tensor:
 
 
 def _pack_bitmask(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) -> Residual:
-    bits = torch.stack([pack_mask(piece.mask) for piece in pieces])
+    bits = torch.stack([piece.bits for piece in pieces])
     return BitmaskResidual(blocks, _sparse_values(pieces, values), bits, counts=counts_of(pieces))
 
 
@@ -202,8 +201,11 @@ def _pack_csr16(pieces: Sequence[Sparse], blocks: Sequence[Block], values: str) 
 
 
 def _sparse_values(pieces: Sequence[Sparse], values: str) -> Encoded:
-    in_rows = torch.cat([piece.mask.sum(dim=1) for piece in pieces])
-    return encode_ragged(torch.cat([piece.values for piece in pieces]), in_rows, values)
+    return Encoded.join(encode_ragged(piece.values, mask_starts(piece.bits).diff(), values) for piece in pieces)
+
+
+def _rows(matrices: Iterable[Tensor], values: str) -> Encoded:
+    return Encoded.join(encode_rows(matrix, values) for matrix in matrices)
 
 
 _COUNTS: dict[type, Callable[[Any], int]] = {

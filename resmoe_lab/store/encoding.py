@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,13 @@ class Encoded:
 
     data: Tensor
     scale: Tensor | None
+
+    @classmethod
+    def join(cls, parts: Iterable[Encoded]) -> Encoded:
+        """Put the rows of several matrices below one another; encoded one by one, they take less room on the way."""
+        found = list(parts)
+        scales = [part.scale for part in found if part.scale is not None]
+        return cls(torch.cat([part.data for part in found]), torch.cat(scales) if scales else None)
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +79,7 @@ def encode_rows(matrix: Tensor, values: str) -> Encoded:
 
 
 def encode_ragged(values: Tensor, counts: Tensor, dtype_name: str) -> Encoded:
-    """Encode the (values,) of rows of different lengths, `counts` (rows,) int64 of them in each."""
+    """Encode the (values,) of rows of different lengths, `counts` (rows,) int32 or int64 of them in each."""
     dtype = value_type(dtype_name)
     if dtype.is_floating_point:
         return Encoded(values.to(dtype), None)

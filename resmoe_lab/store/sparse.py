@@ -13,21 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..methods.bits import unpack_mask
+
 #: Columns have to fit into 16 bits.
 MOST_COLUMNS = 2**16
-
-
-def pack_mask(mask: Tensor) -> Tensor:
-    """Pack a (rows, columns) bool mask into (rows, ceil(columns / 8)) bytes, the first column in the lowest bit."""
-    packed = np.packbits(mask.cpu().numpy(), axis=1, bitorder="little")
-    return torch.from_numpy(packed).to(mask.device)
-
-
-def unpack_mask(bits: Tensor, columns: int) -> Tensor:
-    """Unpack what :func:`pack_mask` packed into a (rows, columns) bool mask."""
-    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    spread = (bits.unsqueeze(-1) >> places) & 1
-    return spread.flatten(1)[:, :columns].bool()
 
 
 def pack_columns(mask: Tensor) -> tuple[Tensor, Tensor]:

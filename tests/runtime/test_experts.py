@@ -10,12 +10,13 @@ from torch.nn.functional import silu
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.experts import Block
+from resmoe_lab.methods.bits import pack_mask
 from resmoe_lab.runtime.experts import ResMoEExperts, apart
 from resmoe_lab.runtime.lowrank import LowRankResidual
 from resmoe_lab.runtime.residuals import Residual, RowsResidual, WholeExperts
 from resmoe_lab.runtime.scattered import BitmaskResidual, CsrResidual
 from resmoe_lab.store.encoding import Encoded, encode_ragged, encode_rows
-from resmoe_lab.store.sparse import pack_columns, pack_mask
+from resmoe_lab.store.sparse import pack_columns
 
 N, P, P_I = 5, 6, 9
 GATED = (Block("w1", 0, P), Block("w3", P, 2 * P), Block("w2", 2 * P, 3 * P))

@@ -33,7 +33,7 @@ def test_a_bitmask_weighs_what_numpy_packs(random_stack: ExpertStack) -> None:
 def test_few_entries_are_cheaper_with_columns_than_with_bits() -> None:
     mask = torch.zeros(4, 4096, dtype=torch.bool)
     mask[:, :3] = True
-    ledger = weigh(CompressedLayer("up", 0.001, (Sparse(torch.ones(12), mask),), None))
+    ledger = weigh(CompressedLayer("up", 0.001, (Sparse.where(mask, torch.ones(4, 4096)),), None))
     indices = np.zeros(12, np.uint16).nbytes + np.zeros(5, np.int32).nbytes
     assert ledger.format == "csr16"
     assert ledger.true_bytes == 12 * 2 + indices

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import UsageError
+from resmoe_lab.methods.bits import pack_mask, unpack_mask
 from resmoe_lab.store.encoding import VALUE_TYPES, encode_ragged, encode_rows
-from resmoe_lab.store.sparse import mask_starts, pack_columns, pack_mask, put_by_columns, put_by_mask, unpack_mask
+from resmoe_lab.store.sparse import mask_starts, pack_columns, put_by_columns, put_by_mask
 
 CASES = st.tuples(
     st.integers(1, 7),
