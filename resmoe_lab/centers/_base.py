@@ -12,6 +12,7 @@ import torch
 from .._core.registry import Registry
 from ..experts import ExpertStack
 from ..transport import Certificate, objective
+from ..transport.cost import BUFFER_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class CommonExpert:
     def residuals(self, stack: ExpertStack) -> Iterator[torch.Tensor]:
         """Yield the (p_I, D) residual R_k = W_k[T_k] - center of each expert, one at a time."""
         for k, (weights, permutation) in enumerate(zip(stack.weights, self.permutations, strict=True)):
-            yield weights[permutation.to(weights.device)] - self.expert(k)
+            yield weights[permutation.to(weights.device)].sub_(self.expert(k))
 
 
 def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun: float) -> CommonExpert:
@@ -81,10 +82,13 @@ def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun:
     begun
         When, by ``time.perf_counter``.
     """
-    center = torch.zeros_like(stack.weights[0], dtype=torch.float64)
-    for weights, order in zip(stack.weights, permutations, strict=True):
-        center += weights[order.to(weights.device)]
-    center = (center / stack.num_experts).to(stack.weights.dtype)
+    center, orders = torch.empty_like(stack.weights[0]), permutations.to(stack.weights.device)
+    rows = max(1, BUFFER_ENTRIES // center.shape[1])  # a whole matrix in float64 would be the largest thing in memory
+    for mean, *parts in zip(center.split(rows), *(order.split(rows) for order in orders), strict=True):
+        total = torch.zeros_like(mean, dtype=torch.float64)
+        for weights, part in zip(stack.weights, parts, strict=True):
+            total += weights[part]
+        mean.copy_(total / stack.num_experts)
     return CommonExpert(
         name=name,
         center=center,

@@ -6,9 +6,10 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,10 @@ class _Work:
         given: dict[str, Any] = {"seed": self.seed, "statistics": Statistics.even(stack)}
         return find_center(stack, center=self.center, **given, **self.options)
 
+    def stand_in(self, stack: ExpertStack) -> CommonExpert | None:
+        """A center that takes no search, for what does not depend on how it was found."""
+        return None if self.center == "none" else find_center(stack, center="average")
+
     def compress(self, stack: ExpertStack, common: CommonExpert | None) -> None:
         method = METHODS[self.method](seed=self.seed)
         for piece in method.compress(stack, self.keep, common, statistics=Statistics.even(stack)).pieces:
@@ -200,24 +205,29 @@ def _scaled(shape: LayerShape, side: float) -> LayerShape:
 
 
 def _measure(shape: LayerShape, work: _Work, folder: Path) -> Speed:
+    searching = _climb(shape, work, lambda stack: partial(work.search, stack))
+    compressing = _climb(shape, work, lambda stack: partial(work.compress, stack, work.stand_in(stack)))
+    return Speed(searching, compressing, _working(shape, work), _moving(folder))
+
+
+def _climb(shape: LayerShape, work: _Work, prepare: Callable[[ExpertStack], Callable[[], object]]) -> Curve:
+    """Time something on layers, each twice as wide as the one before, until one takes long enough."""
     halvings = max(0, math.ceil(math.log2(math.prod(shape.sizes) / _FIRST) / 2))
-    searches: list[tuple[float, float]] = []
-    compressions: list[tuple[float, float]] = []
+    points: list[tuple[float, float]] = []
     for halving in range(halvings, -1, -1):
         side = 0.5**halving
         small = _scaled(shape, side)
         if halving and not work.fits(small):
             continue
-        stack = work.layer(small)
-        with _timed() as searching:
-            common = work.search(stack)
-        with _timed() as compressing:
-            work.compress(stack, common)
-        searches.append((side, searching.seconds))
-        compressions.append((side, compressing.seconds))
-        if searching.seconds + compressing.seconds > _ENOUGH:
+        run = prepare(work.layer(small))
+        if not points:
+            run()  # what is loaded and compiled once does not grow with the layer
+        with _timed() as clock:
+            run()
+        points.append((side, clock.seconds))
+        if clock.seconds > _ENOUGH:
             break
-    return Speed(_curve(searches), _curve(compressions), _working(shape, work), _moving(folder))
+    return _curve(points)
 
 
 class _Clock:
@@ -252,7 +262,7 @@ def _working(shape: LayerShape, work: _Work) -> float:
         pair = replace(shape, num_experts=2)
     stack = work.layer(pair)
     for _ in range(2):  # what the first call takes for good is not counted
-        common = None if work.center == "none" else find_center(stack, center="average")
+        common = work.stand_in(stack)
         give_back()
         with peak_memory() as peak:
             before = peak.nbytes

@@ -23,7 +23,7 @@ from ..methods import METHODS, CompressedLayer
 from ..runtime.packing import pack, packed_prefix, spec_of, weigh_packed
 from ..store import Ledger, weigh
 from ..store.manifest import permutation_hash
-from ..transport import objective
+from ..transport.cost import matched_distances
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     if method.uses_center:
         common = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
     compressed = method.compress(stack, keep, common, **known)
-    error, keys = _restore_into(stack, compressed), list(family.expert_keys(unit.layer, stack.num_experts))
+    error, keys = (
+        _restore(stack, compressed, keep_restored=not unit.packed),
+        list(family.expert_keys(unit.layer, stack.num_experts)),
+    )
     if unit.packed:
         blocks = stack.blocks
         del stack  # the largest thing in memory, and done with
@@ -158,18 +161,19 @@ def _pack(
     return tensors, weigh_packed(module, original_bytes=original_bytes), {"spec": spec.model_dump(mode="json")}
 
 
-def _restore_into(stack: ExpertStack, compressed: CompressedLayer) -> float:
-    """Put the restored experts in the place of the originals, one by one, and return the approximation error.
+def _restore(stack: ExpertStack, compressed: CompressedLayer, *, keep_restored: bool) -> float:
+    """Restore the experts one by one, and return the approximation error.
 
-    All of them at once beside the originals would be the largest thing in memory.
+    All of them at once beside the originals would be the largest thing in memory: those that are wanted take the
+    originals' places.
     """
-    orders, errors = compressed.orders, []
+    orders, error = compressed.orders, 0.0
     for k, group in enumerate(compressed.groups or range(len(compressed.pieces))):
-        restored = compressed.pieces[group].restore()
+        original, restored = stack.weights[k], compressed.pieces[group].restore()
         if compressed.common is not None:
             restored = restored + compressed.common.expert(k)
-        original = stack.weights[k]
         order = torch.arange(len(original)) if orders is None else orders[k]
-        errors.append(objective([original], order[None], restored))
-        original.copy_(restored)
-    return sum(errors) / len(errors)
+        error += float(matched_distances(restored, original, order).sum())
+        if keep_restored:
+            original.copy_(restored)
+    return error / stack.num_experts

@@ -10,7 +10,7 @@ import torch
 from .._core.errors import WeightError
 
 #: Neurons that are turned into float64 at once.
-_ROWS = 1024
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,11 @@ class ExpertStack:
 
     def mean_squared_norm(self) -> float:
         """(1/N) sum_k ||W_k||_F^2 in float64: what relative errors are relative to."""
-        # In pieces: the whole layer in float64 would be the largest thing in memory.
-        pieces = (piece for expert in self.weights for piece in expert.split(_ROWS))
-        return sum(float(piece.double().square().sum()) for piece in pieces) / self.num_experts
+        # One buffer for a few neurons: the whole layer in float64 would be the largest thing in memory.
+        rows = self.weights.flatten(0, 1)
+        buffer = torch.empty(_ROWS, rows.shape[1], dtype=torch.float64, device=rows.device)
+        pieces = (buffer[: len(piece)].copy_(piece).flatten() for piece in rows.split(_ROWS))
+        return sum(float(piece @ piece) for piece in pieces) / self.num_experts
 
     def checked(self) -> ExpertStack:
         """Return the stack itself if every weight is finite.

@@ -57,8 +57,13 @@ def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = N
     importance
         Positive (p_I, D) factors of the magnitudes that are compared.
     """
-    mask = largest(scores(matrix, importance), kept_entries(matrix.numel(), keep))
-    return Sparse.where(mask, matrix)
+    count = kept_entries(matrix.numel(), keep)
+    if importance is None and matrix.device.type == "cpu" and matrix.dtype == torch.float32:
+        from ._passes import keep_largest
+
+        values, bits = keep_largest(matrix.contiguous().numpy(), count)
+        return Sparse(torch.from_numpy(values), torch.from_numpy(bits), matrix.shape[1])
+    return Sparse.where(largest(scores(matrix, importance), count), matrix)
 
 
 def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The compiled loops of :mod:`~resmoe_lab.methods._sums`; importing this file loads the compiler."""
+"""Compiled passes over many numbers, which are told apart by their bits; importing this file loads the compiler."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 #: Values are told apart by their leading 16 bits: the exponent and seven bits of the fraction.
 _SHIFT, _BINS = 16, 1 << 16
+#: All bits of a float32 but its sign: magnitudes stand in the order of these.
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 def add_up(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +25,69 @@ def pick(values: np.ndarray, bins: Sequence[int], sizes: np.ndarray) -> list[np.
     starts[bins] = ends - sizes[bins]
     picked = _pick(values, values.view(np.uint32), starts, int(ends[-1]))
     return [np.cumsum(np.sort(own), dtype=np.float64) for own in np.split(picked, ends[:-1])]
+
+
+def keep_largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keep exactly `count` entries of largest magnitude; of equal ones, those that come first.
+
+    Parameters
+    ----------
+    matrix
+        (rows, columns) float32, in row-major order.
+    count
+        From 1 to all of them.
+
+    Returns
+    -------
+    values : (count,) float32
+    bits : (rows, ceil(columns / 8)) uint8, as :func:`~.bits.pack_mask` has them
+    """
+    flat = matrix.reshape(-1).view(np.uint32)
+    sizes = _sizes(flat)
+    at_least = np.cumsum(sizes[::-1])[::-1]
+    leading = int(np.flatnonzero(at_least >= count)[-1])
+    inside = np.sort(_inside(flat, leading, int(sizes[leading])))
+    missing = count - (int(at_least[leading]) - len(inside))
+    least = inside[len(inside) - missing]
+    equal = missing - int(len(inside) - np.searchsorted(inside, least, "right"))
+    return _keep(matrix, matrix.view(np.uint32), least, equal, count)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sizes(bits):  # type: ignore[no-untyped-def]
+    sizes = np.zeros(_BINS >> 1, np.int64)
+    for place in range(len(bits)):
+        sizes[(bits[place] & _MAGNITUDE) >> _SHIFT] += 1
+    return sizes
+
+
+@numba.njit(cache=True, nogil=True)
+def _inside(bits, leading, count):  # type: ignore[no-untyped-def]
+    found, at = np.empty(count, np.uint32), 0
+    for place in range(len(bits)):
+        magnitude = bits[place] & _MAGNITUDE
+        if magnitude >> _SHIFT == leading:
+            found[at] = magnitude
+            at += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep(matrix, bits, least, equal, count):  # type: ignore[no-untyped-def]
+    rows, columns = matrix.shape
+    values, packed = np.empty(count, np.float32), np.zeros((rows, (columns + 7) >> 3), np.uint8)
+    at = 0
+    for row in range(rows):
+        for column in range(columns):
+            magnitude = bits[row, column] & _MAGNITUDE
+            kept = magnitude > least
+            if magnitude == least and equal > 0:
+                kept, equal = True, equal - 1
+            if kept:
+                values[at] = matrix[row, column]
+                packed[row, column >> 3] |= np.uint8(1) << np.uint8(column & 7)
+                at += 1
+    return values, packed
 
 
 @numba.njit(cache=True, nogil=True)

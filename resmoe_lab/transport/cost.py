@@ -13,6 +13,8 @@ from .._core.errors import WeightError
 #: Entries that a temporary may hold while a big matrix is walked through block by block. It stays in a core's cache,
 #: and below torch's threshold for threads, whose waiting for one another would take longer than the work.
 BLOCK_ENTRIES = (1 << 15) - 1
+#: Entries of a buffer that is used again for block after block.
+BUFFER_ENTRIES = 1 << 18
 #: Columns that are widened to float32 at a time.
 COLUMNS = 1024
 
@@ -107,9 +109,17 @@ def _bfloat16_products(wanted: bool) -> Iterator[None]:
 
 def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
     """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, without the cancellation in a distance matrix."""
-    order = order.to(b.device)
-    parts = [(a[part].double() - b[order[part]]).square_().sum(1) for part in blocks(len(a), a.shape[1])]
-    return torch.cat(parts)
+    order, found = order.to(b.device), torch.empty(len(a), dtype=torch.float64, device=a.device)
+    rows = max(1, BUFFER_ENTRIES // max(a.shape[1], 1))
+    # The same two buffers for all rows: new memory would cost more time than the sums.
+    wide = torch.empty(min(rows, len(a)), a.shape[1], dtype=torch.float64, device=a.device)
+    matched = torch.empty(wide.shape, dtype=b.dtype, device=b.device)
+    for start in range(0, len(a), rows):
+        part = slice(start, min(start + rows, len(a)))
+        own, other = wide[: part.stop - start].copy_(a[part]), matched[: part.stop - start]
+        torch.index_select(b, 0, order[part], out=other)
+        torch.sum(own.sub_(other).square_(), 1, out=found[part])
+    return found
 
 
 def objective(
