@@ -6,8 +6,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -27,6 +27,8 @@ from ..transport import Plan, plan
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
+#: Times that it is taken; the shortest counts.
+_TRIES = 3
 #: Entries of the first, smallest layer that is timed, and of an expert that is large enough to watch the memory of.
 _FIRST, _WATCHED = 1 << 17, 1 << 21
 #: Floats that are written to measure the disk.
@@ -222,27 +224,19 @@ def _climb(shape: LayerShape, work: _Work, prepare: Callable[[ExpertStack], Call
         run = prepare(work.layer(small))
         if not points:
             run()  # what is loaded and compiled once does not grow with the layer
-        with _timed() as clock:
-            run()
-        points.append((side, clock.seconds))
-        if clock.seconds > _ENOUGH:
+        seconds = min(_seconds(run) for _ in range(_TRIES))  # others' work only ever makes it longer
+        points.append((side, seconds))
+        if seconds > _ENOUGH:
             break
     return _curve(points)
 
 
-class _Clock:
+def _seconds(run: Callable[[], object]) -> float:
     """Seconds that something takes on a machine with nothing else to do."""
-
-    seconds = 0.0
-
-
-@contextmanager
-def _timed() -> Iterator[_Clock]:
-    clock = _Clock()
     wall, processor = time.perf_counter(), time.process_time()
-    yield clock
+    run()
     # Several threads take more processor time than wall time; waiting for other processes, more wall time.
-    clock.seconds = min(time.perf_counter() - wall, time.process_time() - processor)
+    return min(time.perf_counter() - wall, time.process_time() - processor)
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> Curve:
