@@ -199,7 +199,8 @@ def _watched_routers(layers: list[Any]) -> Iterator[list[torch.Tensor]]:
 def break_ties(sparse: PreTrainedModel, upper: list[Any], batches: list[HiddenBatch], recipe: Upcycling) -> None:
     """Give every router a reason to choose, and every expert neurons of its own.
 
-    A router begins with the directions of N clusters of what it reads, its logits of unit spread. Then each expert's
+    A router begins with the directions of N clusters of what it reads, without the direction that all of it shares, its
+    logits of unit spread. Then each expert's
     neurons that give least on the tokens that go to it are drawn again, in part.
 
     References
@@ -229,6 +230,9 @@ def _seed_router(router: Any, inputs: torch.Tensor, recipe: Upcycling) -> None:
     clusters = KMeans(recipe.num_experts, n_init=1, random_state=recipe.seed, max_iter=50).fit(directions)
     centers = F.normalize(torch.from_numpy(clusters.cluster_centers_).to(inputs), dim=1)
     centers -= centers.mean(dim=0)
+    # What all tokens have in common is large in the highest layers, and would send most of them to one expert.
+    common = F.normalize(inputs.mean(dim=0), dim=0)
+    centers -= torch.outer(centers @ common, common)
     router.weight.copy_(centers / (inputs @ centers.T).std())
 
 
