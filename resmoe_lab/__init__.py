@@ -31,6 +31,7 @@ _HOMES = {
     "select_layers": "compress",
     "load": "runtime",
     "load_model": "runtime",
+    "bench": "runtime.bench",
     "error_curves": "evaluate.approximation",
     "diagnose": "evaluate.diagnosis",
     "evaluate_model": "evaluate.zeroshot",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .report import build_report as build_report
     from .runtime import load as load
     from .runtime import load_model as load_model
+    from .runtime.bench import bench as bench
     from .store import weigh as weigh
     from .workbench import Explorer as Explorer
 

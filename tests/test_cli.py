@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab import cli
+from resmoe_lab.evaluate.sweep import Sweep
 
 from .experts import pico
 
@@ -141,7 +142,7 @@ def test_zoo_list(run) -> None:
     assert {model["name"]: model["built"] for model in models}["mixtral-tiny"]
 
 
-def test_evaluate_and_sweep_and_report(run, tmp_path: Path) -> None:
+def test_evaluate_and_sweep_and_report(run, pico_folder: Path, tmp_path: Path) -> None:
     scored = run(
         "evaluate", "mixtral-tiny", "--tasks", "storyworld_action,storyworld_pronoun", "--limit", 8, "--json"
     ).json
@@ -150,8 +151,11 @@ def test_evaluate_and_sweep_and_report(run, tmp_path: Path) -> None:
     options = ("--methods", "up", "--keep", "0.25", "--tasks", "storyworld_action", "--limit", 4, "--layers", "3")
     rows = run("sweep", "mixtral-tiny", "--out", tmp_path / "sweep", *options, "--json").json["rows"]
     assert {row["method"] for row in rows} == {"original", "center-only", "up"}
-    facts = run("report", tmp_path / "sweep", "--out", tmp_path / "report.html", "--json").json
+    arguments = ("report", tmp_path / "sweep", "--out", tmp_path / "report.html", "--bench", pico_folder)
+    facts = run(*arguments, "--json").json
     assert facts["path"] == str(tmp_path / "report.html")
+    assert list(Sweep.load(tmp_path / "sweep").speed["way"]) == ["original"]
+    assert "time to load" in (tmp_path / "report.html").read_text("utf-8")
     assert facts["bytes"] == (tmp_path / "report.html").stat().st_size
 
 

@@ -115,6 +115,7 @@ def report(
     out: Path,
     layers: Layers = "all",
     limit: Limit = 200,
+    bench: Annotated[str | None, Parameter(help="A packed checkpoint whose speed and memory the report shows.")] = None,
     data_dir: DataDir = None,
     device: str = "cpu",
     json: Json = False,
@@ -133,6 +134,8 @@ def report(
         if not (folder / "sweep.json").is_file() and not any(folder.glob(f"{UNIT}*.json")):
             folder = out.with_suffix(".sweep")
             _sweep(source, folder, layers, progress=progress, limit=limit, data_dir=data_dir, device=device)
+        if bench is not None:
+            _add_speed(folder, bench, progress=progress)
         path = build_report(folder, out, progress=progress)
     facts = {"path": str(path), "bytes": path.stat().st_size, "sweep": str(folder)}
 
@@ -141,6 +144,20 @@ def report(
         print(f"Report: {path}")  # noqa: T201
 
     show(facts, json, human)
+
+
+def _add_speed(folder: Path, packed: str, *, progress: Any) -> None:
+    """Put what a packed checkpoint takes to run beside a sweep's other tables."""
+    from dataclasses import asdict, replace
+
+    import pandas as pd
+
+    from ..checkpoint import open_checkpoint
+    from ..evaluate.sweep import Sweep
+    from ..runtime.bench import bench
+
+    rows = [asdict(row) for row in bench(open_checkpoint(packed), progress=progress)]
+    replace(Sweep.load(folder), speed=pd.DataFrame(rows)).save(folder)
 
 
 def _sweep(checkpoint: str, out: Path, layers: str, **options: Any) -> Any:

@@ -26,7 +26,13 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("lower_bound", "certified_gap", "iterations", "seconds"),
     ),
     "routing": ("layer", "expert", "share"),
+    "speed": (
+        *("way", "weight_bytes", "resident_bytes", "peak_bytes", "load_seconds"),
+        *("first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"),
+    ),
 }
+#: Tables that a sweep does not make itself: empty where nobody has added them.
+_ADDED = ("speed",)
 #: The rows of the scores that are no method: before any compression, and with every residual dropped.
 ORIGINAL, CENTER_ONLY = "original", "center-only"
 #: How the files of single scores begin, which a sweep leaves while it runs.
@@ -56,6 +62,9 @@ class Sweep:
         One row a layer and center: objective, bound, gap.
     routing
         Share of the tokens that each expert of each layer receives.
+    speed
+        One row for each way to run a packed checkpoint of the model, as :class:`~resmoe_lab.runtime.bench.Bench` has
+        it; empty until :func:`~resmoe_lab.runtime.bench.bench` has measured one.
     similarity
         Layer to (N, N) float array: cosine similarity of the aligned experts' design matrices.
     permutations
@@ -68,6 +77,7 @@ class Sweep:
     sizes: pd.DataFrame
     centers: pd.DataFrame
     routing: pd.DataFrame
+    speed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TABLES["speed"])))
     similarity: dict[int, np.ndarray] = field(default_factory=dict)
     permutations: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -114,6 +124,8 @@ class Sweep:
     def _read(cls, folder: Path) -> Sweep:
         parts: dict[str, Any] = {"similarity": {}, "permutations": {}}
         for name, columns in TABLES.items():
+            if name in _ADDED and not (folder / f"{name}.csv").is_file():
+                continue
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             if tuple(table.columns) != columns:
                 raise DataError(f"{folder / name}.csv has columns {list(table.columns)}, expected {list(columns)}")

@@ -152,6 +152,21 @@ def front_charts(sweep: Sweep) -> HTML:
     return _figures(charts.values()) if charts else _missing("No task was scored, and only one layer compressed.")
 
 
+def speed_charts(sweep: Sweep) -> HTML:
+    """How fast a packed checkpoint runs, beside its original."""
+    if sweep.speed.empty:
+        return _missing("Nothing was timed: `resmoe-lab report ... --bench PACKED` measures a packed checkpoint.")
+    rows = [
+        [
+            *(str(row["way"]), f"{row['load_seconds']:.2f} s", human_bytes(row["resident_bytes"])),
+            *(f"{row['prompt_tokens_per_second']:,.0f}", f"{row['tokens_per_second']:,.1f}"),
+        ]
+        for _, row in sweep.speed.iterrows()
+    ]
+    header = ["way to run", "time to load", "resident after loading", "prompt tokens/s", "new tokens/s"]
+    return HTML(_figures([plots.speed_bars(sweep.speed)]).data + table(header, {"": rows}))
+
+
 def byte_table(sweep: Sweep) -> HTML:
     """Bytes of the compressed experts by method, at the slider's kept fraction."""
     sizes = plots.size_table(sweep.sizes)
@@ -243,7 +258,7 @@ def not_measured(sweep: Sweep) -> HTML:
     """What a reader must not conclude from this report."""
     settings = sweep.facts.get("settings") or {}
     lines = [
-        "Speed and memory while running: scores were taken with the restored experts in the original model.",
+        "Speed of the scored models: scores were taken with the restored experts in the original model.",
         "Spread between seeds: everything here comes from one seed. The intervals of scores (1.96 standard errors) "
         "only cover which rows were tested.",
         "Function: similarity and relative error compare weights, not what the experts compute on real tokens.",

@@ -30,6 +30,7 @@ def make_sweep(*, layers: int = 4, experts: int = 8, width: int = 96, tasks: boo
         sizes=_sizes(),
         centers=_centers(range(layers), rng),
         routing=_routing(range(layers), experts, rng),
+        speed=_speed(),
         similarity={layer: _similarity(experts, rng) for layer in range(layers)},
         permutations={layer: _permutations(experts, width, rng, share=0.1 + 0.1 * layer) for layer in range(layers)},
     )
@@ -79,6 +80,15 @@ def _sizes() -> pd.DataFrame:
             kind = "lowrank-joint" if "svd" in method else "bitmask"
             rows.append((method, _center(method), keep, kind, paper, true, original, model - original + true, model))
     return pd.DataFrame(rows, columns=list(TABLES["sizes"]))
+
+
+def _speed() -> pd.DataFrame:
+    rows = [
+        ("original", 60_000_000, 61_000_000, 90_000_000, 0.21, 0.0461, 2777.0, 41.3),
+        ("restored", 41_000_000, 42_000_000, 75_000_000, 0.33, 0.0723, 1770.0, 30.2),
+        ("factored", 41_000_000, 42_000_000, 71_000_000, 0.32, 0.0314, 4076.0, 47.9),
+    ]
+    return pd.DataFrame(rows, columns=list(TABLES["speed"]))
 
 
 def _centers(layers: range, rng: np.random.Generator) -> pd.DataFrame:

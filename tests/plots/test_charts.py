@@ -58,6 +58,11 @@ def test_both_counts_of_bytes_are_shown(sweep: Sweep, texts: Texts) -> None:
         assert f"{row.true_bytes / row.original_bytes:.1%}  really stored" in seen
 
 
+def test_every_way_to_run_shows_its_four_numbers(sweep: Sweep, texts: Texts) -> None:
+    seen = texts(plots.speed_bars(sweep.speed))
+    assert {"original", "restored", "factored", "60", "41", "71", "46.1", "72.3", "31.4", "41.3", "47.9"} <= set(seen)
+
+
 def test_the_size_table_takes_the_smallest_format() -> None:
     columns = list(make_sweep().sizes.columns)
     rows = [

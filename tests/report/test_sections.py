@@ -12,6 +12,7 @@ from ..plots.synthetic import make_sweep
 _ALL = [
     *(sections.headline, sections.score_charts, sections.error_charts, sections.byte_charts, sections.byte_table),
     *(sections.similarity_chart, sections.permutation_chart, sections.certificate_table, sections.routing_chart),
+    sections.speed_charts,
     *(sections.model_facts, sections.made_with, sections.not_measured),
 ]
 
@@ -43,7 +44,9 @@ def test_names_from_outside_stay_text(sweep: Sweep, section) -> None:
 @pytest.mark.parametrize("section", _ALL, ids=lambda section: section.__name__)
 def test_a_bare_sweep_leaves_no_section_without_words(section) -> None:
     bare = make_sweep(layers=1, experts=2, width=6, tasks=False)
-    bare = replace(bare, similarity={}, permutations={}, centers=bare.centers[:0], routing=bare.routing[:0])
+    bare = replace(
+        bare, similarity={}, permutations={}, centers=bare.centers[:0], routing=bare.routing[:0], speed=bare.speed[:0]
+    )
     assert len(section(bare).data) > 20
 
 
@@ -92,6 +95,13 @@ def test_what_was_left_out_is_said() -> None:
     assert "first 20 rows" in page
     assert "Tasks: none was scored." in page
     assert "Layers" not in sections.not_measured(sweep).data
+
+
+def test_every_way_to_run_is_in_the_table(sweep: Sweep) -> None:
+    page = sections.speed_charts(sweep).data
+    for row in sweep.speed.itertuples():
+        assert f"{row.load_seconds:.2f} s" in page
+        assert f"{row.prompt_tokens_per_second:,.0f}" in page
 
 
 def test_seed_versions_and_date_are_stated(sweep: Sweep) -> None:
