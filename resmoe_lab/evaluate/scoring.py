@@ -218,19 +218,34 @@ def score_methods(
     scorer = TaskScorer(tasks, protocol=protocol, limit=limit, data_dir=data_dir, book=book, progress=progress)
     what: dict[str, Any] = {"methods": methods, "keep": keep, "layers": layers, "center": center, "equal": equal}
     what |= {"text": calibrate, "seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
-    model, rows = model_key(checkpoint), []
     with Variants(checkpoint, **what) as variants:
-        first: dict[str, Scored] = {}
-        for variant in tracked(variants.all, "methods", progress):
-            facts = {"model": model, **variants.facts(variant)}
-            scored = scorer.known(facts)
-            if len(scored) < len(scorer.tasks):
-                with variants.running(variant) as (running, tokenizer):
-                    scored = scorer.score(running, tokenizer, facts)
-            first = first or scored
-            for name in scorer.tasks:
-                for outcome, before in zip(scored[name].outcomes, first[name].outcomes, strict=True):
-                    rows += _rows(outcome, before, astuple(variant), scored[name].cached)
+        return score_variants(variants, scorer, progress=progress)
+
+
+def score_variants(variants: Variants, scorer: TaskScorer, *, progress: Progress = silent) -> pd.DataFrame:
+    """Score forms of a model, the original first: the table of :func:`score_methods`.
+
+    Parameters
+    ----------
+    variants
+        The forms, in their ``with`` block.
+    scorer
+        Tasks and protocol.
+    progress
+        Told after every form.
+    """
+    model, rows = model_key(variants.checkpoint), []
+    first: dict[str, Scored] = {}
+    for variant in tracked(variants.all, "methods", progress):
+        facts = {"model": model, **variants.facts(variant)}
+        scored = scorer.known(facts)
+        if len(scored) < len(scorer.tasks):
+            with variants.running(variant) as (running, tokenizer):
+                scored = scorer.score(running, tokenizer, facts)
+        first = first or scored
+        for name in scorer.tasks:
+            for outcome, before in zip(scored[name].outcomes, first[name].outcomes, strict=True):
+                rows += _rows(outcome, before, astuple(variant), scored[name].cached)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

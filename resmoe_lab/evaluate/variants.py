@@ -97,7 +97,7 @@ class Variants:
         for name in methods:
             if METHODS[name].needs_statistics and text is None:
                 raise UsageError(f"method {name!r} needs calibration text: name a task of running text")
-        self._checkpoint, self._center, self._seed, self._progress = checkpoint, center, seed, progress
+        self.checkpoint, self._center, self._seed, self._progress = checkpoint, center, seed, progress
         self._text, self._tokens, self._data_dir, self._device = text, tokens, data_dir, device
         self.all = [self._original(), *(self._variant(name, keep, equal) for name in methods)]
         self._kept = ExitStack()
@@ -118,7 +118,7 @@ class Variants:
     @cached_property
     def opened(self) -> tuple[Any, Any]:
         """The model in float32 and its tokenizer."""
-        model, tokenizer = load_model(self._checkpoint, device=self._device)
+        model, tokenizer = self._open()
         self._kept.enter_context(lower_states_kept(model, first=min(self.layers)))
         return model, tokenizer
 
@@ -126,7 +126,7 @@ class Variants:
     def running(self, variant: Variant) -> Iterator[tuple[Any, Any]]:
         """Give model and tokenizer with a variant's experts in place."""
         model, tokenizer = self.opened
-        with restored_experts(model, self._checkpoint, self._restored(variant)):
+        with restored_experts(model, self.checkpoint, self._restored(variant)):
             yield model, tokenizer
 
     def _restored(self, variant: Variant) -> Iterator[ExpertStack]:
@@ -139,16 +139,19 @@ class Variants:
             compressed = method.compress(stack, variant.keep, common, statistics=statistics)
             yield stack.with_weights(compressed.restore())
 
+    def _open(self) -> tuple[Any, Any]:
+        return load_model(self.checkpoint, device=self._device)
+
     def _stack(self, layer: int) -> ExpertStack:
-        return self._family.load(self._checkpoint, layer, device=self._device)
+        return self._family.load(self.checkpoint, layer, device=self._device)
+
+    def _common(self, layer: int) -> CommonExpert:
+        options: dict[str, Any] = {"center": self._center, "seed": self._seed, "progress": self._progress}
+        return find_center(self._stack(layer), statistics=self._statistics.get(layer), **options)
 
     @cached_property
     def _commons(self) -> dict[int, CommonExpert]:
-        options: dict[str, Any] = {"center": self._center, "seed": self._seed, "progress": self._progress}
-        return {
-            layer: find_center(self._stack(layer), statistics=self._statistics.get(layer), **options)
-            for layer in self.layers
-        }
+        return {layer: self._common(layer) for layer in self.layers}
 
     @cached_property
     def _statistics(self) -> dict[int, Statistics]:

@@ -6,6 +6,7 @@ from .errors import view_errors as view_errors
 from .experts import ExpertsView as ExpertsView
 from .experts import view_experts as view_experts
 from .scores import ScoresView as ScoresView
+from .scores import view_comparison as view_comparison
 from .scores import view_scores as view_scores
 from .sweep import SweepChoices as SweepChoices
 from .sweep import SweepView as SweepView

@@ -10,9 +10,13 @@ import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, Tick, silent
+from ...centers import CommonExpert
 from ...checkpoint import Checkpoint
+from ...evaluate.scorebook import ScoreBook
+from ...evaluate.scoring import Protocol, TaskScorer, score_variants
 from ...evaluate.sweep import ORIGINAL
 from ...evaluate.tasks import find_task
+from ...evaluate.variants import Variants
 from ...evaluate.zeroshot import evaluate_model
 from ...experts import ExpertStack
 from ...methods import METHODS
@@ -29,7 +33,8 @@ class ScoresView(View):
     Parameters
     ----------
     scores
-        Columns ``label, method, keep, task, metric, value, stderr, n``; the original model's rows first.
+        Columns ``label, method, keep, task, metric, value, stderr, n``; the original model's rows first. Of a
+        comparison also the other columns of :func:`~resmoe_lab.evaluate.scoring.score_methods`.
     """
 
     scores: pd.DataFrame
@@ -101,6 +106,57 @@ def view_scores(
         with restored_experts(model, checkpoint, restored):
             score(model, tokenizer, label=label, method=method, keep=sum(per_layer.values()) / len(per_layer))
     return ScoresView(pd.DataFrame(rows))
+
+
+def view_comparison(
+    checkpoint: Checkpoint,
+    layers: Sequence[int],
+    *,
+    method: str,
+    keep: float,
+    center: str = "wasserstein",
+    tasks: Sequence[str],
+    limit: int | None = None,
+    protocol: Protocol = "paper",
+    book: ScoreBook | None = None,
+    progress: Progress = silent,
+) -> ScoresView:
+    """Score a model with some layers compressed and as it was, and compare the two row by row.
+
+    Parameters
+    ----------
+    checkpoint, layers, method, keep, center
+        The model, and how which of its layers are compressed.
+    tasks, limit, protocol, book
+        As for :class:`~resmoe_lab.evaluate.scoring.TaskScorer`; scores that are remembered run nothing.
+    progress
+        Told after every batch; raising from it cancels, and the next call goes on.
+
+    Raises
+    ------
+    CheckpointError, DataError, UsageError
+        If the model cannot be run, a task's rows are missing, or an argument is not allowed.
+    """
+    scorer = TaskScorer(tasks, limit=limit, protocol=protocol, book=book, progress=progress)
+    how: dict[str, Any] = {"methods": [method], "keep": keep, "layers": layers, "center": center}
+    with _OpenVariants(checkpoint, **how, progress=progress) as variants:
+        scores = score_variants(variants, scorer, progress=progress)
+    labels = {ORIGINAL: ORIGINAL, method: f"{method} at {keep:g}"}
+    scores.insert(0, "label", scores["method"].map(labels))
+    return ScoresView(scores)
+
+
+class _OpenVariants(Variants):
+    """Forms of a model that the workbench has open already: its layers, their centers and the running model."""
+
+    def _open(self) -> tuple[Any, Any]:
+        return self._kept.enter_context(running_model(self.checkpoint, self._progress))
+
+    def _stack(self, layer: int) -> ExpertStack:
+        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.stack
+
+    def _common(self, layer: int) -> CommonExpert:
+        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.common
 
 
 def _restored(

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from resmoe_lab import cli, workbench
 from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.evaluate.scorebook import ScoreBook
+from resmoe_lab.evaluate.scoring import score_methods
+from resmoe_lab.workbench.cache import Cache
 
+from ...conftest import data_or_skip
 from .conftest import PATIENCE
 
 
@@ -35,6 +41,28 @@ def test_only_the_button_runs_the_model(panel: Any) -> None:
     assert "cached" in panel.mark.value
     for line in panel.save.command.split(" && "):
         cli.app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+
+
+def test_the_panel_says_what_the_library_says(panel: Any, tiny: Checkpoint, tmp_path: Path) -> None:
+    panel.run.click()
+    panel.wait(PATIENCE)
+    how = {"keep": 0.5, "layers": [0], "tasks": ["storyworld_action"], "limit": 8}
+    expected = score_methods(tiny, methods=["resmoe-up"], book=ScoreBook(tmp_path), **how)
+    found = panel.view.scores.drop(columns=["label", "cached"])
+    pd.testing.assert_frame_equal(found, expected.drop(columns="cached"), rtol=1e-5)
+
+
+def test_the_harness_scores_too_and_remembers(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_or_skip("winogrande")
+    how = {"tasks": ["winogrande"], "limit": 2, "layers": "0", "keep": 0.5, "protocol": "lm-eval"}
+    for mark in ("fresh", "known before"):
+        monkeypatch.setattr("resmoe_lab.workbench.panels._base.VIEWS", Cache(1))  # as in a new kernel
+        panel = workbench.zero_shot(tiny, **how)
+        panel.run.click()
+        panel.wait(PATIENCE)
+        assert set(panel.view.scores["metric"]) == {"acc"}
+        assert f"<td>{mark}</td>" in panel.said.value
+    assert "--protocol lm-eval" in panel.save.command
 
 
 def test_a_model_that_cannot_run_is_one_line(pico_checkpoint: Checkpoint) -> None:
