@@ -42,11 +42,12 @@ def serve(
     import subprocess
 
     from ..checkpoint import open_checkpoint
-    from ..workbench.serving import app_command, write_app
+    from ..workbench.serving import app_command, app_environment, write_app
 
     open_checkpoint(checkpoint)
     # A relative folder means one of where the command was typed.
     source = str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
     with tempfile.TemporaryDirectory(prefix="resmoe-app-") as folder:
         notebook = write_app(Path(folder), source, here=Path.cwd())
-        raise SystemExit(subprocess.call(app_command(notebook, host=host, port=port, browser=browser)))
+        command = app_command(notebook, host=host, port=port, browser=browser)
+        raise SystemExit(subprocess.call(command, env=app_environment()))

@@ -125,6 +125,8 @@ class ResMoEExperts(nn.Module):
         return torch.where(first, index, self.num_experts), (weights[:, None, :] * same).sum(dim=2)
 
     def _factored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        if len(hidden) == 1 and self.residual.takes_vectors and not torch.is_grad_enabled():
+            return self._one_token(hidden, index, weights)
         # Stored in 16 bits, it stays so in a model of 32, and is widened while it is used.
         center = None if self.center is None else self.center.to(hidden.dtype)
         common = None if center is None else [hidden @ matrix.T for matrix in center[:-1]]
@@ -141,6 +143,21 @@ class ResMoEExperts(nn.Module):
         if gathered is not None and center is not None:
             output = output + (gathered @ center[-1]).to(output.dtype)
         return output
+
+    def _one_token(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """The same for a single token, vector by vector: starting a product costs as much as the product itself."""
+        center = None if self.center is None else self.center.to(hidden.dtype)
+        common = None if center is None else [torch.mv(matrix, hidden[0]) for matrix in center[:-1]]
+        pairs = [(k, place) for place, k in enumerate(index[0].tolist()) if k < self.num_experts]
+        output = torch.zeros_like(hidden[0])
+        if pairs:
+            experts, places = zip(*pairs, strict=True)
+            products = self.residual.enter_vector(experts, hidden[0], common)
+            neurons = self._activate(products) * weights[0, list(places), None]
+            if center is not None:
+                output.addmv_(center[-1].T, neurons.sum(dim=0))
+            self.residual.leave_vector(experts, neurons, output)
+        return output[None]
 
     def _activate(self, products: list[Tensor]) -> Tensor:
         first, *gate = products

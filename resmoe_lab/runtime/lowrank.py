@@ -29,6 +29,8 @@ class LowRankResidual(Residual):
         Rank of each expert.
     """
 
+    takes_vectors = True
+
     def __init__(
         self, blocks: Sequence[Block], left: Sequence[Encoded], right: Sequence[Encoded], *, ranks: Sequence[int]
     ) -> None:
@@ -84,6 +86,36 @@ class LowRankResidual(Residual):
         """Return ``(neurons L) R``."""
         left, right, scale = self._factors(experts, len(self.entering), neurons.dtype)
         return torch.bmm(_scaled(torch.bmm(neurons, left.mT), scale), right)
+
+    def enter_vector(self, experts: Sequence[int], hidden: Tensor, common: Sequence[Tensor] | None) -> list[Tensor]:
+        """Each ``(hidden R^T) L^T``, on top of the center's product."""
+        products = []
+        for block in range(len(self.entering)):
+            added = hidden.new_empty(len(experts), self.num_neurons)
+            for row, expert in zip(added, experts, strict=True):
+                left, right, scale = self._own(expert, block, hidden.dtype)
+                inner = _scaled(torch.mv(right, hidden), scale)
+                if common is None:
+                    torch.mv(left.T, inner, out=row)
+                else:
+                    torch.addmv(common[block], left.T, inner, out=row)
+            products.append(added)
+        return products
+
+    def leave_vector(self, experts: Sequence[int], neurons: Tensor, total: Tensor) -> None:
+        """Add each ``(neurons L) R``."""
+        for row, expert in zip(neurons, experts, strict=True):
+            left, right, scale = self._own(expert, len(self.entering), neurons.dtype)
+            total.addmv_(right.T, _scaled(torch.mv(left, row), scale))
+
+    def _own(self, expert: int, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(r, p_I) left and (r, p) right factors of one expert, and the (r,) scale of its ranks."""
+        rows, left, right = self._rows[expert], self.left[block if len(self.left) > 1 else 0], self.right[block]
+        assert isinstance(left, Rows)
+        assert isinstance(right, Rows)
+        scales = [side.scale[rows].to(dtype) for side in (left, right) if side.scale is not None]
+        scale = None if not scales else scales[0] if len(scales) == 1 else scales[0] * scales[1]
+        return left.unscaled(rows, dtype), right.unscaled(rows, dtype), scale
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the product of each block's factors."""

@@ -70,10 +70,13 @@ class Residual(nn.Module):
         Whether it can be multiplied as it is stored.
     most_at_once
         How many experts can be multiplied in one batch of products.
+    takes_vectors
+        Whether it has a way of its own for a single token.
     """
 
     form: str
     multiplies: ClassVar[bool] = True
+    takes_vectors: ClassVar[bool] = False
     most_at_once: int = 1
 
     def __init__(self, blocks: Sequence[Block], *, counts: Sequence[int], num_neurons: int) -> None:
@@ -113,6 +116,17 @@ class Residual(nn.Module):
 
     def leave(self, experts: slice, neurons: Tensor) -> Tensor:
         """Return the residuals' share of the output, (E, n, p), of the (E, n, p_I) activated neurons."""
+        raise NotImplementedError
+
+    def enter_vector(self, experts: Sequence[int], hidden: Tensor, common: Sequence[Tensor] | None) -> list[Tensor]:
+        """:meth:`enter` for one (p,) token: for each entering block the (E, p_I) products of some experts.
+
+        `common` has the (p_I,) product of the center for each block; it is not overwritten.
+        """
+        raise NotImplementedError
+
+    def leave_vector(self, experts: Sequence[int], neurons: Tensor, total: Tensor) -> None:
+        """Add :meth:`leave` of the (E, p_I) weighted neurons of one token to its (p,) output."""
         raise NotImplementedError
 
     def restore(self, matrix: Tensor, center: Tensor | None, expert: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,13 @@ def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[
     """
     if find_spec("voila") is None:
         raise ResmoeError("the app needs Voila, which is not installed: pip install 'resmoe-lab[app]'")
-    options = [f"--Voila.ip={host}", f"--port={port}", "--Voila.auto_token=True", "--theme=light"]
+    options = [f"--Voila.ip={host}", f"--port={port}", "--Voila.auto_token=True", "--theme=light", "--template=resmoe"]
     # Whoever sees a traceback in the page could not do anything with it; panels say what is wrong in one line.
     options += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]
     return [sys.executable, "-m", "voila", str(notebook), *options]
+
+
+def app_environment() -> dict[str, str]:
+    """Return the environment in which Voila finds the app's page, which needs no other server."""
+    paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_PATH", "")]
+    return os.environ | {"JUPYTER_PATH": os.pathsep.join(path for path in paths if path)}

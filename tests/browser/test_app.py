@@ -26,6 +26,8 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
             urlopen(Request(f"{bare}api/kernels", method="POST"))
         page = browser.new_page(viewport={"width": 1400, "height": 1600})
         page.set_default_timeout(240_000)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(address, wait_until="commit")
         picture(page)
         page.get_by_role("tab", name="Errors").click()
@@ -38,4 +40,8 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
             "(handles) => handles.findIndex((handle) => handle.offsetParent)"
         )
         assert len(set(move_slider(page, handle=slider))) == 3
+        elsewhere = [
+            url for url in asked if not url.startswith((bare, bare.replace("http", "ws", 1), "data:", "blob:"))
+        ]
+        assert elsewhere == []
         page.close()

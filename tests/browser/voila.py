@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resmoe_lab.workbench.serving import app_command, write_app
+from resmoe_lab.workbench.serving import app_command, app_environment, write_app
 
 from .lab import free_port
 
@@ -21,7 +20,7 @@ def running_app(folder: Path, checkpoint: str) -> Iterator[str]:
     port = free_port()
     notebook = write_app(folder, checkpoint, here=folder)
     places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
-    environment = os.environ | {f"JUPYTER_{name}": str(folder / place) for name, place in places.items()}
+    environment = app_environment() | {f"JUPYTER_{name}": str(folder / place) for name, place in places.items()}
     log = folder / "voila.log"
     with log.open("wb") as stream:
         command = app_command(notebook, host="127.0.0.1", port=port, browser=False)

@@ -154,15 +154,29 @@ def test_the_cache_holds_what_it_may() -> None:
 
 @pytest.mark.parametrize("make", [separate, joint, rows, bitmask, csr])
 @pytest.mark.parametrize("grad", [False, True])
-def test_under_autocast_it_is_the_same_to_sixteen_bits(make, grad) -> None:
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_under_autocast_it_is_the_same_to_sixteen_bits(make, grad, tokens) -> None:
     torch.manual_seed(0)
     module = build(random(P_I, 3 * P), make(GATED)).float()
     object.__setattr__(module, "dtype", torch.float32)
-    hidden, index, weights = random(7, P).float(), torch.randint(0, N, (7, 2)), random(7, 2).float()
+    hidden, index = random(tokens, P).float(), torch.randint(0, N, (tokens, 2))
+    weights = random(tokens, 2).float()
     expected = module(hidden, index, weights)
     with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
         found = module(hidden, index, weights)
     torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("make", [separate, joint])
+@pytest.mark.parametrize("index", [[0, 3], [2, 2], [N, 1], [N, N]])
+def test_a_single_token_is_computed_as_one_of_several(make, index) -> None:
+    torch.manual_seed(0)
+    module = build(random(P_I, 3 * P), make(GATED))
+    hidden, weights = random(2, P), random(2, 2)
+    several = module(hidden, torch.tensor([index, [1, 4]]), weights)
+    with torch.no_grad():
+        alone = module(hidden[:1], torch.tensor([index]), weights[:1])
+    torch.testing.assert_close(alone, several[:1], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("make", [separate, joint, rows])
