@@ -200,8 +200,8 @@ def break_ties(sparse: PreTrainedModel, upper: list[Any], batches: list[HiddenBa
     """Give every router a reason to choose, and every expert neurons of its own.
 
     A router begins with the directions of N clusters of what it reads, without the direction that all of it shares, its
-    logits of unit spread. Then each expert's
-    neurons that give least on the tokens that go to it are drawn again, in part.
+    logits of unit spread. Then each expert's neurons that give least on the tokens that go to it are drawn again, in
+    part.
 
     References
     ----------
