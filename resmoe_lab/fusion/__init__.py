@@ -1,0 +1,41 @@
+"""Whole networks aligned and averaged by optimal transport: knows networks, and no language model."""
+
+from .alignment import Aligned, align
+from .fusing import Fusion, fuse
+from .graph import Graph, Layer
+from .images import Images, cifar10_sample, mnist, skill_split
+from .networks import VGG11, MLPNet, ResNet18
+from .peers import Ensemble, vanilla_average
+from .saved import load_mlpnet, save_network
+from .specs import mlpnet_graph, resnet18_graph, vgg11_graph
+from .tracing import trace_graph
+from .training import Teacher, accuracy, class_accuracies, predict, train
+
+__all__ = [
+    "VGG11",
+    "Aligned",
+    "Ensemble",
+    "Fusion",
+    "Graph",
+    "Images",
+    "Layer",
+    "MLPNet",
+    "ResNet18",
+    "Teacher",
+    "accuracy",
+    "align",
+    "cifar10_sample",
+    "class_accuracies",
+    "fuse",
+    "load_mlpnet",
+    "mlpnet_graph",
+    "mnist",
+    "predict",
+    "resnet18_graph",
+    "save_network",
+    "skill_split",
+    "trace_graph",
+    "train",
+    "vanilla_average",
+    "vgg11_graph",
+]
