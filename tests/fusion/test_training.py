@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.fusion import Images, Teacher, accuracy, class_accuracies, predict, train
+from resmoe_lab.fusion import Images, Teacher, accuracy, class_accuracies, predict, renorm, train
 
 from .nets import largest_difference, mlp
 
@@ -58,6 +58,19 @@ def test_predicting_leaves_the_network_as_it_was() -> None:
     predict(network, torch.randn(5, 3))
     assert network.training
     assert largest_difference(network, before) == 0
+
+
+def test_norms_know_what_really_comes_in() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).eval()
+    before, inputs = copy.deepcopy(network), torch.randn(2000, 3)
+    fresh = renorm(network, inputs)
+    hidden = network[0](inputs)
+    torch.testing.assert_close(fresh[1].running_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fresh[1].running_var, hidden.var(0), rtol=5e-3, atol=1e-5)
+    assert largest_difference(network, before) == 0
+    assert not any(module.training for module in fresh.modules())
+    assert fresh[1].momentum == network[1].momentum
 
 
 def test_bad_teachers_are_named() -> None:
