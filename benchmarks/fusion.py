@@ -51,7 +51,7 @@ from resmoe_lab.fusion import (
 )
 
 SEEDS = range(5)
-EPOCHS = 10
+EPOCHS, FURTHER = 10, 5
 SAMPLES = 400
 WIDE, HALF, TENTH = (784, 400, 200, 100, 10), (784, 200, 100, 50, 10), (784, 40, 20, 10, 10)
 
@@ -116,14 +116,12 @@ def published(_: Trained) -> None:
     rows = []
     for by in ("weights", "activations"):
         options = {"by": by, "samples": seen.sample(200)}
-        for name, more in {"regularization 0.05": {"regularization": 0.05}, "importance": {"importance": True}}.items():
-            fusion = fuse(pair, **options, **more)
-            rows.append((by, name, accuracy(fusion.network, test), accuracy(fusion.aligned[0], test)))
-        for constant in (0.02, 0.01, 0.005):
+        for constant in (0.1, 0.05, 0.02, 0.01, 0.005) if by == "weights" else (0.1, 0.05):
             fusion = fuse(pair, **options, regularization=constant)
-            rows.append(
-                (by, f"regularization {constant}", accuracy(fusion.network, test), accuracy(fusion.aligned[0], test))
-            )
+            found = accuracy(fusion.network, test), accuracy(fusion.aligned[0], test)
+            rows.append((by, f"regularization {constant}", *found))
+        fusion = fuse(pair, **options, importance=True)
+        rows.append((by, "importance", accuracy(fusion.network, test), accuracy(fusion.aligned[0], test)))
     show("Sinkhorn and importance", pd.DataFrame(rows, columns=["by", "option", "OT average", "aligned A"]))
 
 
@@ -140,15 +138,13 @@ def _curves(pairs: list[list[nn.Module]], parts: list[list[Images]], by: str) ->
     return rows[order].reset_index()
 
 
-def _pairs(
-    trained: Trained, name: str, widths: tuple[Sequence[int], Sequence[int]], *, same: bool
-) -> tuple[list, list]:
+def _pairs(trained: Trained, widths: tuple[Sequence[int], Sequence[int]], *, same: bool) -> tuple[list, list]:
     pairs, parts = [], []
     for seed in SEEDS:
         part = skill_split(digits("train"), (0.1, 0.9), digit=4, seed=seed)
         starts = (seed, seed if same else 100 + seed)
         made = [
-            trained.get(f"{name}{which}", lambda w=w: MLPNet(w), images, start=start)
+            trained.get(f"skill{which}{w[1]}", lambda w=w: MLPNet(w), images, start=start)
             for which, w, images, start in zip("AB", widths, part, starts, strict=True)
         ]
         pairs.append(made)
@@ -159,7 +155,7 @@ def _pairs(
 def transfer(trained: Trained) -> None:
     """Figure 2: the digit 4 is known to A alone, which has 10 % of the rest."""
     for same in (False, True):
-        pairs, parts = _pairs(trained, f"skill{'same' if same else ''}", (WIDE, WIDE), same=same)
+        pairs, parts = _pairs(trained, (WIDE, WIDE), same=same)
         for by in ("activations", "weights"):
             kind = "same" if same else "different"
             show(f"digit 4, {kind} initialisation, {by}, five seeds (paper's best: 93.11)", _curves(pairs, parts, by))
@@ -193,7 +189,7 @@ def many(trained: Trained) -> None:
 
 def widths(trained: Trained) -> None:
     """Figure 4 and S8: a small client A fused into a server B twice as wide."""
-    pairs, parts = _pairs(trained, "client", (HALF, WIDE), same=False)
+    pairs, parts = _pairs(trained, (HALF, WIDE), same=False)
     for by in ("activations", "weights"):
         show(f"client of half the width into the server, digit 4, {by}, five seeds", _curves(pairs, parts, by))
 
@@ -209,7 +205,7 @@ def students(trained: Trained) -> None:
             starts = fused_starts(
                 teacher, student, by="activations", samples=train_images.sample(SAMPLES, seed=seed), seed=seed
             )
-            options = {"epochs": EPOCHS, "seed": 200 + seed}
+            options = {"epochs": FURTHER, "seed": 200 + seed}
             tuned = learn_from(starts, train_images, test, **options).assign(learning="labels alone")
             wise = Teacher(teacher, temperature, weight)
             taught = learn_from(starts, train_images, test, teacher=wise, **options).assign(learning="distillation")
@@ -217,7 +213,7 @@ def students(trained: Trained) -> None:
             print(f"    teacher {accuracy(teacher, test):.2f}", flush=True)
         table = pd.concat(found).groupby(["learning", "start"])[["before", "after"]].agg(lambda v: spread(v.tolist()))
         title = f"student of a {name} of the width, temperature {temperature:g}, weight {weight:g}"
-        show(f"{title}, {EPOCHS} epochs more, two seeds", table.reset_index())
+        show(f"{title}, {FURTHER} epochs more, two seeds", table.reset_index())
 
 
 def pruning(_: Trained) -> None:

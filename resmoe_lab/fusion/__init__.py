@@ -8,7 +8,7 @@ from .networks import VGG11, MLPNet, ResNet18
 from .peers import Ensemble, vanilla_average
 from .pruning import prune_neurons
 from .saved import load_mlpnet, save_network
-from .specs import mlpnet_graph, resnet18_graph, vgg11_graph
+from .specs import graph_of, mlpnet_graph, resnet18_graph, vgg11_graph
 from .tracing import trace_graph
 from .training import Teacher, accuracy, class_accuracies, predict, renorm, train
 from .uses import (
@@ -45,6 +45,7 @@ __all__ = [
     "compare",
     "fuse",
     "fused_starts",
+    "graph_of",
     "learn_from",
     "load_mlpnet",
     "mixing_curve",

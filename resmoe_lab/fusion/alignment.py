@@ -162,7 +162,7 @@ def align(
     network, reference
         Of one architecture; neither is changed.
     graph
-        Their coupling variables; traced from both where it is left out.
+        Their coupling variables; found by :func:`~resmoe_lab.fusion.graph_of` where it is left out.
     residual
         How residual streams are traced, see :func:`~resmoe_lab.fusion.trace_graph`.
     by, samples, regularization, importance

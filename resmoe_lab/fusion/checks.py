@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from .._core.errors import UsageError, WeightError
 from .graph import Graph
-from .tracing import Residual, trace_graph
+from .specs import graph_of
+from .tracing import Residual
 
 
 def common_graph(networks: Sequence[nn.Module], *, graph: Graph | None = None, residual: Residual = "shared") -> Graph:
@@ -22,7 +23,7 @@ def common_graph(networks: Sequence[nn.Module], *, graph: Graph | None = None, r
     WeightError
         If a weight is NaN or infinite.
     """
-    graphs = [graph or trace_graph(network, residual=residual) for network in networks]
+    graphs = [graph or graph_of(network, residual=residual) for network in networks]
     for index, other in enumerate(graphs[1:], start=1):
         _check_layers(graphs[0], other, index)
     for index, network in enumerate(networks):

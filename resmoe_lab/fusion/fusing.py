@@ -100,7 +100,7 @@ def fuse(
         How often the fused network is taken as the next estimate; rounds end early where no match changes. More than
         one helps residual networks.
     graph
-        The coupling variables; traced from the networks where it is left out.
+        The coupling variables; found by :func:`~resmoe_lab.fusion.graph_of` where it is left out.
     residual
         How residual streams are traced: ``"shared"`` couplings or the ``"average"`` of two.
     by

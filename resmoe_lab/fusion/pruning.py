@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .._core.errors import UsageError
 from .graph import Graph, State
 from .moving import with_state
-from .tracing import trace_graph
+from .specs import graph_of
 
 NORMS = ("l1", "l2", "random")
 
@@ -50,7 +50,7 @@ def prune_neurons(
     ----------
     Model Fusion via Optimal Transport, section 5.2 and supplement S8.
     """
-    graph = graph or trace_graph(network)
+    graph = graph or graph_of(network)
     chosen = graph.variables if layers is None else tuple(layers)
     if unknown := sorted(set(chosen) - set(graph.variables)):
         raise UsageError(f"no layer {unknown[0]!r} to prune, expected some of {', '.join(graph.variables)}")

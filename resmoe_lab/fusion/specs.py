@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from .graph import Graph, Layer
+from .networks import VGG11, MLPNet, ResNet18
+from .tracing import Residual, trace_graph
+
+
+def graph_of(network: nn.Module, *, residual: Residual = "shared") -> Graph:
+    """Return a network's coupling variables: as written here for the networks of the paper, traced for all others.
+
+    Tracing replaces the call of every module in the process for a moment, so the written graphs are also what threads
+    can use while other networks run.
+    """
+    # A subclass may do anything in its forward pass, so it is traced.
+    if type(network) is MLPNet:
+        return mlpnet_graph(network.depth)
+    if type(network) is VGG11:
+        return vgg11_graph(batch_norm=any(isinstance(module, nn.BatchNorm2d) for module in network.features))
+    if type(network) is ResNet18 and residual == "shared":
+        return resnet18_graph()
+    return trace_graph(network, residual=residual)
 
 
 def mlpnet_graph(depth: int = 4) -> Graph:

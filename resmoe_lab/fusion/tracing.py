@@ -209,6 +209,10 @@ def trace_graph(network: nn.Module, *, residual: Residual = "shared") -> Graph:
     ------
     UsageError
         If the network does something else, naming the place; or if `residual` is unknown.
+
+    Notes
+    -----
+    torch.fx replaces the call of every module in the process while it traces: no other thread may run one meanwhile.
     """
     if residual not in ("shared", "average"):
         raise UsageError(f"residual is {residual!r}, expected 'shared' or 'average'")

@@ -64,7 +64,7 @@ def renorm(network: nn.Module, inputs: Tensor) -> nn.Module:
         for part in inputs.split(_BATCH):
             fresh(part)
     for mine, its in zip(fresh.modules(), network.modules(), strict=True):
-        if isinstance(mine, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(mine, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(its, nn.BatchNorm1d | nn.BatchNorm2d):
             mine.momentum = its.momentum
     return fresh.train(network.training)
 

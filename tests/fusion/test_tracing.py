@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.fusion import VGG11, MLPNet, ResNet18, mlpnet_graph, resnet18_graph, trace_graph, vgg11_graph
+from resmoe_lab.fusion import VGG11, MLPNet, ResNet18, graph_of, mlpnet_graph, resnet18_graph, trace_graph, vgg11_graph
 
 from .nets import alive, mlp, permuted, resnet, vgg
 
@@ -94,6 +94,19 @@ def test_reordering_along_the_graph_changes_no_output(make: Callable[[], nn.Modu
         torch.testing.assert_close(other(images), network(images), rtol=1e-4, atol=1e-5)
     moved = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, other.state_dict()[name])]
     assert {name.rpartition(".")[0] for name in moved} == {layer.name for layer in graph.layers}
+
+
+@pytest.mark.parametrize("network", [mlp(), vgg(), vgg(batch_norm=False), resnet()])
+def test_networks_of_the_paper_need_no_tracing(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = trace_graph(network)
+    monkeypatch.setattr("resmoe_lab.fusion.specs.trace_graph", lambda *_, **__: pytest.fail("it was traced"))
+    assert graph_of(network) == traced
+
+
+def test_other_networks_are_traced() -> None:
+    network = nn.Sequential(nn.Linear(3, 2))
+    assert graph_of(network) == trace_graph(network)
+    assert graph_of(resnet(), residual="average").mixes
 
 
 def test_averaged_streams_keep_their_own_variables() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ...plots.conftest import texts as texts
+
 PATIENCE = 240
 
 
