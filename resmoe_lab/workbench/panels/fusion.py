@@ -52,8 +52,8 @@ class FusionPanel(LivePanel[FusionView]):
         data_dir: str | Path | None = None,
     ) -> None:
         self.first, self.second = _field("network A", first), _field("network B", second)
-        self.by = choice("compare by", ["weights", "activations"], value=by, doc="what neurons are compared by")
-        self.weight = slider(WEIGHT, value=WEIGHT.validate(weight), name="weight of B")
+        self.by = choice("by", ["weights", "activations"], value=by, doc="what neurons are compared by")
+        self.weight = slider(WEIGHT, value=WEIGHT.validate(weight), name="weight")
         self._data_dir = data_dir
         super().__init__()
         for control in (self.first, self.second, self.by):
@@ -68,7 +68,8 @@ class FusionPanel(LivePanel[FusionView]):
         return Path(self.first.value.strip()), Path(self.second.value.strip())
 
     def _stamp(self, subject: tuple[Path, Path]) -> Hashable:
-        return file_states(subject)
+        # A file that is missing is for the reading to tell; which network is the first matters.
+        return (*map(str, subject), file_states(path for path in subject if path.is_file()))
 
     def _key(self) -> Hashable:
         return (self.by.value, str(self._data_dir))
