@@ -108,12 +108,12 @@ def average_states(states: list[dict[str, Tensor]], shares: Tensor, *, like: Sta
     return mean
 
 
-def mixed_couplings(graph: Graph, couplings: Couplings, share: float = 0.5) -> dict[str, Coupling]:
+def mixed_couplings(graph: Graph, couplings: Couplings) -> dict[str, Coupling]:
     """Add the couplings of sums: the average of the shortcut's and the branch's.
 
     References
     ----------
-    Model Fusion via Optimal Transport, section 5.3.3, with `share` as beta.
+    Model Fusion via Optimal Transport, section 5.3.3, with beta at the paper's 0.5.
     """
     known = dict(couplings)
     for name, (first, second) in graph.mixes.items():
@@ -122,7 +122,6 @@ def mixed_couplings(graph: Graph, couplings: Couplings, share: float = 0.5) -> d
             if a.permutation is not None and b.permutation is not None and torch.equal(a.permutation, b.permutation):
                 known[name] = a
                 continue
-            plan = share * a.plan + (1 - share) * b.plan
-            cost = share * a.cost + (1 - share) * b.cost
-            known[name] = Coupling(plan, plan.sum(1), plan.sum(0), cost)
+            plan = (a.plan + b.plan) / 2
+            known[name] = Coupling(plan, plan.sum(1), plan.sum(0), (a.cost + b.cost) / 2)
     return known
