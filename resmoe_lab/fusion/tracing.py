@@ -30,7 +30,9 @@ _PASSING_FUNCTIONS = (
 )
 _PASSING_METHODS = ("relu", "relu_", "tanh", "sigmoid", "contiguous", "softmax", "log_softmax", "clone")
 _ADDING = (operator.add, operator.iadd, torch.add, "add", "add_")
-_SHAPES = (getattr, operator.getitem, operator.floordiv, "size", "dim")
+#: Numbers taken from an activation's shape, and what may be reckoned with them alone.
+_SHAPES = ("size", "dim", getattr)
+_RECKONING = (operator.getitem, operator.floordiv, operator.mul, operator.add, operator.sub, operator.neg)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
 
 
@@ -52,6 +54,7 @@ class _Reader:
         self.mixes: dict[str, tuple[str, str]] = {}
         self.same: dict[str, Variable] = {}
         self.values: dict[fx.Node, _Value] = {}
+        self.numbers: set[fx.Node] = set()
 
     def read(self, graph: fx.Graph) -> Graph:
         for node in graph.nodes:
@@ -65,7 +68,9 @@ class _Reader:
                 self._end(node)
             else:
                 value = self._module(node) if node.op == "call_module" else self._call(node)
-                if value is not None:
+                if value is None:
+                    self.numbers.add(node)
+                else:
                     self.values[node] = value
         layers = [replace(layer, into=self._find(layer.into), out=self._find(layer.out)) for layer in self.layers]
         return Graph(tuple(layers), self.mixes)
@@ -91,7 +96,10 @@ class _Reader:
 
     def _module(self, node: fx.Node) -> _Value:
         name, module = str(node.target), self.modules[str(node.target)]
-        [value] = self._operands(node)
+        operands = self._operands(node)
+        if len(operands) != 1:
+            raise _unsupported(f"{name!r}, which takes {len(operands)} activations", "expected one")
+        value = operands[0]
         if isinstance(module, nn.Flatten):
             return self._flatten(value, (module.start_dim, module.end_dim) == (1, -1), name)
         if isinstance(module, _PASSING_MODULES):
@@ -124,22 +132,26 @@ class _Reader:
 
     def _call(self, node: fx.Node) -> _Value | None:
         what, operands = node.target, self._operands(node)
-        if what in _SHAPES or not operands:
+        if what in _SHAPES and (what is not getattr or node.args[1] == "shape"):
             return None
+        if what in _RECKONING and not operands and set(node.all_input_nodes) <= self.numbers:
+            return None
+        if operands and all(self._find(value.variable) is None for value in operands):
+            return _Value(None)
         if what in _ADDING and len(operands) == 2:
             return _Value(self._sum(*operands), operands[0].maps)
-        if what in _PASSING_FUNCTIONS or what in _PASSING_METHODS or what in _ADDING:
+        if operands and (what in _PASSING_FUNCTIONS or what in _PASSING_METHODS or what in _ADDING):
             if len(operands) == 1:
                 return operands[0]
             raise _unsupported(f"{node.name!r}, a product of two activations", "expected sums of streams alone")
-        if what in (torch.flatten, "flatten"):
+        if len(operands) == 1 and what in (torch.flatten, "flatten"):
             return self._flatten(operands[0], _arguments(node, "start_dim", "end_dim") in ([1], [1, -1]), node.name)
-        if what in ("view", "reshape", torch.reshape):
+        if len(operands) == 1 and what in ("view", "reshape", torch.reshape):
             return self._flatten(operands[0], len(_arguments(node)) == 2, node.name)
-        if what in ("mean", torch.mean):
+        if len(operands) == 1 and what in ("mean", torch.mean):
             dims = _arguments(node, "dim")[:1]
             over = sorted(dims[0]) if dims and isinstance(dims[0], list | tuple) else dims
-            if operands[0].variable is None or over in ([2, 3], [-2, -1]):
+            if over in ([2, 3], [-2, -1]):
                 return _Value(operands[0].variable)
         name = what if isinstance(what, str) else getattr(what, "__name__", str(what))
         raise _unsupported(f"{node.name!r}, a call of {name}", "expected activations, poolings, flattening and sums")

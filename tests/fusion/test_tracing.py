@@ -121,7 +121,8 @@ class _Odd(nn.Module):
         super().__init__()
         self.what = what
         self.conv, self.fc, self.grouped = nn.Conv2d(1, 4, 3), nn.Linear(4, 4), nn.Conv2d(4, 8, 3, groups=2)
-        self.lstm, self.bare, self.end = nn.GroupNorm(2, 4), nn.Parameter(torch.zeros(4)), nn.Linear(4, 2)
+        self.two = nn.Bilinear(4, 4, 4)
+        self.normed, self.bare, self.end = nn.GroupNorm(2, 4), nn.Parameter(torch.zeros(4)), nn.Linear(4, 2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.end(self.what(self, images))
@@ -130,7 +131,7 @@ class _Odd(nn.Module):
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        (lambda net, x: net.lstm(net.conv(x)).flatten(1), "'lstm', a GroupNorm"),
+        (lambda net, x: net.normed(net.conv(x)).flatten(1), "'normed', a GroupNorm"),
         (lambda net, x: net.fc(net.conv(x)), "'fc', a Linear on maps"),
         (lambda net, x: net.grouped(net.conv(x)).flatten(1), "in 2 groups"),
         (lambda net, x: net.fc(net.fc(x)), "'fc', which is used twice"),
@@ -141,6 +142,11 @@ class _Odd(nn.Module):
         (lambda net, x: net.fc(x).cumsum(1), "a call of cumsum"),
         (lambda net, x: net.conv(x).flatten(2), "reshapes hidden neurons"),
         (lambda net, x: net.conv(x).mean(1), "a call of mean"),
+        (lambda net, x: net.fc(x)[:, :4], "a call of getitem"),
+        (lambda net, x: net.fc(x).T, "a call of getattr"),
+        (lambda net, x: net.fc(x) + torch.arange(x.size(1)), "a call of arange"),
+        (lambda net, x: net.fc(x).relu() + torch.rand(4) * x.size(0), "bare tensor"),
+        (lambda net, x: net.two(net.fc(x), net.conv(x)), "'two', which takes 2 activations"),
         (lambda net, x: net.fc(x) if x.sum() > 0 else x, "cannot be followed"),
     ],
 )
