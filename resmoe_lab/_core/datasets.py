@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .cache import cache_folder
 from .errors import DataError
@@ -19,17 +22,33 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 Rows = Iterable[dict[str, Any]]
 
 
-def _jsonl(rows: Rows) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def _jsonl(rows: Rows) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def _text(rows: Rows) -> str:
+def _text(rows: Rows) -> bytes:
     # The hub's copy has lost the single space that a blank line is in the published file.
-    return "".join(row["text"] or " \n" for row in rows)
+    return "".join(row["text"] or " \n" for row in rows).encode()
 
 
-def _labels(rows: Rows) -> str:
-    return "".join(f"{row['label']}\n" for row in rows)
+def _labels(rows: Rows) -> bytes:
+    return "".join(f"{row['label']}\n" for row in rows).encode()
+
+
+def _idx_labels(rows: Rows) -> bytes:
+    """Labels as MNIST was published: an idx file of bytes, compressed."""
+    return _idx(np.array([row["label"] for row in rows], np.uint8))
+
+
+def _idx_images(rows: Rows) -> bytes:
+    """Gray pictures as MNIST was published: an idx file of bytes, compressed."""
+    return _idx(np.stack([np.asarray(row["image"], np.uint8) for row in rows]))
+
+
+def _idx(values: np.ndarray) -> bytes:
+    # 8 is idx's code of unsigned bytes.
+    head = np.array([8 << 8 | values.ndim, *values.shape], ">i4")
+    return gzip.compress(head.tobytes() + values.tobytes(), mtime=0)
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class _HubFile:
     hub_id: str
     config: str | None
     split: str
-    write: Callable[[Rows], str]
+    write: Callable[[Rows], bytes]
 
 
 _ON_THE_HUB = {
@@ -48,6 +67,10 @@ _ON_THE_HUB = {
     "piqa/valid.jsonl": _HubFile("baber/piqa", None, "validation", _jsonl),
     "piqa/valid-labels.lst": _HubFile("baber/piqa", None, "validation", _labels),
     "winogrande/dev.jsonl": _HubFile("allenai/winogrande", "winogrande_xl", "validation", _jsonl),
+    "mnist/train-images-idx3-ubyte.gz": _HubFile("ylecun/mnist", None, "train", _idx_images),
+    "mnist/train-labels-idx1-ubyte.gz": _HubFile("ylecun/mnist", None, "train", _idx_labels),
+    "mnist/t10k-images-idx3-ubyte.gz": _HubFile("ylecun/mnist", None, "test", _idx_images),
+    "mnist/t10k-labels-idx1-ubyte.gz": _HubFile("ylecun/mnist", None, "test", _idx_labels),
 }
 
 
@@ -101,5 +124,5 @@ def _from_hub(name: str) -> Path:
         content = source.write(load_dataset(source.hub_id, source.config, split=source.split))
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
-            part.write_text(content, "utf-8")
+            part.write_bytes(content)
     return path

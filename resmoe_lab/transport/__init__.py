@@ -4,6 +4,7 @@ from .assignment import Assignment, assign
 from .barycenter import barycenter
 from .certificate import Certificate
 from .cost import objective, squared_distances
+from .coupling import Coupling, couple, identity_coupling, permutation_coupling
 from .keeping import load_barycenter, save_barycenter
 from .planning import Plan, plan
 from .result import Barycenter, Step
@@ -13,13 +14,17 @@ __all__ = [
     "Assignment",
     "Barycenter",
     "Certificate",
+    "Coupling",
     "Plan",
     "SoftBarycenter",
     "Step",
     "assign",
     "barycenter",
+    "couple",
+    "identity_coupling",
     "load_barycenter",
     "objective",
+    "permutation_coupling",
     "plan",
     "save_barycenter",
     "soft_barycenter",

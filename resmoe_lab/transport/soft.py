@@ -6,18 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
 from .._core.progress import Progress, Tick, silent
 from .cost import squared_distances
+from .coupling import couple
 from .problem import check_expert, check_shares
 from .result import Step
-
-#: Pivots that POT's network simplex may take: it gives up silently at its own default of 100,000.
-PIVOTS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,8 @@ def transport_plan(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
     ----------
     Equation (2) of the paper's appendix C.
     """
-    import ot
-
-    cost = squared_distances(a, b).double().cpu().numpy()
-    rows, columns = np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b))
-    plan, log = ot.emd(rows, columns, cost, numItermax=PIVOTS, log=True)
-    if log["warning"]:
-        raise WeightError(f"no optimal plan for {len(a)} x {len(b)} rows: {log['warning']}; check the experts' weights")
-    return torch.from_numpy(plan), float(log["cost"])
+    found = couple(squared_distances(a, b))
+    return found.plan, found.cost
 
 
 def soft_barycenter(

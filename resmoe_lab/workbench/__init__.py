@@ -16,12 +16,24 @@ _HOMES = {
     "errors": ("panels.errors", "ErrorsPanel"),
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
+    "fusion": ("panels.fusion", "FusionPanel"),
     "Explorer": ("panels.explorer", "Explorer"),
     "Selection": ("selection", "Selection"),
     "Workbench": ("app", "Workbench"),
     "Job": ("job", "Job"),
 }
-__all__ = ["Explorer", "Job", "Selection", "Workbench", "errors", "experts", "sweep", "transport", "zero_shot"]
+__all__ = [
+    "Explorer",
+    "Job",
+    "Selection",
+    "Workbench",
+    "errors",
+    "experts",
+    "fusion",
+    "sweep",
+    "transport",
+    "zero_shot",
+]
 
 if TYPE_CHECKING:
     from .app import Workbench as Workbench
@@ -29,6 +41,7 @@ if TYPE_CHECKING:
     from .panels import ErrorsPanel as errors
     from .panels import ExpertsPanel as experts
     from .panels import Explorer as Explorer
+    from .panels import FusionPanel as fusion
     from .panels import SweepPanel as sweep
     from .panels import TransportPanel as transport
     from .panels import ZeroShotPanel as zero_shot

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .._core.errors import CheckpointError
@@ -110,10 +111,20 @@ def stamp(checkpoint: Checkpoint) -> Hashable:
     if checkpoint.hub_id is not None:
         return (checkpoint.hub_id, str(checkpoint.folder))
     files = {checkpoint.folder / "config.json", *(info.file for info in checkpoint.tensors.values())}
+    return file_states(files)
+
+
+def file_states(files: Iterable[Path]) -> Hashable:
+    """Tell what some files are now.
+
+    Raises
+    ------
+    CheckpointError
+        If one is not there.
+    """
     try:
-        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
+        return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files))
     except OSError as error:
         raise CheckpointError(
             f"{error.filename} is gone, expected the files that were opened: put them back, or open another checkpoint"
         ) from error
-    return tuple(states)

@@ -10,7 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.fusion import MLPNet, save_network
 
+from ..fusion.test_images import write_mnist
 from .lab import running_lab
 from .notebooks import HANDLE, move_slider, picture, run_notebook, slide, wait_for_another, write_notebook
 
@@ -23,6 +25,7 @@ _SWEEP = (
     "from resmoe_lab import workbench\n"
     "workbench.sweep({checkpoint!r}, out={out!r}, methods=['up', 'resmoe-up'], keeps=[0.1, 0.25, 0.5], limit=60)"
 )
+_FUSION = "from resmoe_lab import workbench\nworkbench.fusion({first!r}, {second!r}, data_dir={data!r})"
 _MOVES, _MOST_BYTES = 100, 30_000_000
 
 
@@ -32,6 +35,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, tiny: Checkpoint) -> object:
     checkpoint, notebooks = str(tiny.folder), folder / "notebooks"
     write_notebook(notebooks, "errors.ipynb", _ERRORS.format(checkpoint=checkpoint))
     write_notebook(notebooks, "sweep.ipynb", _SWEEP.format(checkpoint=checkpoint, out=str(folder / "sweep")))
+    first, second = (str(save_network(MLPNet((784, 20, 10)), folder / f"{name}.safetensors")) for name in "ab")
+    write_notebook(notebooks, "fusion.ipynb", _FUSION.format(first=first, second=second, data=str(write_mnist(folder))))
     with running_lab(folder, notebooks) as address:
         yield address
 
@@ -73,6 +78,13 @@ def test_sliders_follow_keys_and_mouse_and_cost_no_memory(page: Page, lab: str) 
 def _heap(session: object) -> int:
     session.send("HeapProfiler.collectGarbage")
     return int(session.send("Runtime.getHeapUsage")["usedSize"])
+
+
+def test_two_networks_are_mixed_with_the_keyboard(page: Page, lab: str) -> None:
+    run_notebook(page, lab, "fusion.ipynb")
+    assert len(set(move_slider(page))) == 3
+    page.get_by_text(re.compile(r"The OT average has \d")).wait_for()
+    assert "by class; at 0." in str(page.locator("img.resmoe-picture").get_attribute("alt"))
 
 
 def test_a_sweep_is_forecast_stopped_and_resumed(page: Page, lab: str) -> None:

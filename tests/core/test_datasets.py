@@ -4,6 +4,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resmoe_lab._core import datasets
@@ -68,3 +69,16 @@ def test_the_published_file_has_a_space_in_its_blank_lines() -> None:
     text = data_or_skip(NAME).read_text("utf-8")
     assert " \n = Robert Boulter = \n \n" in text
     assert "\n\n" not in text
+
+
+def test_mnist_of_the_hub_becomes_the_published_files(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    from resmoe_lab.fusion import mnist
+
+    pixels = np.arange(3 * 784, dtype=np.uint8).reshape(3, 28, 28)
+    rows = [{"image": Image.fromarray(picture), "label": 7 - index} for index, picture in enumerate(pixels)]
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=lambda *_, split: rows))
+    images = mnist("test")
+    assert images.labels.tolist() == [7, 6, 5]
+    assert np.allclose(images.inputs[:, 0].numpy() * 0.3081 + 0.1307, pixels / 255, atol=1e-6)

@@ -3,6 +3,7 @@
 from .errors import ErrorScreen as ErrorScreen
 from .experts import norms_figure as norms_figure
 from .experts import similarity_figure as similarity_figure
+from .fusion import mixing_figure as mixing_figure
 from .matrices import permutation_figure as permutation_figure
 from .matrices import residual_figure as residual_figure
 from .scores import scores_figure as scores_figure

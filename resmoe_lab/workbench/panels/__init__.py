@@ -4,6 +4,7 @@ from ._base import Panel as Panel
 from .errors import ErrorsPanel as ErrorsPanel
 from .experts import ExpertsPanel as ExpertsPanel
 from .explorer import Explorer as Explorer
+from .fusion import FusionPanel as FusionPanel
 from .picture import PicturePanel as PicturePanel
 from .progress import ProgressPanel as ProgressPanel
 from .savebar import SaveBar as SaveBar

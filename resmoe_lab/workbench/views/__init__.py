@@ -5,6 +5,8 @@ from .errors import ErrorsView as ErrorsView
 from .errors import view_errors as view_errors
 from .experts import ExpertsView as ExpertsView
 from .experts import view_experts as view_experts
+from .fusion import FusionView as FusionView
+from .fusion import view_fusion as view_fusion
 from .scores import ScoresView as ScoresView
 from .scores import view_comparison as view_comparison
 from .scores import view_scores as view_scores

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
+
+from ...plots.conftest import texts as texts
 
 PATIENCE = 240
 
@@ -19,3 +23,15 @@ def pictures() -> Callable[[Any], dict[str, bytes]]:
         return {name: bytes(picture.png) for name, picture in panel.pictures.items()}
 
     return look
+
+
+def check_files(panel: Any) -> None:
+    """Everything that a panel offers to save can be made, and is what its name says."""
+    names = [file["name"] for file in panel.save.files]
+    assert {name.rsplit(".", 1)[1] for name in names} == {"csv", "svg", "png"}
+    for name in names:
+        content = panel.save.content(name)
+        if name.endswith("csv"):
+            assert len(pd.read_csv(io.BytesIO(content)))
+        else:
+            assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")

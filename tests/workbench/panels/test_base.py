@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import shutil
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from resmoe_lab import cli, workbench
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.workbench import Selection
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, check_files
 
 #: The panels that begin by themselves, and the control that changes their picture.
 LIVE = {"experts": ("layer", 1), "transport": ("expert", 2), "errors": ("keep", 0.5), "Explorer": ("keep", 0.5)}
@@ -46,14 +44,7 @@ def test_the_mark_says_fresh_and_then_cached(panel: Any) -> None:
 
 
 def test_everything_offered_can_be_saved(panel: Any) -> None:
-    names = [file["name"] for file in panel.save.files]
-    assert {name.rsplit(".", 1)[1] for name in names} == {"csv", "svg", "png"}
-    for name in names:
-        content = panel.save.content(name)
-        if name.endswith("csv"):
-            assert len(pd.read_csv(io.BytesIO(content)))
-        else:
-            assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    check_files(panel)
 
 
 def test_the_code_shows_the_same_again(panel: Any) -> None:

@@ -1,0 +1,64 @@
+"""Two networks in all proportions, as a living kernel draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..fusion import ALL, mixing_styles
+from ..theme import drawing, new_figure
+
+
+def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
+    """Draw accuracy against the mixing weight with a line where the slider stands, and every class at that weight.
+
+    Parameters
+    ----------
+    table
+        Columns ``weight, method, label, accuracy``; the label ``"all"`` stands for all classes.
+    weight
+        Of the second network.
+    """
+    styles = mixing_styles(dict.fromkeys(table["method"]))
+    whole, classes = table[table["label"] == ALL], table[table["label"] != ALL]
+    labels = list(dict.fromkeys(classes["label"]))
+    with drawing():
+        figure = new_figure(8.6, 3.6)
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        left.axvline(weight, color="#1a1d22", linewidth=1)
+        for name, (color, dash) in styles.items():
+            rows = whole[whole["method"] == name].sort_values("weight")
+            left.plot(
+                rows["weight"],
+                rows["accuracy"],
+                color=color,
+                linestyle="-" if dash == [1, 0] else (0, tuple(dash)),
+                linewidth=2.2 if name == "OT average" else 1.4,
+                label=name,
+            )
+            here = rows[np.isclose(rows["weight"], weight)]
+            left.plot(here["weight"], here["accuracy"], "o", color=color, markersize=6)
+        _bars(right, classes[np.isclose(classes["weight"], weight)], styles, labels)
+        left.set(xlabel="weight of the second network", ylabel="accuracy, %", xlim=(0, 1))
+        left.set_title(f"Two networks mixed, at {weight:.2f}")
+        left.grid(True)
+        figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower left")
+    return figure
+
+
+def _bars(axes: Axes, rows: pd.DataFrame, styles: Mapping[str, tuple[str, list[int]]], labels: list[str]) -> None:
+    """One group of bars a class: where methods agree they would hide one another, so each has a place of its own."""
+    step = 0.7 / len(styles)
+    for place, (name, (color, _)) in enumerate(styles.items()):
+        values = rows[rows["method"] == name].set_index("label")["accuracy"].reindex(labels)
+        shift = (place - (len(styles) - 1) / 2) * step
+        axes.bar(np.arange(len(labels)) + shift, values, step, color=color)
+    axes.set(xlabel="class", ylabel="accuracy, %", ylim=(0, 105))
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_title("Class by class")
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)

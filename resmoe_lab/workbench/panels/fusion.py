@@ -1,0 +1,116 @@
+"""Two networks into one: how much of each, and what the mixture still knows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from ..._core.progress import Progress
+from ...fusion import ENSEMBLE, FUSED, PLAIN, WEIGHT
+from ...plots.live import mixing_figure
+from ..cache import file_states
+from ..controls import choice, slider
+from ..views import FusionView, view_fusion
+from ._live import WRAP, LivePanel
+
+
+class FusionPanel(LivePanel[FusionView]):
+    """Accuracy of two networks' OT average against their plain average, for every mixing weight and every class.
+
+    Parameters
+    ----------
+    first, second
+        Files of two fully connected networks, see :func:`~resmoe_lab.fusion.load_mlpnet`. The second one's neurons are
+        the reference.
+    by
+        ``"weights"`` or ``"activations"``: what neurons are compared by.
+    weight
+        Of the second network.
+    data_dir
+        Where MNIST is looked for first.
+
+    Examples
+    --------
+    >>> from resmoe_lab import workbench
+    >>> workbench.fusion("specialist.safetensors", "generalist.safetensors", weight=0.4)  # doctest: +SKIP
+    """
+
+    name, title = "fusion", "Two networks into one"
+    picture_names = ("mixing",)
+    main_task = "mixing"
+
+    def __init__(
+        self,
+        first: str | Path,
+        second: str | Path,
+        *,
+        by: str = "weights",
+        weight: float = WEIGHT.default,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self.first, self.second = _field("network A", first), _field("network B", second)
+        self.by = choice("by", ["weights", "activations"], value=by, doc="what neurons are compared by")
+        self.weight = slider(WEIGHT, value=WEIGHT.validate(weight), name="weight")
+        self._data_dir = data_dir
+        super().__init__()
+        for control in (self.first, self.second, self.by):
+            control.observe(self._recompute, names="value")
+        self.weight.observe(self._redraw, names="value")
+        self._begin()
+
+    def _own_controls(self) -> list[ipywidgets.Widget]:
+        return [ipywidgets.HBox([self.first, self.second, self.by], layout=ipywidgets.Layout(**WRAP)), self.weight]
+
+    def _subject(self) -> tuple[Path, Path]:
+        return Path(self.first.value.strip()), Path(self.second.value.strip())
+
+    def _stamp(self, subject: tuple[Path, Path]) -> Hashable:
+        # A file that is missing is for the reading to tell; which network is the first matters.
+        return (*map(str, subject), file_states(path for path in subject if path.is_file()))
+
+    def _key(self) -> Hashable:
+        return (self.by.value, str(self._data_dir))
+
+    def _stem(self) -> str:
+        return "-".join(path.stem for path in self._subject())
+
+    def _compute(self, progress: Progress) -> FusionView:
+        first, second = self._subject()
+        return view_fusion(first, second, by=self.by.value, data_dir=self._data_dir, progress=progress)
+
+    def _figures(self) -> Mapping[str, Figure]:
+        return {"mixing": mixing_figure(self._view().mixing, self.weight.value)}
+
+    def _words(self) -> str:
+        at = self._view().at(self.weight.value)
+        plain = (
+            f"the vanilla average {at[PLAIN]:.2f} %" if PLAIN in at else "and of other widths there is no vanilla one"
+        )
+        parents = f"A alone has {at['A']:.2f} %, B alone {at['B']:.2f} %, the ensemble of both {at[ENSEMBLE]:.2f} %."
+        return f"The OT average has <b>{at[FUSED]:.2f} %</b>, {plain}. {parents}"
+
+    def _alt(self, name: str) -> str:
+        at = self._view().at(self.weight.value)
+        listed = ", ".join(f"{method} {value:.2f} %" for method, value in at.items())
+        return f"Accuracy against the weight of the second network, and by class; at {self.weight.value:.2f}: {listed}"
+
+    def code(self) -> str:
+        """The Python code that shows what is on the screen."""
+        first, second = (str(path) for path in self._subject())
+        words = f"{first!r}, {second!r}, by={self.by.value!r}, weight={self.weight.value!r}"
+        place = "" if self._data_dir is None else f", data_dir={str(self._data_dir)!r}"
+        return f"from resmoe_lab import workbench; workbench.fusion({words}{place})"
+
+
+def _field(name: str, path: str | Path) -> ipywidgets.Text:
+    return ipywidgets.Text(
+        value=str(path),
+        description=name,
+        tooltip="a safetensors file, or a published checkpoint; press Enter to open it",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="24rem", max_width="95%"),
+        style={"description_width": "4.5rem"},
+    )

@@ -1,0 +1,111 @@
+"""The fusion panel without a browser, on a small MNIST of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from resmoe_lab import workbench
+from resmoe_lab._core.errors import CheckpointError, UsageError
+from resmoe_lab.fusion import FUSED, MLPNet, save_network
+
+from ...fusion.test_images import write_mnist
+from .conftest import PATIENCE, check_files
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two network files and a folder with images."""
+    files = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        files.append(save_network(MLPNet((784, 20, 12, 10)), tmp_path / f"net-{seed}.safetensors"))
+    return files[0], files[1], write_mnist(tmp_path)
+
+
+@pytest.fixture
+def panel(made: tuple[Path, Path, Path]) -> Iterator[Any]:
+    shown = workbench.fusion(made[0], made[1], data_dir=made[2]).wait(PATIENCE)
+    yield shown
+    shown.close()
+
+
+def test_the_slider_changes_picture_and_words(panel: Any, pictures: Callable[[Any], dict[str, bytes]]) -> None:
+    before, said = pictures(panel), panel.said.value
+    assert before["mixing"].startswith(b"\x89PNG")
+    panel.weight.value = 1.0
+    after = pictures(panel)
+    assert after["mixing"] != before["mixing"]
+    at = panel.view.at(1.0)
+    assert at[FUSED] == at["B"]
+    assert f"<b>{at['B']:.2f} %</b>" in panel.said.value != said
+    assert "at 1.00: A " in panel.pictures["mixing"].alt
+
+
+def test_everything_offered_can_be_saved(panel: Any) -> None:
+    assert panel.save.files[0]["name"] == "net-0-net-1-fusion-accuracy.csv"
+    check_files(panel)
+
+
+def test_the_code_shows_the_same_again(panel: Any) -> None:
+    panel.weight.value = 0.3
+    panel.wait(PATIENCE)
+    scope: dict[str, Any] = {}
+    exec(panel.save.code.replace("; workbench.", "; made = workbench."), scope)
+    again = scope["made"].wait(PATIENCE)
+    assert again.save.code == panel.save.code
+    assert "weight=0.3" in again.save.code
+    assert bytes(again.pictures["mixing"].png) == bytes(panel.pictures["mixing"].png)
+    assert "cached" in again.mark.value
+
+
+def test_another_way_to_compare_is_computed_anew(panel: Any) -> None:
+    before = panel.view
+    panel.by.value = "activations"
+    with pytest.raises(UsageError, match="200 samples are asked for, expected from 1 to 40"):
+        panel.wait(PATIENCE)
+    panel._settled.wait(PATIENCE)
+    assert "200 samples" in panel.said.value
+    assert panel.view is before, "what was on the screen stays"
+
+
+def test_frozen_charts_come_from_the_record_on_the_screen(panel: Any, texts: Callable[..., list[str]]) -> None:
+    [chart] = panel.freeze().values()
+    assert chart.to_json() == panel.view.charts()["mixing"].to_json()
+    assert "Two networks mixed, at 0.50" in texts(chart)
+
+
+def test_the_two_may_change_places(panel: Any) -> None:
+    before = panel.view.at(0.0)
+    first, second = panel.first.value, panel.second.value
+    panel.first.value, panel.second.value = second, first
+    panel.wait(PATIENCE)
+    assert panel.view.at(0.0)["A"] == before["B"]
+
+
+def test_networks_of_other_widths_have_no_plain_average(panel: Any, tmp_path: Path) -> None:
+    panel.second.value = str(save_network(MLPNet((784, 30, 12, 10)), tmp_path / "wide.safetensors"))
+    panel.wait(PATIENCE)
+    assert "vanilla average" not in panel.view.at(0.5)
+    assert "no vanilla one" in panel.said.value
+
+
+def test_a_file_that_is_not_there_is_one_line_and_the_picture_stays(panel: Any) -> None:
+    before = bytes(panel.pictures["mixing"].png)
+    panel.first.value = "/no/such/<script>alert(1)</script>"
+    with pytest.raises(CheckpointError):
+        panel.wait(PATIENCE)
+    panel._settled.wait(PATIENCE)
+    assert "resmoe-error" in panel.said.value
+    assert "no network at /no/such/" in panel.said.value
+    assert "<script" not in panel.said.value
+    assert bytes(panel.pictures["mixing"].png) == before
+
+
+def test_it_shows_itself_as_a_widget(panel: Any) -> None:
+    bundle = panel._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in (bundle[0] if isinstance(bundle, tuple) else bundle)
