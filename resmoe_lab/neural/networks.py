@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,13 @@ class StackedMLP(nn.Module):
             symmetric = self.form + self.form.mT
             hidden = hidden + 0.5 * (torch.bmm(points, symmetric) * points).sum(dim=-1, keepdim=True)
         return hidden
+
+    def slope(self, points: Tensor) -> Tensor:
+        """Differentiate scalar networks at (N, M, D) points by autograd: (N, M, D), without a graph."""
+        places = points.detach().requires_grad_(True)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(self(places).sum(), places)
+        return slope
 
 
 class StackedICNN(nn.Module):
@@ -176,25 +184,31 @@ class StackedPICNN(nn.Module):
 
 
 class Generator(nn.Module):
-    """A fully connected network with PReLU and, before each hidden layer, batch normalisation.
+    """A fully connected network with PReLU.
 
     Parameters
     ----------
     sizes
         Widths from input to output.
     skip
-        Whether a linear map of the first ``sizes[-1]`` inputs is added to the output, the identity at first.
+        Whether a linear map of the input is added to the output; at first it is the identity on the first
+        ``sizes[-1]`` inputs.
+    normalise
+        Whether batch normalisation stands before each PReLU.
     """
 
-    def __init__(self, sizes: Sequence[int], *, skip: bool = True) -> None:
+    def __init__(self, sizes: Sequence[int], *, skip: bool = True, normalise: bool = False) -> None:
         super().__init__()
-        parts: list[nn.Module] = []
+        parts: list[Any] = []
         for place, (fan, wide) in enumerate(pairwise(sizes)):
             if place:
-                parts += [nn.BatchNorm1d(fan), nn.PReLU()]
+                parts += [*([nn.BatchNorm1d(fan)] if normalise else []), nn.PReLU()]
             parts.append(nn.Linear(fan, wide))
         self.net = nn.Sequential(*parts)
         self.linear = nn.Parameter(torch.eye(sizes[-1], sizes[0])) if skip else None
+        if skip:
+            with torch.no_grad():
+                parts[-1].weight.mul_(0.1)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Map (M, inputs) to (M, outputs)."""

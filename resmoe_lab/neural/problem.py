@@ -211,7 +211,7 @@ class Problem:
         return hashlib.sha256(drawn.numpy().tobytes() + self.weights.numpy().tobytes()).hexdigest()[:16]
 
 
-def check_weights(weights: Sequence[float] | None, count: int) -> Tensor:
+def check_weights(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
     """Return the weights as (count,) float32, equal ones where None are given.
 
     Raises

@@ -104,9 +104,9 @@ def solve(
     """
     kind: Any = SOLVERS[solver]
     try:
-        chosen = kind.Settings(**settings)
+        chosen = kind.settings_type(**settings)
     except TypeError as error:
-        known = ", ".join(kind.Settings.__dataclass_fields__)
+        known = ", ".join(kind.settings_type.__dataclass_fields__)
         raise UsageError(f"{solver} cannot be set so ({error}), expected some of {known}") from error
     return train(kind(problem, chosen, seed=seed), tolerance=tolerance, out=out, progress=progress)
 

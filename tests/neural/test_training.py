@@ -10,7 +10,6 @@ import torch
 from resmoe_lab._core.errors import Cancelled, UsageError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.neural import SOLVERS, DivergenceError, Problem, solve, train
-from resmoe_lab.neural.solvers.nwb import NWBSettings
 
 _QUICK = {"steps": 12, "batch": 20}
 
@@ -54,7 +53,7 @@ def test_training_leaves_torchs_own_generator_alone(gaussians: Problem) -> None:
 
 
 def test_divergence_says_at_which_step_and_keeps_the_last_good_state(gaussians: Problem, tmp_path: Path) -> None:
-    solver = SOLVERS["nwb"](gaussians, NWBSettings(**_QUICK))
+    solver = SOLVERS["nwb"](gaussians, SOLVERS["nwb"].settings_type(**_QUICK))
     honest = solver._step
     solver._step = lambda: float("nan") if solver.done == 7 else honest()
     kept = tmp_path / "state.safetensors"

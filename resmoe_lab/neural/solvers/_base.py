@@ -57,6 +57,7 @@ class Solver(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
     #: Whether it can say where a point of a marginal goes.
     has_maps: ClassVar[bool] = True
 
@@ -93,6 +94,12 @@ class Solver(ABC, Generic[S]):
             If the solver has no maps.
         """
         raise UsageError(f"{self.name} has no maps from the marginals, only points of the barycenter")
+
+    def mixed(self, count: int, *, seed: int) -> Tensor:
+        """Draw (count, D) images of the marginals, from each by its weight."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        return self.push(self.problem.sample(count, generator))[chosen, torch.arange(count)]
 
     def step(self) -> float:
         """Do one outer iteration at the learning rate that it is due, and return its loss."""
@@ -157,6 +164,18 @@ class Solver(ABC, Generic[S]):
         """Take one optimizer step with the gradients at hand, and forget them."""
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
+
+
+def only_one(problem: Problem, name: str) -> None:
+    """Refuse more than one marginal.
+
+    Raises
+    ------
+    UsageError
+        If there are several.
+    """
+    if len(problem) != 1:
+        raise UsageError(f"{name} is a generative model of one distribution, not of {len(problem)}: take nwb for those")
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class NOTBarycenter(Solver[NOTSettings]):
 
     name, title = "not", "NOT barycenter"
     reference = "Kolesov et al., ICML 2024"
-    Settings = NOTSettings
+    settings_type = NOTSettings
 
     def __init__(
         self,

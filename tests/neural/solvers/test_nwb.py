@@ -8,7 +8,7 @@ from resmoe_lab.neural import Problem, bures_uvp, gaussian_barycenter, moments, 
 
 
 def test_both_recoveries_find_the_barycenter_of_gaussians(gaussians: Problem) -> None:
-    solver = solve(gaussians, "nwb", steps=150).solver
+    solver = solve(gaussians, "nwb", steps=80).solver
     exact = gaussian_barycenter(gaussians)
     assert bures_uvp(moments(solver.sample(10_000)), exact) < 1.0
     points = gaussians.sample(10_000, torch.Generator().manual_seed(3))
