@@ -16,16 +16,29 @@ _HOMES = {
     "errors": ("panels.errors", "ErrorsPanel"),
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
+    "barycenters": ("panels.barycenters", "BarycentersPanel"),
     "Explorer": ("panels.explorer", "Explorer"),
     "Selection": ("selection", "Selection"),
     "Workbench": ("app", "Workbench"),
     "Job": ("job", "Job"),
 }
-__all__ = ["Explorer", "Job", "Selection", "Workbench", "errors", "experts", "sweep", "transport", "zero_shot"]
+__all__ = [
+    "Explorer",
+    "Job",
+    "Selection",
+    "Workbench",
+    "barycenters",
+    "errors",
+    "experts",
+    "sweep",
+    "transport",
+    "zero_shot",
+]
 
 if TYPE_CHECKING:
     from .app import Workbench as Workbench
     from .job import Job as Job
+    from .panels import BarycentersPanel as barycenters
     from .panels import ErrorsPanel as errors
     from .panels import ExpertsPanel as experts
     from .panels import Explorer as Explorer

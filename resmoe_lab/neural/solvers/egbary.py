@@ -87,4 +87,4 @@ class EgBary(Solver[EgBarySettings]):
 
     def push(self, points: Tensor) -> Tensor:
         """Map to the mean of the plan (barycentric projection), over a long chain."""
-        return self._langevin(points, 8 * self.settings.langevin, torch.Generator().manual_seed(3))[1]
+        return self._langevin(points, 4 * self.settings.langevin, torch.Generator().manual_seed(3))[1]
