@@ -34,6 +34,8 @@ class NOTSettings(Settings):
         ``"deterministic"`` maps T(x), ``"stochastic"`` ones T(x, s), or ``"gaussian"``: N(mu(x), diag(sigma(x)^2)).
     draws
         Images of each point a batch; one for deterministic maps.
+    momentum
+        Adam's first beta: where maps and potentials chase each other in circles, less of it helps.
     dimension
         Of the barycenter; 0 stands for that of the marginals. Another needs ground costs of its own.
     """
@@ -44,6 +46,7 @@ class NOTSettings(Settings):
     depth: int = 3
     plan: str = "deterministic"
     draws: int = 1
+    momentum: float = 0.9
     dimension: int = 0
 
 
@@ -96,10 +99,11 @@ class NOTBarycenter(Solver[NOTSettings]):
         self.noisy = inputs if chosen.plan == "stochastic" else 0
         outputs = 2 * self.dimension if chosen.plan == "gaussian" else self.dimension
         same = self.dimension == inputs
-        self.maps = self.learn(
-            "maps", StackedMLP(len(self.problem), [inputs + self.noisy, *widths, outputs], skip=same)
-        )
-        self.potentials = self.learn("potentials", Congruent(self.problem.weights, self.dimension, widths))
+        betas = chosen.momentum, 0.99
+        maps = StackedMLP(len(self.problem), [inputs + self.noisy, *widths, outputs], skip=same)
+        self.maps = self.learn("maps", maps, betas=betas)
+        potentials = Congruent(self.problem.weights, self.dimension, widths)
+        self.potentials = self.learn("potentials", potentials, betas=betas)
 
     def plans(self, points: Tensor, *, draws: int, generator: torch.Generator) -> Plan:
         """Draw `draws` images of each of (N, M, D_k) points."""
