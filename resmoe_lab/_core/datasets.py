@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,20 @@ def _labels(rows: Rows) -> str:
     return "".join(f"{row['label']}\n" for row in rows)
 
 
+def _idx_images(rows: Rows) -> bytes:
+    return _idx([row["image"].tobytes() for row in rows], shape=(28, 28))
+
+
+def _idx_labels(rows: Rows) -> bytes:
+    return _idx([bytes([row["label"]]) for row in rows], shape=())
+
+
+def _idx(items: list[bytes], *, shape: tuple[int, ...]) -> bytes:
+    """Pack bytes in the idx format: two zeros, the code of bytes, the number of axes, their lengths, the values."""
+    header = struct.pack(f">BBBB{1 + len(shape)}I", 0, 0, 8, 1 + len(shape), len(items), *shape)
+    return gzip.compress(header + b"".join(items), mtime=0)
+
+
 @dataclass(frozen=True)
 class _HubFile:
     """How a file is made from a data set of the hub."""
@@ -39,7 +55,7 @@ class _HubFile:
     hub_id: str
     config: str | None
     split: str
-    write: Callable[[Rows], str]
+    write: Callable[[Rows], str | bytes]
 
 
 _ON_THE_HUB = {
@@ -47,6 +63,8 @@ _ON_THE_HUB = {
     "lambada/lambada_test.jsonl": _HubFile("EleutherAI/lambada_openai", "default", "test", _jsonl),
     "piqa/valid.jsonl": _HubFile("baber/piqa", None, "validation", _jsonl),
     "piqa/valid-labels.lst": _HubFile("baber/piqa", None, "validation", _labels),
+    "mnist/train-images-idx3-ubyte.gz": _HubFile("ylecun/mnist", "mnist", "train", _idx_images),
+    "mnist/train-labels-idx1-ubyte.gz": _HubFile("ylecun/mnist", "mnist", "train", _idx_labels),
     "winogrande/dev.jsonl": _HubFile("allenai/winogrande", "winogrande_xl", "validation", _jsonl),
 }
 
@@ -101,5 +119,5 @@ def _from_hub(name: str) -> Path:
         content = source.write(load_dataset(source.hub_id, source.config, split=source.split))
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
-            part.write_text(content, "utf-8")
+            part.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path

@@ -1,9 +1,11 @@
 """The four places, in their order, the hub played by a stand-in."""
 
+import gzip
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resmoe_lab._core import datasets
@@ -68,3 +70,20 @@ def test_the_published_file_has_a_space_in_its_blank_lines() -> None:
     text = data_or_skip(NAME).read_text("utf-8")
     assert " \n = Robert Boulter = \n \n" in text
     assert "\n\n" not in text
+
+
+def test_pictures_of_the_hub_become_the_published_files() -> None:
+    """The idx format, read back as the format's page says."""
+    from PIL import Image
+
+    from resmoe_lab._core.datasets import _idx_images, _idx_labels
+
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    rows = [{"image": Image.fromarray(picture), "label": place} for place, picture in enumerate(pictures)]
+    images, labels = (gzip.decompress(write(rows)) for write in (_idx_images, _idx_labels))
+    assert images[:4] == bytes([0, 0, 8, 3])
+    assert np.frombuffer(images, ">i4", count=3, offset=4).tolist() == [3, 28, 28]
+    assert np.array_equal(np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), pictures)
+    assert labels[:8] == bytes([0, 0, 8, 1, 0, 0, 0, 3])
+    assert list(labels[8:]) == [0, 1, 2]

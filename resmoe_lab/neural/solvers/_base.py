@@ -81,9 +81,11 @@ class Solver(ABC, Generic[S]):
     def _step(self) -> float:
         """Do one outer iteration and return its loss."""
 
-    @abstractmethod
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw (count, D) points of the barycenter as it is now."""
+        """Draw (count, D) points of the barycenter as it is now: images of all marginals, from each by its weight."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        return self.push(self.problem.sample(count, generator))[chosen, torch.arange(count)]
 
     def push(self, points: Tensor) -> Tensor:
         """Map (N, M, D) points of the marginals to the barycenter; (N, M, D).
@@ -94,12 +96,6 @@ class Solver(ABC, Generic[S]):
             If the solver has no maps.
         """
         raise UsageError(f"{self.name} has no maps from the marginals, only points of the barycenter")
-
-    def mixed(self, count: int, *, seed: int) -> Tensor:
-        """Draw (count, D) images of the marginals, from each by its weight."""
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
-        return self.push(self.problem.sample(count, generator))[chosen, torch.arange(count)]
 
     def step(self) -> float:
         """Do one outer iteration at the learning rate that it is due, and return its loss."""
@@ -159,6 +155,13 @@ class Solver(ABC, Generic[S]):
         for name, module in self.modules.items():
             for place, parameter in enumerate(module.parameters()):
                 yield name, place, parameter
+
+    def descend(self, loss: Tensor) -> float:
+        """Lower a loss over all networks at once, and return what it was."""
+        loss.backward()
+        for name in self.optimizers:
+            self.update(name)
+        return float(loss.detach())
 
     def update(self, name: str) -> None:
         """Take one optimizer step with the gradients at hand, and forget them."""

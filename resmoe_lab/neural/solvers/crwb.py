@@ -68,15 +68,7 @@ class CRWB(Solver[CRWBSettings]):
         own = self.f(points).squeeze(-1)
         excess = own + self.g(places) - 0.5 * (points - places).square().sum(dim=-1)
         penalty = excess.clamp(min=0).square().mean(dim=1) / (4 * self.settings.epsilon)
-        loss = (shares * (penalty - own.mean(dim=1))).sum()
-        loss.backward()
-        for name in ("f", "g"):
-            self.update(name)
-        return float(loss.detach())
-
-    def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw from the images of all marginals, each by its weight."""
-        return self.mixed(count, seed=seed)
+        return self.descend((shares * (penalty - own.mean(dim=1))).sum())
 
     def push(self, points: Tensor) -> Tensor:
         """Map by x - grad f_i(x)."""

@@ -73,16 +73,10 @@ class CWB(Solver[CWBSettings]):
         whole = torch.einsum("n,nm->m", shares, self.back(places.expand(len(shares), *places.shape)))
         excess = (whole - 0.5 * places.square().sum(dim=1)).clamp(min=0).mean()
         loss = (shares * (dual + chosen.cycle * cycle)).sum() + chosen.congruence * excess
-        loss.backward()
-        for name in ("there", "back"):
-            self.update(name)
+        value = self.descend(loss)
         self.there.clip()
         self.back.clip()
-        return float(loss.detach())
-
-    def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw from the images of all marginals, each by its weight."""
-        return self.mixed(count, seed=seed)
+        return value
 
     @torch.no_grad()
     def push(self, points: Tensor) -> Tensor:

@@ -60,12 +60,10 @@ class W2GN(Solver[W2GNSettings]):
         dual = self.there(noise).mean() + ((points * given).sum(dim=-1) - self.there(given)).mean()
         cycle = (self.there.gradient(images) - points).square().sum(dim=-1).mean()
         loss = dual + 0.5 * self.settings.cycle * cycle
-        loss.backward()
-        for name in ("there", "back"):
-            self.update(name)
+        value = self.descend(loss)
         self.there.clip()
         self.back.clip()
-        return float(loss.detach())
+        return value
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
