@@ -35,7 +35,7 @@ def _cases(quick: bool) -> Iterator[Case]:
             for weights in PUBLISHED
         }
 
-    settings = {"steps": 450 if quick else 2000}
+    settings = {"steps": 450 if quick else 900}
     yield solver_case("nwb-f", problem, "nwb-f", measure=measure, settings=settings)
 
 

@@ -17,8 +17,8 @@ PUBLISHED = {
 }
 _LONG: dict[str, dict[str, Any]] = {
     "not": {"steps": 2000},
-    "egbary": {"steps": 500, "batch": 64},
-    "win": {"steps": 1000},
+    "egbary": {"steps": 300, "batch": 64},
+    "win": {"steps": 600},
 }
 _QUICK: dict[str, dict[str, Any]] = {
     "not": {"steps": 250},

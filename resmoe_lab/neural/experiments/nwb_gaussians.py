@@ -14,9 +14,9 @@ _SOLVERS = ("nwb", "cwb", "crwb", "cdwb")
 
 def _settings(solver: str, dimension: int, *, quick: bool) -> dict[str, Any]:
     long: dict[str, dict[str, Any]] = {
-        "nwb": {"steps": 1000, "width": max(10, 2 * dimension), "batch": 200},
-        "cwb": {"steps": 1000},
-        "crwb": {"steps": 1000},
+        "nwb": {"steps": 600, "width": max(10, 2 * dimension), "batch": 100},
+        "cwb": {"steps": 600},
+        "crwb": {"steps": 600},
         "cdwb": {"steps": 10},
     }
     short = {"nwb": {"steps": 300}, "cwb": {"steps": 300}, "crwb": {"steps": 300}, "cdwb": {"steps": 5}}

@@ -183,10 +183,10 @@ def _cases(quick: bool) -> Iterator[Case]:
         return measured
 
     settings: dict[str, dict[str, Any]] = {
-        "nwb": {"steps": 1000, "width": 16, "batch": 200},
+        "nwb": {"steps": 600, "width": 16, "batch": 200},
         "cdwb": {"steps": 5},
-        "cwb": {"steps": 1000},
-        "crwb": {"steps": 1000},
+        "cwb": {"steps": 600},
+        "crwb": {"steps": 600},
     }
     for solver in list(settings)[:1] if quick else settings:
         chosen = settings[solver] | ({"steps": 150} if quick else {})

@@ -47,7 +47,7 @@ def _measure(solver: Any) -> dict[str, float]:
 
 def _cases(quick: bool) -> Iterator[Case]:
     problem, ground = twisted_clouds(), through(twist)
-    settings = {"steps": 400 if quick else 2000, **_SETTINGS}
+    settings = {"steps": 400 if quick else 3000, **_SETTINGS}
     prior = Gaussian(PRIOR, torch.eye(2))
     yield solver_case(
         "classical",
