@@ -183,7 +183,7 @@ def _cases(quick: bool) -> Iterator[Case]:
         return measured
 
     settings: dict[str, dict[str, Any]] = {
-        "nwb": {"steps": 600, "width": 16, "batch": 200},
+        "nwb": {"steps": 1200, "width": 16, "batch": 200},
         "cdwb": {"steps": 5},
         "cwb": {"steps": 600},
         "crwb": {"steps": 600},
