@@ -1,6 +1,10 @@
 """Tables and arrays in, Altair charts or matplotlib figures out; no torch."""
 
 from .centers import center_history as center_history
+from .clouds import barycenter_clouds as barycenter_clouds
+from .clouds import cloud_slider as cloud_slider
+from .clouds import error_by_dimension as error_by_dimension
+from .clouds import training_drift as training_drift
 from .diagnosis import gain_bars as gain_bars
 from .diagnosis import spectrum_lines as spectrum_lines
 from .displacement import displacement_bars as displacement_bars

@@ -17,6 +17,7 @@ _HOMES = {
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
     "fusion": ("panels.fusion", "FusionPanel"),
+    "barycenters": ("panels.barycenters", "BarycentersPanel"),
     "Explorer": ("panels.explorer", "Explorer"),
     "Selection": ("selection", "Selection"),
     "Workbench": ("app", "Workbench"),
@@ -27,6 +28,7 @@ __all__ = [
     "Job",
     "Selection",
     "Workbench",
+    "barycenters",
     "errors",
     "experts",
     "fusion",
@@ -38,6 +40,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .app import Workbench as Workbench
     from .job import Job as Job
+    from .panels import BarycentersPanel as barycenters
     from .panels import ErrorsPanel as errors
     from .panels import ExpertsPanel as experts
     from .panels import Explorer as Explorer

@@ -12,7 +12,16 @@ import ipywidgets
 from .. import zoo
 from .._core.errors import ResmoeError
 from ..checkpoint import Checkpoint
-from .panels import ErrorsPanel, ExpertsPanel, Explorer, Panel, SweepPanel, TransportPanel, ZeroShotPanel
+from .panels import (
+    BarycentersPanel,
+    ErrorsPanel,
+    ExpertsPanel,
+    Explorer,
+    Panel,
+    SweepPanel,
+    TransportPanel,
+    ZeroShotPanel,
+)
 from .selection import Selection, select
 
 #: Tabs in the order of a first visit; each panel is made when its tab is first opened.
@@ -23,6 +32,7 @@ TABS: dict[str, Callable[..., Panel[Any]]] = {
     "One layer": Explorer,
     "Sweep": SweepPanel,
     "Zero-shot": ZeroShotPanel,
+    "Distributions": BarycentersPanel,
 }
 
 

@@ -1,5 +1,6 @@
 """The four places, in their order, the hub played by a stand-in."""
 
+import gzip
 import sys
 import types
 from pathlib import Path
@@ -82,3 +83,20 @@ def test_mnist_of_the_hub_becomes_the_published_files(nowhere: Path, monkeypatch
     images = mnist("test")
     assert images.labels.tolist() == [7, 6, 5]
     assert np.allclose(images.inputs[:, 0].numpy() * 0.3081 + 0.1307, pixels / 255, atol=1e-6)
+
+
+def test_pictures_of_the_hub_become_the_published_files() -> None:
+    """The idx format, read back as the format's page says."""
+    from PIL import Image
+
+    from resmoe_lab._core.datasets import _idx_images, _idx_labels
+
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    rows = [{"image": Image.fromarray(picture), "label": place} for place, picture in enumerate(pictures)]
+    images, labels = (gzip.decompress(write(rows)) for write in (_idx_images, _idx_labels))
+    assert images[:4] == bytes([0, 0, 8, 3])
+    assert np.frombuffer(images, ">i4", count=3, offset=4).tolist() == [3, 28, 28]
+    assert np.array_equal(np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), pictures)
+    assert labels[:8] == bytes([0, 0, 8, 1, 0, 0, 0, 3])
+    assert list(labels[8:]) == [0, 1, 2]

@@ -1,5 +1,7 @@
 """Pictures that a living kernel draws: matplotlib figures, never pyplot's, whose state threads would corrupt."""
 
+from .clouds import clouds_figure as clouds_figure
+from .clouds import drift_figure as drift_figure
 from .errors import ErrorScreen as ErrorScreen
 from .experts import norms_figure as norms_figure
 from .experts import similarity_figure as similarity_figure

@@ -1,6 +1,7 @@
 """Live panels, one file each; :class:`Panel` is what they have in common."""
 
 from ._base import Panel as Panel
+from .barycenters import BarycentersPanel as BarycentersPanel
 from .errors import ErrorsPanel as ErrorsPanel
 from .experts import ExpertsPanel as ExpertsPanel
 from .explorer import Explorer as Explorer

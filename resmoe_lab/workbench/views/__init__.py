@@ -1,6 +1,8 @@
 """What panels and reports show: one function computes it, a plain record holds it, and it knows no widgets."""
 
 from ._base import View as View
+from .barycenters import BarycentersView as BarycentersView
+from .barycenters import view_barycenters as view_barycenters
 from .errors import ErrorsView as ErrorsView
 from .errors import view_errors as view_errors
 from .experts import ExpertsView as ExpertsView

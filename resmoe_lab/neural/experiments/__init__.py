@@ -1,0 +1,7 @@
+"""The papers' experiments: their configurations, one file each, and the one runner."""
+
+from ._base import EXPERIMENTS as EXPERIMENTS
+from ._base import Case as Case
+from ._base import Experiment as Experiment
+from ._base import run_experiment as run_experiment
+from ._base import settings_table as settings_table

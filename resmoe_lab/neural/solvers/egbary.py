@@ -1,0 +1,90 @@
+"""EgBary: the entropic barycenter by energy-guided sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._base import SOLVERS, Settings, Solver
+from ._congruent import Congruent
+
+
+@dataclass(frozen=True)
+class EgBarySettings(Settings):
+    """Of :class:`EgBary`.
+
+    Parameters
+    ----------
+    batch
+        Points of every marginal a batch.
+    epsilon
+        Strength of the entropy.
+    langevin, stride
+        Langevin steps a batch, and the length of one (sqrt(eta) squared) as a multiple of epsilon.
+    width, depth
+        Of the potentials; width 0 is the larger of 100 and twice the dimension.
+    """
+
+    batch: int = 128
+    epsilon: float = 0.01
+    langevin: int = 40
+    stride: float = 0.5
+    width: int = 0
+    depth: int = 2
+
+
+@SOLVERS.register("egbary")
+class EgBary(Solver[EgBarySettings]):
+    r"""Congruent potentials whose conditional plans are energy-based models.
+
+    .. math:: \pi_k(y | x) \propto \exp((f_k(y) - \tfrac12 |x - y|^2) / \epsilon)
+
+    The dual's gradient is the potentials' mean over these plans, drawn by the unadjusted Langevin algorithm.
+
+    References
+    ----------
+    Kolesov et al., Energy-guided continuous entropic barycenter estimation (2023).
+    """
+
+    name, title = "egbary", "EgBary"
+    reference = "Kolesov et al., 2023"
+    settings_type = EgBarySettings
+
+    def _build(self) -> None:
+        chosen, dimension = self.settings, self.problem.dimension
+        widths = [chosen.width or max(100, 2 * dimension)] * chosen.depth
+        self.potentials = self.learn("potentials", Congruent(self.problem.weights, dimension, widths))
+
+    def _step(self) -> float:
+        images, _ = self._langevin(self.draw(), self.settings.langevin, self.generator)
+        # The dual rises where the potentials fall on what their own plans draw.
+        loss = (self.problem.weights.view(-1, 1) * self.potentials(images)).sum() / images.shape[1]
+        loss.backward()
+        self.update("potentials")
+        return float(loss.detach())
+
+    def _langevin(self, points: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw one image of each (N, M, D) point; return it with the mean over the second half of its chain."""
+        eta = self.settings.stride * self.settings.epsilon
+        images, total = points.clone(), torch.zeros_like(points)
+        self.potentials.requires_grad_(False)
+        for step in range(steps):
+            drift = 0.5 * self.settings.stride * (self.potentials.slope(images) + points - images)
+            images = images + drift + eta**0.5 * torch.randn(points.shape, generator=generator)
+            if step >= steps // 2:
+                total += images
+        self.potentials.requires_grad_(True)
+        return images, total / (steps - steps // 2)
+
+    def sample(self, count: int, *, seed: int = 1) -> Tensor:
+        """Draw from the plans of all marginals, each by its weight."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        points = self.problem.sample(count, generator)
+        return self._langevin(points, 2 * self.settings.langevin, generator)[0][chosen, torch.arange(count)]
+
+    def push(self, points: Tensor) -> Tensor:
+        """Map to the mean of the plan (barycentric projection), over a long chain."""
+        return self._langevin(points, 4 * self.settings.langevin, torch.Generator().manual_seed(3))[1]

@@ -1,0 +1,90 @@
+"""Barycenters of clouds in the plane, and how errors grow with the dimension."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from .series import significant
+from .slider import Slider
+from .theme import HIGHLIGHT, color_scale, series_legend, styled
+
+_SIDE = 340
+
+
+def cloud_slider(weights: list[float], *, start: float, label: str) -> Slider:
+    """Return the slider over the weights that barycenters were computed for."""
+    return Slider(tuple(weights), start, "cloud_weight", "shown_cloud_weight", label)
+
+
+def barycenter_clouds(marginals: pd.DataFrame, barycenters: pd.DataFrame, *, slider: Slider) -> alt.LayerChart:
+    """Draw clouds and the barycenter of the slider's weight.
+
+    Parameters
+    ----------
+    marginals
+        Columns ``distribution, x, y``.
+    barycenters
+        Columns ``weight, x, y``.
+    slider
+        Over the weights.
+    """
+    names = list(dict.fromkeys(marginals["distribution"]))
+    low = float(marginals[["x", "y"]].min().min())
+    high = float(marginals[["x", "y"]].max().max())
+    scale = alt.Scale(domain=[low, high], nice=True)
+    color = alt.Color("distribution:N", scale=color_scale(names), legend=series_legend())
+    around = alt.Chart(alt.Data(values=significant(marginals, digits=3).to_dict("records")))
+    faint = around.mark_circle(size=9, opacity=0.35).encode(
+        x=alt.X("x:Q", scale=scale, title=None), y=alt.Y("y:Q", scale=scale, title=None), color=color
+    )
+    rows = significant(barycenters, digits=3).to_dict("records")
+    made = alt.Chart(alt.Data(values=rows)).transform_filter(slider.selects("weight"))
+    strong = made.mark_circle(size=16, opacity=0.8, color=HIGHLIGHT).encode(x="x:Q", y="y:Q")
+    title = alt.TitleParams("The barycenter between the distributions", subtitle="orange: drawn from the generator")
+    chart = alt.LayerChart(layer=[faint, strong]).properties(width=_SIDE, height=_SIDE, title=title)
+    return styled(chart.add_params(*slider.params()))
+
+
+def training_drift(history: pd.DataFrame) -> alt.Chart:
+    """Draw how far the barycenter moved between two looks at a training.
+
+    Parameters
+    ----------
+    history
+        Columns ``step, drift``.
+    """
+    rows = history.loc[history["drift"] > 0, ["step", "drift"]]
+    chart = alt.Chart(alt.Data(values=significant(rows).to_dict("records"))).mark_line(point=True, color=HIGHLIGHT)
+    chart = chart.encode(
+        x=alt.X("step:Q", title="outer iteration", axis=alt.Axis(format="d", grid=False)),
+        y=alt.Y("drift:Q", title="share of its variance", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
+        tooltip=[alt.Tooltip("step:Q"), alt.Tooltip("drift:Q", format=".3~g")],
+    )
+    return styled(chart.properties(width=520, height=180, title="How far the barycenter moved since the look before"))
+
+
+def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:
+    """Draw errors against the dimension, one line a solver, both axes logarithmic.
+
+    Parameters
+    ----------
+    errors
+        Columns ``solver, dimension, value`` (percent).
+    words
+        What the errors are.
+    """
+    names = list(dict.fromkeys(errors["solver"]))
+    base = alt.Chart(alt.Data(values=significant(errors[["solver", "dimension", "value"]]).to_dict("records"))).encode(
+        x=alt.X(
+            "dimension:Q",
+            scale=alt.Scale(type="log", base=2),
+            axis=alt.Axis(values=sorted(set(errors["dimension"].tolist())), grid=False),
+            title="dimension",
+        ),
+        y=alt.Y("value:Q", scale=alt.Scale(type="log"), title=f"{words}, percent", axis=alt.Axis(format="~g")),
+        color=alt.Color("solver:N", scale=color_scale(names), legend=series_legend()),
+        tooltip=["solver:N", "dimension:Q", alt.Tooltip("value:Q", format=".3~g")],
+    )
+    layers = [base.mark_line(strokeWidth=2), base.mark_circle(size=45, opacity=1)]
+    return styled(alt.LayerChart(layer=layers).properties(width=520, height=260, title="Error by dimension"))

@@ -1,0 +1,50 @@
+"""Pictures of a barycenter while it is learnt: the clouds, and how far it still moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..theme import HIGHLIGHT, drawing, new_figure, series_colors
+
+
+def clouds_figure(marginals: Sequence[np.ndarray], points: np.ndarray, *, title: str) -> Figure:
+    """Draw every distribution beside the barycenter, all on one scale.
+
+    Parameters
+    ----------
+    marginals
+        (n, 2) points of each.
+    points : (m, 2) array
+        Of the barycenter.
+    title
+        Said above it.
+    """
+    names = [f"distribution {place}" for place in range(1, len(marginals) + 1)]
+    colors = series_colors(names)
+    low, high = np.percentile(np.concatenate(marginals), [0.5, 99.5], axis=0)
+    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
+    with drawing():
+        figure = new_figure(2.2 * (len(marginals) + 1), 2.6)
+        axes = figure.subplots(1, len(marginals) + 1, sharex=True, sharey=True)
+        clouds = [*marginals, points]
+        for axis, cloud, name in zip(axes, clouds, [*names, title], strict=True):
+            axis.scatter(*cloud.T, s=3, alpha=0.6, linewidths=0, color=colors.get(name, HIGHLIGHT))
+            axis.set_title(name, weight="normal", size=9)
+            axis.set_aspect("equal")
+        axes[0].set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+    return figure
+
+
+def drift_figure(steps: Sequence[int], drifts: Sequence[float]) -> Figure:
+    """Draw how far the barycenter moved since the look before, as a share of its variance."""
+    with drawing():
+        figure = new_figure(7.4, 2.0)
+        axes = figure.subplots()
+        axes.plot(steps, drifts, "o-", color=HIGHLIGHT, markersize=3, linewidth=1.3)
+        axes.set(xlabel="outer iteration", ylabel="share of its variance", yscale="log")
+        axes.set_title("How far the barycenter moved since the look before")
+        axes.grid(True)
+    return figure

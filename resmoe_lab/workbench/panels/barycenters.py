@@ -1,0 +1,149 @@
+"""Barycenters of clouds, learnt before your eyes; then the weights are yours to move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from ..._core.params import Param
+from ..._core.progress import Progress, Tick
+from ...checkpoint import Checkpoint
+from ...neural.examples import first_and_rest
+from ...plots.live import clouds_figure, drift_figure
+from ..controls import choice, slider
+from ..selection import Selection
+from ..views import BarycentersView, view_barycenters
+from ..views.barycenters import NEURONS, example_names, shares_words
+from ._base import Panel
+
+WEIGHT = Param("weight", 0.5, 0.0, 1.0, 0.05, "weight of the first distribution; the others share the rest")
+#: Seconds between two pictures of a training: drawing takes as long as several of its steps.
+_EVERY = 1.0
+_STEPS = Param("steps", 300, 10, 10_000, 10, "outer iterations of the training")
+
+
+class BarycentersPanel(Panel[BarycentersView]):
+    """Distributions in the plane, and their barycenter under any weights from one training of NWB-F.
+
+    Parameters
+    ----------
+    source, chosen
+        As for :class:`Panel`.
+    example
+        Which distributions; ``"neurons of experts"`` are those of the chosen layer.
+    weight
+        Of the first distribution.
+    steps, seed
+        Of the training.
+
+    Examples
+    --------
+    >>> from resmoe_lab import workbench
+    >>> workbench.barycenters("mixtral-tiny", example="ring and square")  # doctest: +SKIP
+    """
+
+    name, title = "barycenters", "Between distributions"
+    decided_by = ("layer",)
+    picture_names = ("barycenter", "training")
+    main_task = "train nwb-f"
+
+    def __init__(
+        self,
+        source: Selection | Checkpoint | str | Path,
+        *,
+        example: str = "three Gaussians",
+        weight: float = WEIGHT.default,
+        steps: int = int(_STEPS.default),
+        seed: int = 0,
+        **chosen: Any,
+    ) -> None:
+        self.example = choice("example", example_names(), value=example, doc="which distributions")
+        self.weight = slider(WEIGHT, value=WEIGHT.validate(weight))
+        low, high = int(_STEPS.low), int(_STEPS.high)
+        self.steps = ipywidgets.BoundedIntText(
+            value=int(_STEPS.validate(steps)), min=low, max=high, description="steps", tooltip=_STEPS.doc
+        )
+        self.steps.layout.width = "11rem"
+        self.seed = seed
+        self._looks: list[tuple[int, float]] = []
+        self._drawn = 0.0
+        super().__init__(source, **chosen)
+        for control in (self.example, self.steps):
+            control.observe(self._recompute, names="value")
+        self.weight.observe(self._redraw, names="value")
+
+    def _own_controls(self) -> list[ipywidgets.Widget]:
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
+        return [ipywidgets.HBox([self.example, self.steps], layout=wrap), self.weight]
+
+    def _options(self) -> dict[str, Any]:
+        options = {"example": self.example.value, "steps": self.steps.value, "seed": self.seed}
+        return options | {"weight": round(self.weight.value, 6)}
+
+    def _key(self) -> Hashable:
+        """The weight only chooses among what has been learnt, and only one example looks at the layer."""
+        layer = self.selection.layer if self.example.value == NEURONS else None
+        return (self.example.value, self.steps.value, self.seed, layer)
+
+    def _compute(self, progress: Progress) -> BarycentersView:
+        self._looks, self._drawn = [], 0.0
+        return view_barycenters(
+            self.example.value,
+            steps=self.steps.value,
+            seed=self.seed,
+            checkpoint=self.selection.checkpoint,
+            layer=self.selection.layer,
+            progress=progress,
+        )
+
+    def _tick(self, tick: Tick) -> None:
+        """Draw what has been learnt by now."""
+        super()._tick(tick)
+        if "points" not in tick.facts:
+            return
+        self._looks.append((tick.done, float(tick.facts["drift"])))
+        if time.monotonic() - self._drawn > _EVERY:
+            self._drawn = time.monotonic()
+            steps, drifts = zip(*self._looks, strict=True)
+            title = f"after {tick.done} of {tick.total} steps"
+            figure = clouds_figure(tick.facts["marginals"], tick.facts["points"], title=title)
+            self.pictures["barycenter"].show(figure, f"The barycenter at equal weights {title}")
+            self.pictures["training"].show(drift_figure(steps, drifts), f"Movement of the barycenter {title}")
+
+    def _shares(self) -> str:
+        return shares_words(first_and_rest(self.weight.value, len(self._view().problem)))
+
+    def _figures(self) -> Mapping[str, Figure]:
+        view = self._view()
+        table = view.training.table()
+        title = f"barycenter, {self._shares()}"
+        return {
+            "barycenter": clouds_figure(view.marginals(), view.at(self.weight.value), title=title),
+            "training": drift_figure(table["step"].tolist(), table["drift"].tolist()),
+        }
+
+    def _words(self) -> str:
+        view = self._view()
+        far = ", ".join(f"{distance:.2f}" for distance in view.distance(self.weight.value))
+        return (
+            f"{escape(view.example)}, weights <b>{self._shares()}</b>: sliced Wasserstein distances to the "
+            f"distributions {far}. {view.training.solver.done} outer iterations in {view.training.seconds:.0f} s; "
+            "moving the weights needs no further training."
+        )
+
+    def _alt(self, name: str) -> str:
+        view = self._view()
+        if name == "training":
+            moved = view.training.history[-1]["drift"]
+            return f"Movement of the barycenter over {view.training.solver.done} steps, down to {moved:.2g}"
+        center = view.at(self.weight.value).mean(axis=0)
+        return (
+            f"{len(view.problem)} distributions ({view.example}) and their barycenter at weights {self._shares()}, "
+            f"which is centred at {center[0]:.2f}, {center[1]:.2f}"
+        )

@@ -1,0 +1,83 @@
+"""Metrics against closed forms and against what they must be on known cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from resmoe_lab._core.errors import UsageError
+from resmoe_lab.neural import (
+    Gaussian,
+    Problem,
+    bures_uvp,
+    gaussian_barycenter,
+    gaussian_kl,
+    gaussian_maps,
+    l2_uvp,
+    moments,
+    random_covariance,
+    sliced_w2,
+)
+
+
+def _moments(mean: list[float], covariance: object) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(mean, dtype=torch.float64), torch.as_tensor(covariance, dtype=torch.float64)
+
+
+def test_bures_uvp_of_commuting_gaussians() -> None:
+    exact = _moments([0, 0], np.diag([4.0, 1.0]))
+    assert bures_uvp(exact, exact) == pytest.approx(0, abs=1e-9)
+    # W2^2 = |mean|^2 + sum of (root differences)^2, over the trace.
+    found = _moments([0.3, 0], np.diag([9.0, 1.0]))
+    assert bures_uvp(found, exact) == pytest.approx(100 * (0.09 + 1) / 5)
+
+
+def test_l2_uvp_of_the_mean_alone_is_a_hundred() -> None:
+    truth = torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0))
+    assert l2_uvp(truth, truth, 3.0) == 0
+    assert l2_uvp(torch.zeros_like(truth), truth, 3.0) == pytest.approx(100, rel=0.01)
+
+
+def test_gaussian_kl_in_one_dimension() -> None:
+    found, exact = _moments([1.0], [[4.0]]), _moments([0.0], [[9.0]])
+    assert gaussian_kl(found, exact) == pytest.approx(np.log(3 / 2) + (4 + 1) / 18 - 0.5)
+
+
+def test_sliced_w2_of_a_shift() -> None:
+    cloud = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    assert sliced_w2(cloud, cloud) == pytest.approx(0, abs=1e-6)
+    # A shift by s moves every projection by s cos(angle): the mean square is s^2 / 2 in the plane.
+    assert sliced_w2(cloud, cloud + torch.tensor([2.0, 0.0]), projections=2000) == pytest.approx(2**0.5, rel=0.05)
+
+
+def test_the_gaussian_barycenter_solves_the_fixed_point_equation() -> None:
+    covariances = [random_covariance(4, low=0.3, high=3, seed=seed) for seed in range(3)]
+    problem = Problem([Gaussian(np.full(4, s), c) for s, c in enumerate(covariances)], [0.2, 0.3, 0.5])
+    mean, found = gaussian_barycenter(problem)
+    assert mean.numpy() == pytest.approx(np.full(4, 1.3))
+
+    def root(matrix: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(matrix)
+        return (vectors * np.sqrt(values)) @ vectors.T
+
+    outer = root(found.numpy())
+    again = sum(w * root(outer @ c @ outer) for w, c in zip([0.2, 0.3, 0.5], covariances, strict=True))
+    assert again == pytest.approx(found.numpy(), abs=1e-5)
+
+
+def test_exact_maps_push_every_marginal_to_the_barycenter(gaussians: Problem) -> None:
+    exact = gaussian_barycenter(gaussians)
+    for marginal, (matrix, _) in zip(gaussians.marginals, gaussian_maps(gaussians, exact), strict=True):
+        assert (matrix.T @ marginal.covariance @ matrix).numpy() == pytest.approx(exact[1].numpy(), abs=1e-5)
+
+
+def test_random_covariances_have_their_spectrum() -> None:
+    assert np.linalg.eigvalsh(random_covariance(3, low=0.5, high=2, seed=1)) == pytest.approx([0.5, 1, 2])
+
+
+def test_points_that_have_no_moments_are_refused() -> None:
+    with pytest.raises(UsageError, match="n at least 2"):
+        moments(torch.zeros(1, 2))
+    with pytest.raises(UsageError, match="not finite"):
+        moments(torch.tensor([[0.0], [float("nan")]]))
