@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ import numpy as np
 from .cache import cache_folder
 from .errors import DataError
 from .files import whole_file
+from .idx import idx_bytes
 
 #: Environment variable that names a folder of data sets.
 DATA_VARIABLE = "RESMOE_DATA"
@@ -37,18 +37,12 @@ def _labels(rows: Rows) -> bytes:
 
 def _idx_labels(rows: Rows) -> bytes:
     """Labels as MNIST was published: an idx file of bytes, compressed."""
-    return _idx(np.array([row["label"] for row in rows], np.uint8))
+    return idx_bytes(np.array([row["label"] for row in rows], np.uint8))
 
 
 def _idx_images(rows: Rows) -> bytes:
     """Gray pictures as MNIST was published: an idx file of bytes, compressed."""
-    return _idx(np.stack([np.asarray(row["image"], np.uint8) for row in rows]))
-
-
-def _idx(values: np.ndarray) -> bytes:
-    # 8 is idx's code of unsigned bytes.
-    head = np.array([8 << 8 | values.ndim, *values.shape], ">i4")
-    return gzip.compress(head.tobytes() + values.tobytes(), mtime=0)
+    return idx_bytes(np.stack([np.asarray(row["image"], np.uint8) for row in rows]))
 
 
 @dataclass(frozen=True)

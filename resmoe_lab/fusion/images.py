@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,13 +13,12 @@ from torch import Tensor
 
 from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
+from .._core.idx import read_idx
 
 #: Mean and standard deviation of the training images, as the published networks were trained with.
 _MNIST_SCALE = (0.1307, 0.3081)
 _CIFAR_SCALE = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _CIFAR_PARTS = {"train": (0, 1, 2), "test": (50,)}
-#: First bytes of an idx file of labels and of images.
-_LABELS, _IMAGES = 2049, 2051
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +81,8 @@ def mnist(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
     stem = {"train": "train", "test": "t10k"}.get(part)
     if stem is None:
         raise UsageError(f"part is {part!r}, expected 'train' or 'test'")
-    images = _idx(find_data(f"mnist/{stem}-images-idx3-ubyte.gz", data_dir=data_dir), _IMAGES)
-    labels = _idx(find_data(f"mnist/{stem}-labels-idx1-ubyte.gz", data_dir=data_dir), _LABELS)
+    images = read_idx(find_data(f"mnist/{stem}-images-idx3-ubyte.gz", data_dir=data_dir), axes=3)
+    labels = read_idx(find_data(f"mnist/{stem}-labels-idx1-ubyte.gz", data_dir=data_dir), axes=1)
     if len(images) != len(labels):
         raise DataError(
             f"MNIST's {part} part has {len(images)} images and {len(labels)} labels, expected as many of both"
@@ -92,19 +90,6 @@ def mnist(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
     mean, deviation = _MNIST_SCALE
     inputs = (torch.from_numpy(images).float().div_(255) - mean) / deviation
     return Images(inputs[:, None], torch.from_numpy(labels).long())
-
-
-def _idx(path: Path, kind: int) -> np.ndarray:
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} is no gzip file ({error}), expected an idx file of MNIST: fetch it again") from error
-    numbers = np.frombuffer(content, ">i4", min(len(content) // 4, 4 if kind == _IMAGES else 2))
-    shape = tuple(numbers[1:])
-    values = np.frombuffer(content, np.uint8, offset=numbers.nbytes)
-    if not len(numbers) or numbers[0] != kind or values.size != np.prod(shape):
-        raise DataError(f"{path} is damaged, expected an idx file of MNIST: fetch it again")
-    return values.reshape(shape).copy()
 
 
 def cifar10_sample(part: str = "test", *, data_dir: str | Path | None = None) -> Images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from functools import cache
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._core.datasets import find_data
+from .._core.idx import read_idx
 from .._core.progress import Progress, Tick, silent
 
 #: Digits are averaged over 2 x 2 pixels: 14 x 14 of them.
@@ -25,10 +25,8 @@ def digits(*labels: int) -> Tensor:
     DataError
         If MNIST is not there.
     """
-    with gzip.open(find_data("mnist/train-images-idx3-ubyte.gz")) as file:
-        pictures = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, SIDE, 2, SIDE, 2)
-    with gzip.open(find_data("mnist/train-labels-idx1-ubyte.gz")) as file:
-        known = np.frombuffer(file.read(), np.uint8, offset=8)
+    pictures = read_idx(find_data("mnist/train-images-idx3-ubyte.gz"), axes=3).reshape(-1, SIDE, 2, SIDE, 2)
+    known = read_idx(find_data("mnist/train-labels-idx1-ubyte.gz"), axes=1)
     small = pictures[np.isin(known, labels)].mean(axis=(2, 4), dtype=np.float32) / 255
     return torch.from_numpy(small.reshape(len(small), -1))
 
