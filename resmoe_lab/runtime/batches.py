@@ -37,11 +37,16 @@ class Batch:
 
     def give(self, values: Tensor, total: Tensor) -> None:
         """Add (E, n, columns) rows to those of the tokens in a (T, columns) tensor."""
-        values = values.flatten(0, 1).to(total.dtype)
-        if len(total) == 1:  # what a chat waits for: one token at a time
-            total.add_(values if len(values) == 1 else values.sum(dim=0))
-        else:
-            total.index_add_(0, self.tokens.flatten(), values)
+        add_to_tokens(total, self.tokens, values.flatten(0, 1))
+
+
+def add_to_tokens(total: Tensor, tokens: Tensor, values: Tensor) -> None:
+    """Add (n, columns) rows to those of n tokens in a (T, columns) tensor, in place."""
+    values = values.to(total.dtype)
+    if len(total) == 1:  # what a chat waits for: one token at a time
+        total.add_(values if len(values) == 1 else values.sum(dim=0))
+    else:
+        total.index_add_(0, tokens.flatten(), values)
 
 
 def batches(index: Tensor, weights: Tensor, *, num_experts: int, most: int) -> Iterator[Batch]:

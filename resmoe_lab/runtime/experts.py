@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._core.errors import UsageError
 from ..experts import Block
-from .batches import batches
+from .batches import add_to_tokens, batches
 from .residuals import Residual
 
 Mode = Literal["factored", "restored"]
@@ -164,17 +164,23 @@ class ResMoEExperts(nn.Module):
         return self.activation(first) * gate[0] if gate else self.activation(first)
 
     def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        output = torch.zeros_like(hidden)
-        leaving = self.residual.leaving
-        waiting = batches(index, weights, num_experts=self.num_experts, most=1)
+        output, leaving = torch.zeros_like(hidden), self.residual.leaving
+        selected = list(batches(index, weights, num_experts=self.num_experts, most=1))
+        if not selected:
+            return output
+        # Tokens are put in the order of their experts once, and their shares are added up once.
+        tokens = torch.cat([batch.tokens for batch in selected], dim=1)
+        owned = hidden[tokens[0]].split([batch.tokens.shape[1] for batch in selected])
+        waiting, given = zip(selected, owned, strict=True), list[Tensor]()
         # First as many as may be kept are restored, then they are multiplied: each has threads of its own, and those
         # of the one keep a processor busy for a while after their work, when the other needs it.
         while group := list(islice(waiting, self.cache_experts)):
-            for batch, matrix in zip(group, self._matrices([batch.experts.start for batch in group]), strict=True):
-                own = batch.take(hidden)
+            matrices = self._matrices([batch.experts.start for batch, _ in group])
+            for (batch, own), matrix in zip(group, matrices, strict=True):
                 entering = [own @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
-                neurons = self._activate(entering) * batch.weights
-                batch.give(neurons @ matrix[:, leaving.start : leaving.stop], output)
+                neurons = self._activate(entering) * batch.weights[0]
+                given.append(neurons @ matrix[:, leaving.start : leaving.stop])
+        add_to_tokens(output, tokens, torch.cat(given))
         return output
 
     def _matrices(self, experts: Sequence[int]) -> list[Tensor]:

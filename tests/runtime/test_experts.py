@@ -140,7 +140,7 @@ def test_merged_experts_of_a_token_are_computed_once_with_all_their_weight(mode)
     expected = reference(module, GATED, hidden, merged, weights)
     torch.testing.assert_close(module(hidden, index, weights), expected, rtol=1e-10, atol=1e-10)
     seen = []
-    module.activation = lambda z: seen.append(z.shape[1]) or silu(z)
+    module.activation = lambda z: seen.append(z.shape[-2]) or silu(z)
     module(hidden, index, weights)
     assert seen == [2, 3]
 
