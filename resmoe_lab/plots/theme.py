@@ -16,6 +16,7 @@ from typing import Any
 import altair as alt
 from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "currentColor"
@@ -123,4 +124,5 @@ def drawing() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches that pyplot knows nothing of."""
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+    # The usual padding cuts the tops of bold letters.
+    return Figure(figsize=(width, height), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08))

@@ -92,5 +92,6 @@ def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
             )
             digits = 0 if float(rows["share"].max()) > 0.05 else 1
             axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}%}")
+            axes[1].locator_params(axis="y", steps=[1, 2, 5, 10])  # never halves of a percent, which are not written
             axes[1].locator_params(axis="x", integer=True)
     return figure
