@@ -43,11 +43,12 @@ def score_bars(scores: pd.DataFrame) -> alt.HConcatChart:
     Parameters
     ----------
     scores
-        Columns ``label, method, task, metric, value, stderr``; one metric a task.
+        Columns ``label, method, task, metric, value, stderr, n``; one metric a task.
     """
     labels = list(dict.fromkeys(scores["label"]))
     panels = []
-    for task, rows in scores.groupby("task", sort=False):
+    # Of what else a comparison tells, such as differences to the original, some is NaN, which no chart can hold.
+    for task, rows in scores[["label", "method", "task", "metric", "value", "stderr", "n"]].groupby("task", sort=False):
         spread = 1.96 * rows["stderr"].astype(float).fillna(0.0)
         table = significant(rows.assign(low=rows["value"] - spread, high=rows["value"] + spread))
         metric = str(rows["metric"].iloc[0])
