@@ -58,7 +58,7 @@ def test_the_harness_scores_too_and_remembers(tiny: Checkpoint, monkeypatch: pyt
     data_or_skip("winogrande")
     how = {"tasks": ["winogrande"], "limit": 2, "layers": "0", "keep": 0.5, "protocol": "lm-eval"}
     for mark in ("fresh", "known before"):
-        monkeypatch.setattr("resmoe_lab.workbench.panels._base.VIEWS", Cache(1))  # as in a new kernel
+        monkeypatch.setattr("resmoe_lab.workbench.panels._live.VIEWS", Cache(1))  # as in a new kernel
         panel = workbench.zero_shot(tiny, **how)
         panel.run.click()
         panel.wait(PATIENCE)
