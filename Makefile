@@ -25,7 +25,8 @@ help:
 	@echo "make lint   format and lint in place"
 
 demo: $(VENV)/.base
-	$(BIN)/resmoe-lab report mixtral-tiny --out figures/demo.html
+	$(BIN)/resmoe-lab compress mixtral-tiny --method resmoe-svd-separate --out figures/demo.packed
+	$(BIN)/resmoe-lab report mixtral-tiny --out figures/demo.html --bench figures/demo.packed
 
 test: export HF_HUB_OFFLINE = 1
 test: $(VENV)/.dev

@@ -155,7 +155,7 @@ def front_charts(sweep: Sweep) -> HTML:
 def speed_charts(sweep: Sweep) -> HTML:
     """How fast a packed checkpoint runs, beside its original."""
     if sweep.speed.empty:
-        return _missing("Nothing was timed: `resmoe-lab report ... --bench PACKED` measures a packed checkpoint.")
+        return _missing("Nothing was timed; the option --bench of resmoe-lab report measures a packed checkpoint.")
     rows = [
         [
             *(str(row["way"]), f"{row['load_seconds']:.2f} s", human_bytes(row["resident_bytes"])),
