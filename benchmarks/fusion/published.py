@@ -52,10 +52,13 @@ def sinkhorn(_: Trained) -> None:
     rows = []
     for constant in (0.1, 0.05, 0.02, 0.01, 0.005, 0.002):
         fusion = fuse(_pair(), regularization=constant)
-        rows.append((constant, accuracy(fusion.network, test), accuracy(fusion.aligned[0], test), fusion.seconds))
+        found = (accuracy(fusion.network, test), accuracy(fusion.aligned[0], test), fusion.seconds)
+        rows.append((f"{constant:g}", *found))
     show("Sinkhorn by weights (paper at 0.05: 95.66, 96.32)", pd.DataFrame(rows, columns=["constant", *columns]))
     cases = ((0.5, 200), (0.2, 200), (0.1, 200), (0.05, 200), (0.05, 50), (0.05, 10))
-    rows = [(*case, *_draws(case[1], seeds=SEEDS[:2], regularization=case[0])) for case in cases]
+    rows = [
+        (f"{constant:g}", count, *_draws(count, seeds=SEEDS[:2], regularization=constant)) for constant, count in cases
+    ]
     title = "Sinkhorn by activations, two draws (paper, 200: 95.70, 96.63 at 0.1; 95.78, 97.01 at 0.05)"
     show(title, pd.DataFrame(rows, columns=["constant", "samples", *columns]))
 
