@@ -12,7 +12,7 @@ import torch
 from .._core.registry import Registry
 from ..experts import ExpertStack
 from ..transport import Certificate, objective
-from ..transport.cost import BUFFER_ENTRIES
+from ..transport.cost import BUFFER_ENTRIES, blocks
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun:
         When, by ``time.perf_counter``.
     """
     center, orders = torch.empty_like(stack.weights[0]), permutations.to(stack.weights.device)
-    rows = max(1, BUFFER_ENTRIES // center.shape[1])  # a whole matrix in float64 would be the largest thing in memory
-    for mean, *parts in zip(center.split(rows), *(order.split(rows) for order in orders), strict=True):
-        total = torch.zeros_like(mean, dtype=torch.float64)
-        for weights, part in zip(stack.weights, parts, strict=True):
-            total += weights[part]
-        mean.copy_(total / stack.num_experts)
+    # A whole matrix in float64 would be the largest thing in memory.
+    for part in blocks(*center.shape, entries=BUFFER_ENTRIES):
+        total = torch.zeros_like(center[part], dtype=torch.float64)
+        for weights, order in zip(stack.weights, orders, strict=True):
+            total += weights[order[part]]
+        center[part] = total / stack.num_experts
     return CommonExpert(
         name=name,
         center=center,

@@ -121,10 +121,8 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     if method.uses_center:
         common = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
     compressed = method.compress(stack, keep, common, **known)
-    error, keys = (
-        _restore(stack, compressed, keep_restored=not unit.packed),
-        list(family.expert_keys(unit.layer, stack.num_experts)),
-    )
+    error = _restore(stack, compressed, keep_restored=not unit.packed)
+    keys = list(family.expert_keys(unit.layer, stack.num_experts))
     if unit.packed:
         blocks = stack.blocks
         del stack  # the largest thing in memory, and done with

@@ -64,14 +64,19 @@ class LowRankResidual(Residual):
         """(E, r, p_I) left and (E, r, p) right factors of some experts, and the (E, 1, r) scale of their ranks."""
         count = experts.stop - experts.start
         rows = slice(self._rows[experts.start].start, self._rows[experts.stop - 1].stop)
+        left, right, scale = self._own(rows, block, dtype)
+        rank = (rows.stop - rows.start) // count
+        left, right = (side.unflatten(0, (count, rank)) for side in (left, right))
+        return left, right, None if scale is None else scale.view(count, 1, rank)
+
+    def _own(self, rows: slice, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(r, p_I) left and (r, p) right factors of some ranks, and their (r,) scale."""
         left, right = self.left[block if len(self.left) > 1 else 0], self.right[block]
         assert isinstance(left, Rows)
         assert isinstance(right, Rows)
-        rank = (rows.stop - rows.start) // count
-        factors = [side.unscaled(rows, dtype).unflatten(0, (count, rank)) for side in (left, right)]
-        scales = [side.scale[rows].to(dtype).view(count, 1, rank) for side in (left, right) if side.scale is not None]
+        scales = [side.scale[rows].to(dtype) for side in (left, right) if side.scale is not None]
         scale = None if not scales else scales[0] if len(scales) == 1 else scales[0] * scales[1]
-        return *factors, scale
+        return left.unscaled(rows, dtype), right.unscaled(rows, dtype), scale
 
     def enter(self, experts: slice, hidden: Tensor, products: Sequence[Tensor] | None) -> list[Tensor]:
         """Add ``(hidden R^T) L^T`` to each product; scales are multiplied into what lies between."""
@@ -93,7 +98,7 @@ class LowRankResidual(Residual):
         for block in range(len(self.entering)):
             added = hidden.new_empty(len(experts), self.num_neurons)
             for row, expert in zip(added, experts, strict=True):
-                left, right, scale = self._own(expert, block, hidden.dtype)
+                left, right, scale = self._own(self._rows[expert], block, hidden.dtype)
                 inner = _scaled(torch.mv(right, hidden), scale)
                 if common is None:
                     torch.mv(left.T, inner, out=row)
@@ -105,17 +110,8 @@ class LowRankResidual(Residual):
     def leave_vector(self, experts: Sequence[int], neurons: Tensor, total: Tensor) -> None:
         """Add each ``(neurons L) R``."""
         for row, expert in zip(neurons, experts, strict=True):
-            left, right, scale = self._own(expert, len(self.entering), neurons.dtype)
+            left, right, scale = self._own(self._rows[expert], len(self.entering), neurons.dtype)
             total.addmv_(right.T, _scaled(torch.mv(left, row), scale))
-
-    def _own(self, expert: int, block: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(r, p_I) left and (r, p) right factors of one expert, and the (r,) scale of its ranks."""
-        rows, left, right = self._rows[expert], self.left[block if len(self.left) > 1 else 0], self.right[block]
-        assert isinstance(left, Rows)
-        assert isinstance(right, Rows)
-        scales = [side.scale[rows].to(dtype) for side in (left, right) if side.scale is not None]
-        scale = None if not scales else scales[0] if len(scales) == 1 else scales[0] * scales[1]
-        return left.unscaled(rows, dtype), right.unscaled(rows, dtype), scale
 
     def add_to(self, matrix: Tensor, expert: int) -> None:
         """Add the product of each block's factors."""

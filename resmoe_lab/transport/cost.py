@@ -19,9 +19,9 @@ BUFFER_ENTRIES = 1 << 18
 COLUMNS = 1024
 
 
-def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Cut `rows` rows of `width` entries into slices whose temporaries stay small."""
-    step = max(1, BLOCK_ENTRIES // max(width, 1))
+def blocks(rows: int, width: int, *, entries: int = BLOCK_ENTRIES) -> Iterator[slice]:
+    """Cut `rows` rows of `width` entries into slices of at most `entries`, and at least a row."""
+    step = max(1, entries // max(width, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
@@ -110,13 +110,12 @@ def _bfloat16_products(wanted: bool) -> Iterator[None]:
 def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
     """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, without the cancellation in a distance matrix."""
     order, found = order.to(b.device), torch.empty(len(a), dtype=torch.float64, device=a.device)
-    rows = max(1, BUFFER_ENTRIES // max(a.shape[1], 1))
+    parts = list(blocks(len(a), a.shape[1], entries=BUFFER_ENTRIES))
     # The same two buffers for all rows: new memory would cost more time than the sums.
-    wide = torch.empty(min(rows, len(a)), a.shape[1], dtype=torch.float64, device=a.device)
+    wide = torch.empty(parts[0].stop if parts else 0, a.shape[1], dtype=torch.float64, device=a.device)
     matched = torch.empty(wide.shape, dtype=b.dtype, device=b.device)
-    for start in range(0, len(a), rows):
-        part = slice(start, min(start + rows, len(a)))
-        own, other = wide[: part.stop - start].copy_(a[part]), matched[: part.stop - start]
+    for part in parts:
+        own, other = wide[: part.stop - part.start].copy_(a[part]), matched[: part.stop - part.start]
         torch.index_select(b, 0, order[part], out=other)
         torch.sum(own.sub_(other).square_(), 1, out=found[part])
     return found
