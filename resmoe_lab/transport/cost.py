@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from .._core.errors import WeightError
+from .._core.precision import bfloat16_products, float32_products
 
 #: Entries that a temporary may hold while a big matrix is walked through block by block. It stays in a core's cache,
 #: and below torch's threshold for threads, whose waiting for one another would take longer than the work.
@@ -86,25 +86,11 @@ def add_products(out: Tensor, a: Tensor, b: Tensor, *, scale: float = 1.0) -> Te
     """
     width = a.shape[1]
     step = width if a.dtype == b.dtype == torch.float32 else COLUMNS
-    with _bfloat16_products(a.dtype == b.dtype == torch.bfloat16):
+    with bfloat16_products() if a.dtype == b.dtype == torch.bfloat16 else float32_products():
         for start in range(0, width, step):
             part = slice(start, start + step)
             out.addmm_(a[:, part].float(), b[:, part].float().T, alpha=scale)
     return out
-
-
-@contextmanager
-def _bfloat16_products(wanted: bool) -> Iterator[None]:
-    settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    if settings is None or not wanted:
-        yield
-        return
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before
 
 
 def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from .._core.errors import Cancelled
+from .._core.precision import float32_products
 from .._core.progress import Progress, Tick, silent
 
 T = TypeVar("T")
@@ -36,10 +37,14 @@ class Job(Generic[T]):
         self._cancelled = threading.Event()
         self._progress = progress
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resmoe-job")
-        self._future: Future[T] = thread.submit(work, self._tick)
+        self._future: Future[T] = thread.submit(self._run, work)
         thread.shutdown(wait=False)
         if done is not None:
             self._future.add_done_callback(lambda _: done(self))
+
+    def _run(self, work: Callable[[Progress], T]) -> T:
+        with float32_products():  # a cell may run beside it, and they share the process's settings
+            return work(self._tick)
 
     def _tick(self, tick: Tick) -> None:
         if self._cancelled.is_set():

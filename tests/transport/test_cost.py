@@ -4,6 +4,7 @@ import torch
 from resmoe_lab._core.errors import WeightError
 from resmoe_lab.transport import objective, squared_distances
 from resmoe_lab.transport.cost import add_products, matched_distances, nearest, row_norms
+from resmoe_lab.transport.lanes import in_lanes
 
 from .clouds import unrelated
 
@@ -33,9 +34,18 @@ def test_widths_must_agree():
 
 def test_bfloat16_products_are_summed_in_float32():
     a, b = unrelated(2, 8, 5000).bfloat16()
+    before = torch.backends.mkldnn.matmul.fp32_precision
     found = add_products(torch.zeros(8, 8), a, b)
     torch.testing.assert_close(found.double(), a.double() @ b.double().T, rtol=1e-5, atol=1e-2)
-    assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_products_in_two_lanes_leave_the_precision_as_it_was():
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    a, b = unrelated(2, 64, 4000).bfloat16()
+    jobs = [lambda room: add_products(room, a, b)] * 40
+    in_lanes(jobs, [torch.zeros(64, 64), torch.zeros(64, 64)])
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_sums_of_squares_are_taken_in_float64():
