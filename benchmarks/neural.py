@@ -4,6 +4,7 @@
     python -m benchmarks.neural not-gaussians --only 'D=2$'  # some of one
     python -m benchmarks.neural twister --quick              # in minutes
     python -m benchmarks.neural not-gaussians --show         # only what is there already
+    python -m benchmarks.neural nwb-gaussians --show --chart figures/gallery/barycenter_error   # .svg and .png
 
 Every case is written as soon as it is measured, and a run that was stopped goes on where it was. Figures are those of
 the last step. One thread: the networks are small.
@@ -15,12 +16,16 @@ import argparse
 import sys
 from pathlib import Path
 
+import altair as alt
 import pandas as pd
 import torch
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.neural.experiments import EXPERIMENTS, run_experiment
+from resmoe_lab.neural.solvers import SOLVERS
+from resmoe_lab.plots import error_by_dimension
+from resmoe_lab.report.gallery import save_picture
 
 
 def shown(table: pd.DataFrame) -> str:
@@ -28,6 +33,18 @@ def shown(table: pd.DataFrame) -> str:
     keys = [name for name in ("case", "seed", "steps", "seconds", "published") if name in table]
     wide = table.pivot_table(index=keys, columns="metric", values="value", sort=False, dropna=False)
     return wide.dropna(how="all").reset_index().to_string(index=False, float_format=lambda value: f"{value:.4g}")
+
+
+def growth(table: pd.DataFrame) -> alt.LayerChart:
+    """Error by dimension: of the maps where that is what the experiment asks, else of the points drawn."""
+    metric = "L2-UVP of maps" if table["experiment"].iloc[0] == "not-gaussians" else "BW2-UVP"
+    errors = table[table["metric"] == metric].sort_values(["solver", "dimension"])
+    floor = table[(table["metric"] == "floor") & (table["solver"] != "cdwb")]  # that one has points of its own number
+    floor = floor.drop_duplicates("dimension").assign(solver="noise of the points")
+    if metric == "BW2-UVP":
+        errors = pd.concat([errors, floor.sort_values("dimension")])
+    titles = {name: SOLVERS[name].title for name in SOLVERS}
+    return error_by_dimension(errors.assign(solver=errors["solver"].replace(titles)), words=metric)
 
 
 def main() -> None:
@@ -38,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--chart", type=Path, help="with --show: draw the error by dimension there")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     for name in chosen.names:
@@ -45,6 +63,8 @@ def main() -> None:
             folder = chosen.out / (f"{name}-quick" if chosen.quick else name)
             tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"), key=lambda path: path.stat().st_mtime)]
             print(f"\n{name}\n\n{shown(pd.concat(tables)) if tables else 'nothing yet'}", flush=True)
+            if tables and chosen.chart:
+                save_picture(growth(pd.concat(tables)), chosen.chart)
             continue
         progress = TqdmProgress() if sys.stderr.isatty() else silent
         options = {"only": chosen.only, "out": chosen.out, "seeds": chosen.seed or [0], "quick": chosen.quick}

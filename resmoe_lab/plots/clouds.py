@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import pandas as pd
 
@@ -70,11 +72,13 @@ def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:
     Parameters
     ----------
     errors
-        Columns ``solver, dimension, value`` (percent).
+        Columns ``solver, dimension, value`` (percent, above zero).
     words
         What the errors are.
     """
     names = list(dict.fromkeys(errors["solver"]))
+    low, high = (math.log10(value) for value in (errors["value"].min(), errors["value"].max()))
+    decades = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)]
     base = alt.Chart(alt.Data(values=significant(errors[["solver", "dimension", "value"]]).to_dict("records"))).encode(
         x=alt.X(
             "dimension:Q",
@@ -82,7 +86,12 @@ def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:
             axis=alt.Axis(values=sorted(set(errors["dimension"].tolist())), grid=False),
             title="dimension",
         ),
-        y=alt.Y("value:Q", scale=alt.Scale(type="log"), title=f"{words}, percent", axis=alt.Axis(format="~g")),
+        y=alt.Y(
+            "value:Q",
+            scale=alt.Scale(type="log", domain=[decades[0], decades[-1]]),
+            axis=alt.Axis(format="~g", values=decades),
+            title=f"{words}, percent",
+        ),
         color=alt.Color("solver:N", scale=color_scale(names), legend=series_legend()),
         tooltip=["solver:N", "dimension:Q", alt.Tooltip("value:Q", format=".3~g")],
     )

@@ -43,7 +43,7 @@ def write_gallery(sweep: Sweep | str | Path, folder: str | Path) -> list[Path]:
         "similarity": plots.similarity_heatmap(loaded.similarity),
         **_figures(loaded),
     }
-    return [path for name, picture in pictures.items() for path in _save(picture, folder / name)]
+    return [path for name, picture in pictures.items() for path in save_picture(picture, folder / name)]
 
 
 def _figures(sweep: Sweep) -> dict[str, Figure]:
@@ -63,7 +63,8 @@ def _figures(sweep: Sweep) -> dict[str, Figure]:
     return {**figures, "allocation": allocation_figure(table, method=method, share=_SHARE)}
 
 
-def _save(picture: Any, path: Path) -> list[Path]:
+def save_picture(picture: Any, path: Path) -> list[Path]:
+    """Write an altair chart or a matplotlib figure as SVG and PNG; `path` without a suffix."""
     import vl_convert
 
     files = {form: path.with_suffix(f".{form}") for form in ("svg", "png")}
