@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from resmoe_lab._core.errors import UsageError
 from resmoe_lab.neural import SOLVERS, Problem
 from resmoe_lab.neural.costs import quadratic, through, twist
 from resmoe_lab.neural.decoders import SIDE, train_decoder
-from resmoe_lab.neural.experiments import EXPERIMENTS, Case, Experiment, run_experiment, settings_table
+from resmoe_lab.neural.experiments import (
+    EXPERIMENTS,
+    Case,
+    Experiment,
+    experiment_pictures,
+    run_experiment,
+    settings_table,
+)
 from resmoe_lab.neural.experiments import _base as runner
 from resmoe_lab.neural.experiments._gaussian import centred_gaussians, gaussian_errors
 from resmoe_lab.neural.experiments.mixture import modes_hit, ten_modes
@@ -49,6 +57,18 @@ def test_a_case_that_was_measured_is_not_measured_again(tiny_experiment: list[in
     assert len(both) == 8
     assert both["dimension"].tolist() == [2] * 8
     assert sorted(tiny_experiment) == [0, 0, 1, 1]
+
+
+def test_pictures_are_those_of_the_trained_networks(
+    tiny_experiment: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = EXPERIMENTS["tiny"].cases(False)
+    seen = [replace(case, pictures=lambda solver: {"row": np.full((1, 2, 2), solver.done)}) for case in cases[:1]]
+    monkeypatch.setitem(EXPERIMENTS._entries, "tiny", Experiment("A title", "nowhere", lambda _: [*seen, *cases[1:]]))
+    run_experiment("tiny", out=tmp_path)
+    [(label, rows)] = experiment_pictures("tiny", out=tmp_path)
+    assert label == "a"
+    assert rows["row"].tolist() == [[[2, 2], [2, 2]]]
 
 
 def test_what_cannot_be_run_says_so(tiny_experiment: list[int]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..._core.errors import UsageError
@@ -21,6 +22,10 @@ from ..training import train
 #: Columns of every result, before those of the experiment itself.
 COLUMNS = ["experiment", "case", "solver", "seed", "metric", "value", "steps", "seconds", "stopped"]
 Metrics = Mapping[str, float]
+#: Rows of pictures by their names: (n, height, width) grey or (n, height, width, 3) values in [0, 1].
+Pictures = Mapping[str, np.ndarray]
+#: Pictures a row.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,15 @@ class Case:
         Compares the trained solver with what is known.
     facts
         Further columns of its rows, such as the dimension.
+    pictures
+        Shows what the trained solver makes, where its points are pictures.
     """
 
     label: str
     make: Callable[[int], Solver[Any]]
     measure: Callable[[Any], Metrics]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Callable[[Any], Pictures] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,13 @@ def solver_case(
     measure: Callable[[Any], Metrics],
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    pictures: Callable[[Any], Pictures] | None = None,
     **options: Any,
 ) -> Case:
     """Return the case of a registered solver with some settings; `options` go to its constructor."""
     kind: Any = SOLVERS[solver]
     chosen = kind.settings_type(**(settings or {}))
-    return Case(label, lambda seed: kind(problem, chosen, seed=seed, **options), measure, facts or {})
+    return Case(label, lambda seed: kind(problem, chosen, seed=seed, **options), measure, facts or {}, pictures)
 
 
 def run_experiment(
@@ -122,13 +131,8 @@ def run_experiment(
     UsageError
         If there is no such experiment or case, or it is only written down.
     """
-    experiment = EXPERIMENTS[name]
-    if experiment.not_run:
-        raise UsageError(f"experiment {name} is not run here: {experiment.not_run}")
-    cases = [case for case in experiment.cases(quick) if re.search(only, case.label)]
-    if not cases:
-        raise UsageError(f"no case of {name} matches {only!r}")
-    folder = None if out is None else Path(out) / (f"{name}-quick" if quick else name)
+    cases = _cases(name, only, quick=quick)
+    folder = None if out is None else _folder(name, out, quick=quick)
     runs = [(case, seed) for case in cases for seed in seeds]
     tables = []
     for done, (case, seed) in enumerate(runs):
@@ -138,8 +142,51 @@ def run_experiment(
     return pd.concat(tables, ignore_index=True)
 
 
+def experiment_pictures(
+    name: str, *, out: str | Path, quick: bool = False, seed: int = 0, only: str = ""
+) -> Iterator[tuple[str, Pictures]]:
+    """Show what the trained solvers of an experiment make, case by case.
+
+    Parameters
+    ----------
+    name, quick, only
+        As for :func:`run_experiment`.
+    out
+        Where that has left the trained networks; a training that has not ended is ended first.
+    seed
+        Of the trainings to show.
+
+    Yields
+    ------
+    str, dict of str to array
+        A case's label and its rows of pictures. Cases whose points are no pictures are passed over.
+    """
+    for case in _cases(name, only, quick=quick):
+        if case.pictures is not None:
+            state = _folder(name, out, quick=quick) / f"{_stem(case, seed)}.safetensors"
+            yield case.label, case.pictures(train(case.make(seed), out=state).solver)
+
+
+def _cases(name: str, only: str, *, quick: bool) -> list[Case]:
+    experiment = EXPERIMENTS[name]
+    if experiment.not_run:
+        raise UsageError(f"experiment {name} is not run here: {experiment.not_run}")
+    cases = [case for case in experiment.cases(quick) if re.search(only, case.label)]
+    if not cases:
+        raise UsageError(f"no case of {name} matches {only!r}")
+    return cases
+
+
+def _folder(name: str, out: str | Path, *, quick: bool) -> Path:
+    return Path(out) / (f"{name}-quick" if quick else name)
+
+
+def _stem(case: Case, seed: int) -> str:
+    return re.sub(r"[^\w.-]+", "-", f"{case.label}-seed{seed}")
+
+
 def _run_case(name: str, case: Case, *, seed: int, folder: Path | None, progress: Progress) -> pd.DataFrame:
-    stem = re.sub(r"[^\w.-]+", "-", f"{case.label}-seed{seed}")
+    stem = _stem(case, seed)
     kept = None if folder is None else folder / f"{stem}.csv"
     if kept is not None and kept.is_file():
         return pd.read_csv(kept)

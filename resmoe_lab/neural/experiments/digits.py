@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import ot
 import torch
 from torch import Tensor
 
 from ..costs import KL, latent, quadratic
-from ..decoders import Decoder, digits, train_decoder
+from ..decoders import SIDE, Decoder, digits, train_decoder
 from ..metrics import sliced_w2
 from ..problem import Problem
-from ._base import EXPERIMENTS, Case, Experiment, solver_case
+from ._base import EXPERIMENTS, SHOWN, Case, Experiment, solver_case
 
 _COUNT = 1000
 
@@ -61,6 +62,16 @@ def _measure(decode: Any) -> Any:
     return measure
 
 
+def _shown(decode: Any) -> Any:
+    def shown(solver: Any) -> dict[str, np.ndarray]:
+        points = solver.problem.sample(SHOWN, torch.Generator().manual_seed(22))
+        first, second = (decode(images).detach() for images in solver.push(points).detach())
+        rows = {"zeros": points[0], "their images": first, "ones": points[1], "images of ones": second}
+        return {name: row.unflatten(-1, (SIDE, SIDE)).numpy() for name, row in rows.items()}
+
+    return shown
+
+
 def _same(pictures: Tensor) -> Tensor:
     return pictures
 
@@ -69,7 +80,12 @@ def _cases(quick: bool) -> Iterator[Case]:
     problem = Problem([digits(0), digits(1)])
     steps = 150 if quick else 1500
     yield solver_case(
-        "pictures", problem, "not", measure=_measure(_same), settings={"steps": steps, "batch": 64, "width": 256}
+        "pictures",
+        problem,
+        "not",
+        measure=_measure(_same),
+        settings={"steps": steps, "batch": 64, "width": 256},
+        pictures=_shown(_same),
     )
     decoder = blend_decoder(300 if quick else 3000)
     weak = {"classical": (None, "deterministic"), "KL 0.01": (KL(0.01), "gaussian")}
@@ -82,6 +98,7 @@ def _cases(quick: bool) -> Iterator[Case]:
             settings={"steps": steps, "batch": 64, "width": 256, "dimension": decoder.codes, "plan": plan},
             grounds=latent(decoder),
             regularizer=regularizer,
+            pictures=_shown(decoder),
         )
 
 

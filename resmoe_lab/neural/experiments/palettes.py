@@ -66,8 +66,14 @@ def _cases(quick: bool) -> Iterator[Case]:
             "share outside the colour cube": float(((made / _SCALE).abs() > 0.5).any(dim=1).float().mean()),
         }
 
+    def shown(solver: Any) -> dict[str, np.ndarray]:
+        return {
+            "painted": np.stack(list(pictures().values())),
+            "recoloured": np.stack(list(recoloured(solver).values())),
+        }
+
     settings = {"steps": 250 if quick else 1000, "width": 16, "batch": 300}
-    yield solver_case("nwb", problem, "nwb", measure=measure, settings=settings)
+    yield solver_case("nwb", problem, "nwb", measure=measure, settings=settings, pictures=shown)
 
 
 EXPERIMENTS.register("palettes")(

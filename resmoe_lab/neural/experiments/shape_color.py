@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..costs import KL, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
 from ..problem import Drawn, Problem, Samples
-from ._base import EXPERIMENTS, Case, Experiment, solver_case
+from ._base import EXPERIMENTS, SHOWN, Case, Experiment, solver_case
 
 #: Colours of the second distribution: hues from red over yellow to green, as a share of the circle.
 HUES = (0.0, 0.5)
@@ -101,6 +102,16 @@ def _cases(quick: bool) -> Iterator[Case]:
             "distance of given colours": float((main_color(colors) - points[1][:, :3]).norm(dim=1).mean()),
         }
 
+    def shown(solver: Any) -> dict[str, np.ndarray]:
+        shapes, colors = points = problem.sample(SHOWN, torch.Generator().manual_seed(21))
+        by_shape, by_color = (decoder(codes).detach().unflatten(-1, (SIDE, SIDE, 3)) for codes in solver.push(points))
+        return {
+            "given shapes": shapes.unflatten(-1, (SIDE, SIDE)).numpy(),
+            "in colours": by_shape.numpy(),
+            "given colours": colors[:, None, None, :3].expand(-1, SIDE, SIDE, -1).numpy(),
+            "as shapes": by_color.numpy(),
+        }
+
     for epsilon in (0.01, 0.1):
         yield solver_case(
             f"KL {epsilon:g}",
@@ -113,6 +124,7 @@ def _cases(quick: bool) -> Iterator[Case]:
             },
             grounds=[of_shape, of_color],
             regularizer=KL(epsilon),
+            pictures=shown,
         )
 
 

@@ -14,6 +14,7 @@ from resmoe_lab.plots.live import (
     allocation_figure,
     front_figure,
     norms_figure,
+    pictures_figure,
     scores_figure,
     search_figure,
     similarity_figure,
@@ -85,3 +86,12 @@ def test_scores_without_an_error_bar_are_drawn() -> None:
     figure = scores_figure(table)
     assert {text.get_text() for text in figure.axes[0].texts} == {"0.9", "0.5"}
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["original", "x"]
+
+
+def test_rows_of_pictures_are_named_and_may_differ_in_length() -> None:
+    rows = {"grey": np.zeros((3, 4, 4)), "coloured": np.full((2, 4, 4, 3), 0.5)}
+    figure = pictures_figure(rows, title="rows")
+    drawn = [len(axis.images) for axis in figure.axes]
+    assert drawn == [1, 1, 1, 1, 1, 0]
+    assert [axis.texts[0].get_text() for axis in figure.axes if axis.texts] == ["grey", "coloured"]
+    assert figure_bytes(figure).startswith(b"\x89PNG")

@@ -1,0 +1,37 @@
+"""Rows of small pictures, as barycenters of pictures are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..theme import drawing, new_figure
+
+_SIDE = 0.62
+
+
+def pictures_figure(rows: Mapping[str, np.ndarray], *, title: str) -> Figure:
+    """Draw rows of pictures under one another.
+
+    Parameters
+    ----------
+    rows
+        By their names: (n, height, width) grey or (n, height, width, 3) coloured values in [0, 1].
+    title
+        Said above them.
+    """
+    longest = max(len(pictures) for pictures in rows.values())
+    side = max(_SIDE, 4.0 / longest)
+    with drawing():
+        figure = new_figure(side * longest + 1.4, side * len(rows) + 0.5)
+        grid = figure.subplots(len(rows), longest, squeeze=False)
+        for axes, (name, pictures) in zip(grid, rows.items(), strict=True):
+            for axis in axes:
+                axis.set_axis_off()
+            for axis, picture in zip(axes, pictures, strict=False):
+                axis.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[0].text(-0.15, 0.5, name, transform=axes[0].transAxes, ha="right", va="center", size=9)
+        figure.suptitle(title, size=10)
+    return figure
