@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from itertools import islice
 from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+from .._core.shared import SharedSetting
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,11 +27,17 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def _limit() -> Callable[[], None]:
+    limited: Callable[[], None] = _libraries().limit(limits=1, user_api="blas").restore_original_limits
+    return limited
+
+
+_ONE_BLAS_THREAD = SharedSetting(_limit)
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
     """Keep numpy's and scipy's linear algebra on the calling thread; several would wait for one another."""
-    with _libraries().limit(limits=1, user_api="blas"):
-        yield
+    return _ONE_BLAS_THREAD.held()
 
 
 def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from resmoe_lab.methods._lanes import side_by_side
+from resmoe_lab.methods._lanes import one_blas_thread, side_by_side
 
 
 @pytest.fixture
@@ -54,3 +54,15 @@ def test_an_error_gives_the_threads_back() -> None:
         side_by_side(fail, range(3))
     assert torch.get_num_threads() == 2
     assert [library["num_threads"] for library in threadpool_info()] == before
+
+
+def test_blas_gets_its_threads_back_only_when_the_last_of_two_is_done() -> None:
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before, inside = threads(), one_blas_thread()
+    with one_blas_thread():
+        inside.__enter__()
+    assert set(threads()) == {1}
+    inside.__exit__(None, None, None)
+    assert threads() == before
