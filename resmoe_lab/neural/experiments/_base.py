@@ -26,6 +26,9 @@ Metrics = Mapping[str, float]
 Pictures = Mapping[str, np.ndarray]
 #: Pictures a row.
 SHOWN = 10
+#: Of barycenters on a decoder's manifold, whose costs do not grow far out: with unbounded maps, with momentum, or with
+#: few updates of the maps for one of the potentials, all pictures become one.
+LATENT: dict[str, Any] = {"batch": 64, "width": 256, "inner": 10, "momentum": 0.0, "bound": 3.0}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..costs import KL, latent, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
 from ..metrics import sliced_w2
 from ..problem import Problem
-from ._base import EXPERIMENTS, SHOWN, Case, Experiment, solver_case
+from ._base import EXPERIMENTS, LATENT, SHOWN, Case, Experiment, solver_case
 
 _COUNT = 1000
 
@@ -88,6 +88,7 @@ def _cases(quick: bool) -> Iterator[Case]:
         pictures=_shown(_same),
     )
     decoder = blend_decoder(300 if quick else 3000)
+    on_codes = {**LATENT, "steps": 100 if quick else 600, "dimension": decoder.codes}
     weak = {"classical": (None, "deterministic"), "KL 0.01": (KL(0.01), "gaussian")}
     for name, (regularizer, plan) in weak.items():
         yield solver_case(
@@ -95,7 +96,7 @@ def _cases(quick: bool) -> Iterator[Case]:
             problem,
             "not",
             measure=_measure(decoder),
-            settings={"steps": steps, "batch": 64, "width": 256, "dimension": decoder.codes, "plan": plan},
+            settings={**on_codes, "plan": plan},
             grounds=latent(decoder),
             regularizer=regularizer,
             pictures=_shown(decoder),

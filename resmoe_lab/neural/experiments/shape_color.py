@@ -13,7 +13,7 @@ from torch import Tensor
 from ..costs import KL, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
 from ..problem import Drawn, Problem, Samples
-from ._base import EXPERIMENTS, SHOWN, Case, Experiment, solver_case
+from ._base import EXPERIMENTS, LATENT, SHOWN, Case, Experiment, solver_case
 
 #: Colours of the second distribution: hues from red over yellow to green, as a share of the circle.
 HUES = (0.0, 0.5)
@@ -119,8 +119,8 @@ def _cases(quick: bool) -> Iterator[Case]:
             "not",
             measure=measure,
             settings={
-                **{"steps": 100 if quick else 1500, "batch": 64, "width": 256, "draws": 2},
-                **{"plan": "gaussian", "dimension": decoder.codes},
+                **LATENT,
+                **{"steps": 60 if quick else 600, "plan": "gaussian", "draws": 2, "dimension": decoder.codes},
             },
             grounds=[of_shape, of_color],
             regularizer=KL(epsilon),

@@ -17,14 +17,16 @@ class Congruent(StackedMLP):
         (N,) lambda.
     dimension, widths
         Of the networks.
+    quadratic
+        Whether a quadratic form is added to each.
 
     References
     ----------
     Section 4.3 of Kolesov et al. (2024).
     """
 
-    def __init__(self, weights: Tensor, dimension: int, widths: list[int]) -> None:
-        super().__init__(len(weights), [dimension, *widths, 1], quadratic=True)
+    def __init__(self, weights: Tensor, dimension: int, widths: list[int], *, quadratic: bool = True) -> None:
+        super().__init__(len(weights), [dimension, *widths, 1], quadratic=quadratic)
         self.register_buffer("shares", weights)
 
     def forward(self, points: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ class NOTSettings(Settings):
         Adam's first beta: where maps and potentials chase each other in circles, less of it helps.
     dimension
         Of the barycenter; 0 stands for that of the marginals. Another needs ground costs of its own.
+    bound
+        The maps' outputs stay within plus and minus this in every coordinate; 0 is no bound. A cost that does not grow
+        far out, as on the manifold of a decoder, would let potentials and maps run away together.
     """
 
     batch: int = 256
@@ -48,6 +51,7 @@ class NOTSettings(Settings):
     draws: int = 1
     momentum: float = 0.9
     dimension: int = 0
+    bound: float = 0.0
 
 
 @SOLVERS.register("not")
@@ -102,7 +106,7 @@ class NOTBarycenter(Solver[NOTSettings]):
         betas = chosen.momentum, 0.99
         maps = StackedMLP(len(self.problem), [inputs + self.noisy, *widths, outputs], skip=same)
         self.maps = self.learn("maps", maps, betas=betas)
-        potentials = Congruent(self.problem.weights, self.dimension, widths)
+        potentials = Congruent(self.problem.weights, self.dimension, widths, quadratic=not chosen.bound)
         self.potentials = self.learn("potentials", potentials, betas=betas)
 
     def plans(self, points: Tensor, *, draws: int, generator: torch.Generator) -> Plan:
@@ -110,6 +114,7 @@ class NOTBarycenter(Solver[NOTSettings]):
         count, size, _ = points.shape
         if self.settings.plan == "gaussian":
             mean, logarithm = self.maps(points).split(self.dimension, dim=-1)
+            mean = self._bounded(mean)
             scale = (logarithm.clamp(-6, 4) - 1).exp()
             noise = torch.randn(count, size, draws, self.dimension, generator=generator)
             return Plan(mean.unsqueeze(2) + scale.unsqueeze(2) * noise, mean, scale)
@@ -117,7 +122,11 @@ class NOTBarycenter(Solver[NOTSettings]):
         if self.noisy:
             noise = torch.randn(count, size * draws, self.noisy, generator=generator)
             repeated = torch.cat([repeated, noise], dim=-1)
-        return Plan(self.maps(repeated).view(count, size, draws, self.dimension))
+        return Plan(self._bounded(self.maps(repeated)).view(count, size, draws, self.dimension))
+
+    def _bounded(self, places: Tensor) -> Tensor:
+        bound = self.settings.bound
+        return bound * (places / bound).tanh() if bound else places
 
     def costs(self, points: Tensor, plan: Plan) -> Tensor:
         """Estimate the weak cost of each of (N, M, D) points: (N, M)."""
@@ -169,6 +178,8 @@ class NOTBarycenter(Solver[NOTSettings]):
 def _check(chosen: NOTSettings, regularizer: Regularizer | None) -> None:
     if chosen.plan not in _PLANS:
         raise UsageError(f"plan is {chosen.plan!r}, expected one of {', '.join(_PLANS)}")
+    if not chosen.bound >= 0:
+        raise UsageError(f"bound is {chosen.bound}, expected a positive number, or 0 for none")
     if regularizer is None:
         return
     if regularizer.gaussian_only and chosen.plan != "gaussian":

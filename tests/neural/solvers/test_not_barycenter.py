@@ -36,6 +36,20 @@ def test_potentials_are_congruent(gaussians: Problem) -> None:
     assert alone.abs().max() > 0.01
 
 
+def test_a_bound_keeps_the_images_where_a_flat_cost_would_let_them_run_away(gaussians: Problem) -> None:
+    def flat(points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return quadratic(points, images).tanh()
+
+    reach = []
+    for bound in (0.0, 2.0):
+        settings = NOTSettings(steps=60, batch=64, width=16, learning_rate=0.02, bound=bound)
+        solver = train(NOTBarycenter(gaussians, settings, grounds=flat)).solver
+        reach.append(float(solver.sample(500).abs().max()))
+    assert reach[1] <= 2 < reach[0]
+    with pytest.raises(UsageError, match="bound is -1"):
+        NOTBarycenter(gaussians, NOTSettings(bound=-1))
+
+
 def _pulled(regularizer: object, plan: str) -> torch.Tensor:
     problem = Problem([Gaussian([-1.0, 0.0], torch.eye(2)), Gaussian([1.0, 0.0], torch.eye(2))])
     settings = NOTSettings(steps=120, batch=64, width=16, plan=plan, draws=4)
