@@ -41,7 +41,7 @@ from resmoe_lab.zoo.storyworld import story_row, worlds
 SEEDS = (0, 1, 2)
 TEXT = "StoryWorld, worlds of the training"
 #: What draws anything from its seed.
-RANDOM = {"mlp-fusion", "git-rebasin"}
+RANDOM = {"mlp-fusion", "git-rebasin", "sampled"}
 #: The paper's order by perplexity on DeepSeekMoE, best first (Table 2 of its appendix).
 PAPER_ORDER = ("resmoe-up", "up", "svd", "meo", "m-smoe")
 #: Methods whose whole curve comes from one sort, one spectrum or one set of inner products.

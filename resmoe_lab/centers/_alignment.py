@@ -22,6 +22,18 @@ def match_rows(reference: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return assign(squared_distances(reference.float(), rows.float())).permutation
 
 
+def match_experts(
+    stack: ExpertStack, reference: torch.Tensor, *, skip: int | None = None, progress: Progress = silent
+) -> torch.Tensor:
+    """Match the neurons of every expert but `skip` with the rows of a (p_I, D) reference: (N, p_I) int64."""
+    orders = torch.arange(stack.intermediate_size).repeat(stack.num_experts, 1)
+    for k in range(stack.num_experts):
+        progress(Tick("weight matching", k, stack.num_experts))
+        if k != skip:
+            orders[k] = match_rows(reference, stack.weights[k])
+    return orders
+
+
 def align_with(stack: ExpertStack, expert: int, *, progress: Progress = silent) -> torch.Tensor:
     """Match the neurons of every expert with those of one of them.
 
@@ -30,12 +42,7 @@ def align_with(stack: ExpertStack, expert: int, *, progress: Progress = silent) 
     torch.Tensor
         (N, p_I) int64, row `expert` the identity.
     """
-    orders = torch.arange(stack.intermediate_size).repeat(stack.num_experts, 1)
-    for k in range(stack.num_experts):
-        progress(Tick("weight matching", k, stack.num_experts))
-        if k != expert:
-            orders[k] = match_rows(stack.weights[expert], stack.weights[k])
-    return orders
+    return match_experts(stack, stack.weights[expert], skip=expert, progress=progress)
 
 
 def merge_many(stack: ExpertStack, *, seed: int = 0, progress: Progress = silent) -> torch.Tensor:

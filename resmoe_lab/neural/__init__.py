@@ -2,6 +2,7 @@
 
 from .metrics import (
     bures_uvp,
+    convolutional_barycenter,
     gaussian_barycenter,
     gaussian_kl,
     gaussian_maps,
@@ -27,6 +28,7 @@ __all__ = [
     "Solver",
     "Training",
     "bures_uvp",
+    "convolutional_barycenter",
     "gaussian_barycenter",
     "gaussian_kl",
     "gaussian_maps",

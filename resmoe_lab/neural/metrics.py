@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import ot
 import torch
 from torch import Tensor
 
 from .._core.errors import UsageError
-from .problem import Problem
+from .problem import Problem, check_weights
 
 #: Mean (D,) and covariance (D, D), float64.
 Moments = tuple[Tensor, Tensor]
@@ -104,6 +106,49 @@ def gaussian_maps(problem: Problem, exact: Moments) -> list[tuple[Tensor, Tensor
         ot.gaussian.bures_wasserstein_mapping(mean, exact[0], covariance, exact[1])
         for mean, covariance in zip(means, covariances, strict=True)
     ]
+
+
+def convolutional_barycenter(
+    pictures: Tensor, weights: Sequence[float] | None = None, *, regularization: float = 0.003
+) -> Tensor:
+    """Return the barycenter of pictures that are themselves distributions: of mass in the unit square (POT's).
+
+    Ink is moved, where the barycenter of distributions *over* pictures mixes pixels.
+
+    Parameters
+    ----------
+    pictures
+        (n, height, width) values that are not negative; each is divided by its sum.
+    weights
+        n of them; all alike by default.
+    regularization
+        Of the entropy: it blurs over about its square root.
+
+    Returns
+    -------
+    Tensor
+        (height, width) float64, sum 1.
+
+    Raises
+    ------
+    UsageError
+        If a picture is empty, or has values that are negative or not finite.
+
+    References
+    ----------
+    Solomon et al., Convolutional Wasserstein distances (2015), as ``ot.bregman.convolutional_barycenter2d``.
+    """
+    shares = check_weights(weights, len(pictures)).double()
+    masses = pictures.double()
+    totals = masses.sum(dim=(1, 2), keepdim=True)
+    if not bool(((masses >= 0) & masses.isfinite()).all()) or not bool((totals > 0).all()):
+        raise UsageError("a picture is empty, or has negative or infinite values: expected amounts of ink")
+    found = torch.as_tensor(
+        ot.bregman.convolutional_barycenter2d(
+            (masses / totals).numpy(), regularization, weights=(shares / shares.sum()).numpy()
+        )
+    )
+    return found / found.sum()  # it stops a little before the masses are equal
 
 
 def random_covariance(dimension: int, *, low: float, high: float, seed: int) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from resmoe_lab.checkpoint import Checkpoint
 
@@ -27,7 +28,10 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
         page = browser.new_page(viewport={"width": 1400, "height": 1600})
         page.set_default_timeout(240_000)
         asked: list[str] = []
+        complaints: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.goto(address, wait_until="commit")
         picture(page)
         page.get_by_role("tab", name="Errors").click()
@@ -40,8 +44,29 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
             "(handles) => handles.findIndex((handle) => handle.offsetParent)"
         )
         assert len(set(move_slider(page, handle=slider))) == 3
+        _learn_and_weigh(page)
         elsewhere = [
             url for url in asked if not url.startswith((bare, bare.replace("http", "ws", 1), "data:", "blob:"))
         ]
         assert elsewhere == []
+        assert complaints == []
         page.close()
+
+
+def _learn_and_weigh(page: Page) -> None:
+    """Barycenters are trained before one's eyes, and then follow the slider of the weights."""
+    page.get_by_role("tab", name="Distributions").click()
+    shown = page.locator("img.resmoe-picture:visible")
+    shown.first.wait_for()
+    assert re.match(r"The barycenter at equal weights after \d+ of 300 steps", str(shown.first.get_attribute("alt")))
+    steps = page.locator("input[type=number]:visible")
+    steps.fill("10")
+    steps.press("Enter")
+    page.get_by_text("10 outer iterations in").wait_for()
+    assert shown.count() == 2
+    before = shown.first.get_attribute("src")
+    page.locator(".widget-slider .noUi-handle:visible").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text(re.compile(r"0\.55 : 0\.2")).wait_for()
+    page.wait_for_function("(old) => ![...document.images].some((image) => image.src === old)", arg=before)
+    assert "at weights 0.55 : 0.2" in str(shown.first.get_attribute("alt"))

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.centers import CENTERS, find_center
+from resmoe_lab.centers._alignment import match_rows
 from resmoe_lab.experts import Block, ExpertStack
 from resmoe_lab.methods import compress_layer
 from resmoe_lab.store import weigh
@@ -182,3 +183,47 @@ def test_a_weighted_center_asks_for_what_it_weighs_by(random_stack: ExpertStack)
         find_center(random_stack, center="wasserstein-usage")
     with pytest.raises(UsageError, match="needs Fisher information"):
         find_center(random_stack, center="wasserstein-fisher", statistics=replace(statistics(5, 7, 4), fisher=None))
+
+
+def _stretched() -> ExpertStack:
+    """One cloud, stretched and moved along the axes by every expert in another way, its neurons in another order."""
+    generator = torch.Generator().manual_seed(5)
+    base = torch.randn(96, 6, generator=generator)
+    scales = torch.exp(0.5 * torch.randn(3, 1, 6, generator=generator))
+    moved = scales * base + torch.randn(3, 1, 6, generator=generator)
+    return ExpertStack(torch.stack([cloud[torch.randperm(96, generator=generator)] for cloud in moved]), (), layer=0)
+
+
+def test_points_of_the_learnt_barycenter_are_near_the_best_and_never_better() -> None:
+    """Stretching by positive factors is optimal transport: the barycenter is the cloud at the mean of the factors."""
+    stack = _stretched()
+    found, best = find_center(stack, center="sampled", directions=6), find_center(stack)
+    one = stack.weights[0]
+    alone = sum(float(((weights[match_rows(one, weights)] - one) ** 2).sum()) for weights in stack.weights) / 3
+    assert best.certificate is not None
+    assert best.certificate.lower_bound <= best.objective <= found.objective
+    assert found.objective < min(1.02 * best.objective, 0.8 * alone)
+
+
+def test_a_learnt_barycenter_is_decided_by_its_seed(random_stack: ExpertStack) -> None:
+    found = [find_center(random_stack, center="sampled", seed=seed, steps=5) for seed in (0, 0, 1)]
+    assert torch.equal(found[0].center, found[1].center)
+    assert torch.equal(found[0].permutations, found[1].permutations)
+    assert not torch.equal(found[0].center, found[2].center)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"directions": 0}, "directions is 0"),
+        ({"steps": 0}, "must be positive"),
+        ({"solver": "cdwb"}, "cdwb has no maps from the experts"),
+        ({"solver": "nwbb"}, "unknown barycenter solver"),
+        ({"breadth": 3}, "cwb cannot be set so"),
+    ],
+)
+def test_a_learnt_barycenter_refuses_wrong_settings(
+    wrong: dict[str, object], words: str, random_stack: ExpertStack
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        find_center(random_stack, center="sampled", **wrong)

@@ -23,6 +23,7 @@ from resmoe_lab.neural.experiments import (
 )
 from resmoe_lab.neural.experiments import _base as runner
 from resmoe_lab.neural.experiments._gaussian import centred_gaussians, gaussian_errors
+from resmoe_lab.neural.experiments.digits import moved_ink
 from resmoe_lab.neural.experiments.mixture import modes_hit, ten_modes
 from resmoe_lab.neural.experiments.palettes import palettes, pictures
 from resmoe_lab.neural.experiments.posteriors import sample_posterior
@@ -156,6 +157,16 @@ def test_hues_come_back_and_colours_are_those_of_bright_pixels() -> None:
     painted = (shape[:, None] * torch.tensor([1.0, 0.5, 0.0])).flatten()
     assert torch.allclose(main_color(painted), torch.tensor([1.0, 0.5, 0.0]), atol=0.01)
     assert torch.equal(decolorized(painted), shape)
+
+
+def test_ink_is_moved_between_the_pictures_that_are_most_alike() -> None:
+    """A stroke and the same stroke elsewhere have one stroke between them, at its full width and in the middle."""
+    strokes = torch.zeros(4, SIDE, SIDE)
+    for place, column in enumerate((2, 10, 12, 4)):
+        strokes[place, 3:11, column] = 1
+    found = moved_ink(*strokes.flatten(1).view(2, 2, -1)).view(2, SIDE, SIDE)
+    assert found.sum(dim=1).argmax(dim=1).tolist() == [3, 11]
+    assert found.amax(dim=(1, 2)).tolist() == [1, 1]
 
 
 def test_pictures_are_painted_alike_every_time() -> None:

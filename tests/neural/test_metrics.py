@@ -11,6 +11,7 @@ from resmoe_lab.neural import (
     Gaussian,
     Problem,
     bures_uvp,
+    convolutional_barycenter,
     gaussian_barycenter,
     gaussian_kl,
     gaussian_maps,
@@ -81,3 +82,30 @@ def test_points_that_have_no_moments_are_refused() -> None:
         moments(torch.zeros(1, 2))
     with pytest.raises(UsageError, match="not finite"):
         moments(torch.tensor([[0.0], [float("nan")]]))
+
+
+def _blob(down: float, across: float, *, deviation: float = 0.07, side: int = 24) -> torch.Tensor:
+    """Ink of a round Gaussian in the unit square."""
+    line = torch.linspace(0, 1, side, dtype=torch.float64)
+    return torch.exp(-((line[:, None] - down) ** 2 + (line - across) ** 2) / (2 * deviation**2))
+
+
+def test_the_barycenter_of_two_blobs_is_a_blob_between_them() -> None:
+    """Not two faint ones: centre and spread are those of Gaussians, widened by the entropy alone."""
+    first, second = _blob(0.3, 0.3), 5 * _blob(0.7, 0.5)
+    made = convolutional_barycenter(torch.stack([first, second]), [0.25, 0.75], regularization=0.003)
+    line = torch.linspace(0, 1, 24, dtype=torch.float64)
+    assert float(made.sum()) == pytest.approx(1)
+    center = float((made.sum(dim=1) * line).sum()), float((made.sum(dim=0) * line).sum())
+    assert center == pytest.approx((0.6, 0.45), abs=0.005)
+    variance = float((made.sum(dim=1) * (line - center[0]) ** 2).sum())
+    assert 0.07**2 < variance < 0.07**2 + 0.003
+    assert float(made.flatten().dot(first.flatten() / first.sum())) < 0.5 * float(made.square().sum())
+
+
+def test_pictures_without_ink_are_refused() -> None:
+    for wrong in (torch.zeros(4, 4), -torch.ones(4, 4), torch.full((4, 4), float("nan"))):
+        with pytest.raises(UsageError, match="expected amounts of ink"):
+            convolutional_barycenter(torch.stack([torch.ones(4, 4), wrong]))
+    with pytest.raises(UsageError, match="weights add up to 2"):
+        convolutional_barycenter(torch.ones(2, 4, 4), [1.0, 1.0])

@@ -11,9 +11,10 @@ import ot
 import torch
 from torch import Tensor
 
+from ...transport import assign, squared_distances
 from ..costs import KL, latent, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
-from ..metrics import sliced_w2
+from ..metrics import convolutional_barycenter, sliced_w2
 from ..problem import Problem
 from ._base import EXPERIMENTS, LATENT, SHOWN, Case, Experiment, solver_case
 
@@ -62,11 +63,31 @@ def _measure(decode: Any) -> Any:
     return measure
 
 
+def moved_ink(first: Tensor, second: Tensor) -> Tensor:
+    """Return what lies between pictures whose ink is moved, not mixed: a reference for barycenters of digits.
+
+    Parameters
+    ----------
+    first, second
+        (n, pixels) pictures; they are paired by exact transport.
+
+    Returns
+    -------
+    Tensor
+        (n, pixels), the brightest pixel of each 1.
+    """
+    partners = second[assign(squared_distances(first, second)).permutation]
+    pairs = torch.stack([first, partners], dim=1).unflatten(-1, (SIDE, SIDE))
+    found = torch.stack([convolutional_barycenter(pair) for pair in pairs]).flatten(1)
+    return (found / found.amax(dim=1, keepdim=True)).float()
+
+
 def _shown(decode: Any) -> Any:
     def shown(solver: Any) -> dict[str, np.ndarray]:
         points = solver.problem.sample(SHOWN, torch.Generator().manual_seed(22))
         first, second = (decode(images).detach() for images in solver.push(points).detach())
         rows = {"zeros": points[0], "their images": first, "ones": points[1], "images of ones": second}
+        rows["moved ink (POT)"] = moved_ink(*points)
         return {name: row.unflatten(-1, (SIDE, SIDE)).numpy() for name, row in rows.items()}
 
     return shown

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..._core.errors import UsageError
 from ..._core.registry import Registry
+from ..networks import StackedICNN
 from ..problem import Problem
 
 #: The share of the first learning rate that is left at the last step.
@@ -157,16 +158,24 @@ class Solver(ABC, Generic[S]):
                 yield name, place, parameter
 
     def descend(self, loss: Tensor) -> float:
-        """Lower a loss over all networks at once, and return what it was."""
+        """Lower a loss over all networks at once, make the convex ones convex again, and return what it was."""
         loss.backward()
         for name in self.optimizers:
             self.update(name)
+        for module in self.modules.values():
+            if isinstance(module, StackedICNN):
+                module.clip()
         return float(loss.detach())
 
     def update(self, name: str) -> None:
         """Take one optimizer step with the gradients at hand, and forget them."""
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
+
+
+def fixed_noise(*shape: int, seed: int) -> Tensor:
+    """Draw standard Gaussian noise that is always the same, apart from any training's own draws."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def only_one(problem: Problem, name: str) -> None:

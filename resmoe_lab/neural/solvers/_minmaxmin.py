@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..networks import Generator
-from ._base import Settings, Solver
+from ._base import Settings, Solver, fixed_noise
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class MinMaxMin(Solver[M]):
 
     @torch.no_grad()
     def _sampled(self, count: int, weights: Tensor, *, seed: int) -> Tensor:
-        noise = torch.randn(1, count, self.latent, generator=torch.Generator().manual_seed(seed))
+        noise = fixed_noise(1, count, self.latent, seed=seed)
         self.h.eval()
         made = self.generate(noise, weights.view(1, -1))[0]
         self.h.train()

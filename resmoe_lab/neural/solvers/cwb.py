@@ -73,10 +73,7 @@ class CWB(Solver[CWBSettings]):
         whole = torch.einsum("n,nm->m", shares, self.back(places.expand(len(shares), *places.shape)))
         excess = (whole - 0.5 * places.square().sum(dim=1)).clamp(min=0).mean()
         loss = (shares * (dual + chosen.cycle * cycle)).sum() + chosen.congruence * excess
-        value = self.descend(loss)
-        self.there.clip()
-        self.back.clip()
-        return value
+        return self.descend(loss)
 
     @torch.no_grad()
     def push(self, points: Tensor) -> Tensor:

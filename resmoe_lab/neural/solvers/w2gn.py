@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..networks import StackedICNN
-from ._base import SOLVERS, Settings, Solver, only_one
+from ._base import SOLVERS, Settings, Solver, fixed_noise, only_one
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,9 @@ class W2GN(Solver[W2GNSettings]):
         dual = self.there(noise).mean() + ((points * given).sum(dim=-1) - self.there(given)).mean()
         cycle = (self.there.gradient(images) - points).square().sum(dim=-1).mean()
         loss = dual + 0.5 * self.settings.cycle * cycle
-        value = self.descend(loss)
-        self.there.clip()
-        self.back.clip()
-        return value
+        return self.descend(loss)
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw noise and map it by the gradient of the potential."""
-        noise = torch.randn(1, count, self.problem.dimension, generator=torch.Generator().manual_seed(seed))
-        return self.there.gradient(noise)[0]
+        return self.there.gradient(fixed_noise(1, count, self.problem.dimension, seed=seed))[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..networks import Generator, StackedMLP
-from ._base import SOLVERS, Settings, Solver, only_one
+from ._base import SOLVERS, Settings, Solver, fixed_noise, only_one
 
 
 @dataclass(frozen=True)
@@ -79,4 +79,4 @@ class WGANGP(Solver[WGANSettings]):
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw from the generator."""
-        return self.made(torch.randn(count, self.problem.dimension, generator=torch.Generator().manual_seed(seed)))
+        return self.made(fixed_noise(count, self.problem.dimension, seed=seed))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..networks import Generator, StackedMLP
-from ._base import SOLVERS, Settings, Solver
+from ._base import SOLVERS, Settings, Solver, fixed_noise
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class WIN(Solver[WINSettings]):
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw from the generator."""
-        return self.made(torch.randn(count, self.problem.dimension, generator=torch.Generator().manual_seed(seed)))
+        return self.made(fixed_noise(count, self.problem.dimension, seed=seed))
 
     def push(self, points: Tensor) -> Tensor:
         """Map by the gradient of |y|^2 / 2 - v(y)."""

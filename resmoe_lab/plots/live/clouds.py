@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..theme import HIGHLIGHT, drawing, new_figure, series_colors
 
@@ -44,7 +45,8 @@ def drift_figure(steps: Sequence[int], drifts: Sequence[float]) -> Figure:
         figure = new_figure(7.4, 2.0)
         axes = figure.subplots()
         axes.plot(steps, drifts, "o-", color=HIGHLIGHT, markersize=3, linewidth=1.3)
-        axes.set(xlabel="outer iteration", ylabel="share of its variance", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="outer iteration", ylabel="share of its variance", xlim=(0, max(steps) * 1.05), yscale="log")
         axes.set_title("How far the barycenter moved since the look before")
         axes.grid(True)
     return figure
