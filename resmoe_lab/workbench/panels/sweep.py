@@ -20,7 +20,7 @@ from ...evaluate.sweep_forecast import SweepForecast
 from ...evaluate.sweeping import DEFAULT_KEEPS, DEFAULT_METHODS
 from ...evaluate.tasks import EMBEDDED_TASKS
 from ...plots.live import allocation_figure, front_figure
-from ...plots.series import lower_is_better, metric_words
+from ...plots.series import metric_words
 from ..cache import Kept
 from ..controls import choice, offer, slider
 from ..selection import Selection
@@ -229,8 +229,7 @@ class SweepPanel(Panel[SweepView]):
         view, figures = self._view(), {}
         if view.tasks:
             points, front, metric, original = view.points(self.task.value)
-            words = f"{self.task.value}, {metric_words(metric)}"
-            figures["front"] = front_figure(points, front, words=words, original=original, log=lower_is_better(metric))
+            figures["front"] = front_figure(points, front, task=self.task.value, metric=metric, original=original)
         method, share = self.selection.method, self.budget.value
         try:
             table = view.allocation(method, share)
