@@ -19,6 +19,10 @@ class ResmoeError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class ResmoeWarning(UserWarning):
+    """A result is right but says less than it seems to; its text is one line meant for the user."""
+
+
 class UsageError(ResmoeError):
     """An argument is outside what is allowed."""
 

@@ -6,7 +6,10 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +92,41 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(lock)
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """Give a temporary folder, held by this process, and remove it when the block ends.
+
+    Before that, what processes that were killed have left in folders with this prefix is removed.
+
+    Parameters
+    ----------
+    prefix
+        How the folder's name begins.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if _abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as made, held(Path(made)):
+        yield Path(made)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether a folder is this user's own, and was held by a process that is gone. Links are not followed."""
+    with suppress(OSError):
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            # Who holds a folder writes its name once it has the lock: without one, it may just be about to.
+            if os.read(lock, 1):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+        finally:
+            os.close(lock)
+    return False
 
 
 def _flush(path: Path) -> None:

@@ -14,12 +14,14 @@ from . import measuring as measuring
 from . import opening as opening
 from . import zoo as zoo
 from ._app import app as app
+from ._output import warnings_told
 
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        with warnings_told():
+            app(sys.argv[1:], exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         _exit(" ".join(str(error).split()), 2)
     except Cancelled as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,9 +48,36 @@ def split_numbers(texts: Iterable[str] | None) -> list[float] | None:
         raise UsageError(f"--keep {' '.join(names or [])} is not a list of numbers: {KEEP.doc}") from error
 
 
-def chosen_method(*, solver: str | None, mode: str | None, **how: Any) -> dict[str, Any]:
-    """What decides a layer's result, with the options of its center."""
-    options = {name: value for name, value in (("solver", solver), ("mode", mode)) if value is not None}
-    if options and how["center"] != "wasserstein":
-        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {how['center']!r}")
-    return {**how, "options": options}
+def wasserstein_options(center: str, **given: Any) -> dict[str, Any]:
+    """The options that were given, which only center 'wasserstein' takes."""
+    options = {name: value for name, value in given.items() if value is not None}
+    if options and center != "wasserstein":
+        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {center!r}")
+    return options
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    """Which layers are compressed, how, and as what they are stored: the options of a run and of its forecast."""
+
+    method: str = "resmoe-up"
+    keep: Keep = KEEP.default
+    layers: Layers = "all"
+    center: str = "wasserstein"
+    solver: Solver = None
+    mode: Mode = None
+    export: Export = "packed"
+    form: Form = None
+    values: Values = "bf16"
+    scheduler: Scheduler = None
+
+    def keywords(self) -> dict[str, Any]:
+        """All but the layers, as the library's functions take it."""
+        options = wasserstein_options(self.center, solver=self.solver, mode=self.mode)
+        apart = ("layers", "solver", "mode")
+        return {"options": options} | {name: value for name, value in vars(self).items() if name not in apart}
+
+
+#: Nothing chosen.
+USUAL = Compression()

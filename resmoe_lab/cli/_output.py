@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._core.errors import ResmoeWarning
 from .._core.progress import TqdmProgress
 
 
@@ -19,6 +22,23 @@ def progress_bar() -> Any:
         yield progress
     finally:
         progress.close()
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Say each of this package's warnings in one line on standard error, without the code that it comes from."""
+
+    def tell(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, ResmoeWarning):
+            print(f"resmoe-lab: {message}", file=sys.stderr)  # noqa: T201
+        else:
+            plain(message, category, *where, **more)
+
+    plain = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResmoeWarning)
+        warnings.showwarning = tell
+        yield
 
 
 def show(facts: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:

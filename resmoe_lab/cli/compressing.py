@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .._core.params import KEEP
 from ._app import app
 from ._calibration import calibrated
-from ._options import (
-    Calibrate,
-    DataDir,
-    Export,
-    Form,
-    Json,
-    Keep,
-    Layers,
-    Mode,
-    Scheduler,
-    Solver,
-    TokenCount,
-    Values,
-    chosen_method,
-)
+from ._options import USUAL, Calibrate, Compression, DataDir, Json, TokenCount
 from ._output import progress_bar, show, show_facts, show_table
 
 
@@ -33,30 +19,17 @@ def plan(
     checkpoint: str,
     *,
     out: Annotated[Path, Parameter(help="Folder that the result would go to: its disk is what counts.")] = Path("."),
-    method: str = "resmoe-up",
-    keep: Keep = KEEP.default,
-    layers: Layers = "all",
-    center: str = "wasserstein",
-    solver: Solver = None,
-    mode: Mode = None,
-    export: Export = "packed",
-    form: Form = None,
-    values: Values = "bf16",
-    scheduler: Scheduler = None,
+    how: Compression = USUAL,
     json: Json = False,
 ) -> None:
     """Tell what compressing layers will take, before any work; fails where this machine has too little."""
-    from dataclasses import asdict
-
     from ..checkpoint import open_checkpoint
     from ..compress import forecast_run, select_layers
     from ..experts import moe_layers
 
-    how = chosen_method(method=method, keep=keep, center=center, solver=solver, mode=mode)
+    keywords = how.keywords()
     opened = open_checkpoint(checkpoint)
-    chosen = select_layers(layers, moe_layers(opened))
-    stored: dict[str, Any] = {"export": export, "form": form, "values": values}
-    found = forecast_run(opened, out, layers=chosen, scheduler=scheduler, **how, **stored)
+    found = forecast_run(opened, out, layers=select_layers(how.layers, moe_layers(opened)), **keywords)
     facts = found.facts()
 
     def human() -> None:
@@ -72,21 +45,12 @@ def compress(
     checkpoint: str,
     *,
     out: Path,
-    method: str = "resmoe-up",
-    keep: Keep = KEEP.default,
-    layers: Layers = "all",
-    center: str = "wasserstein",
-    solver: Solver = None,
-    mode: Mode = None,
+    how: Compression = USUAL,
     seed: int = 0,
     match_bytes: Annotated[int | None, Parameter(help="Bytes that all chosen layers may take; decides --keep.")] = None,
     calibrate: Calibrate = None,
     tokens: TokenCount = 4096,
     data_dir: DataDir = None,
-    export: Export = "packed",
-    form: Form = None,
-    values: Values = "bf16",
-    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
     """Compress layers and write them as a checkpoint with a manifest; resumes when run again."""
@@ -96,21 +60,20 @@ def compress(
     from ..store.manifest import MANIFEST_FILE
 
     opened = open_checkpoint(checkpoint)
-    chosen = select_layers(layers, moe_layers(opened))
+    chosen = select_layers(how.layers, moe_layers(opened))
     if match_bytes is not None:
-        keep = matched_keep(opened, chosen, method=method, center=center, budget=match_bytes)
-    how = chosen_method(method=method, keep=keep, center=center, solver=solver, mode=mode, seed=seed)
-    how |= {"export": export, "form": form, "values": values}
+        how = replace(how, keep=matched_keep(opened, chosen, method=how.method, center=how.center, budget=match_bytes))
+    keywords: dict[str, Any] = {**how.keywords(), "seed": seed}
     with progress_bar() as progress:
         if calibrate is not None:
             text: dict[str, Any] = {"text": calibrate, "tokens": tokens, "data_dir": data_dir, "device": "cpu"}
-            fisher = center == "wasserstein-fisher"
-            how["statistics"] = calibrated(opened, chosen, fisher=fisher, progress=progress, **text)
-        manifest = compress_checkpoint(opened, out, layers=chosen, scheduler=scheduler, progress=progress, **how)
+            fisher = how.center == "wasserstein-fisher"
+            keywords["statistics"] = calibrated(opened, chosen, fisher=fisher, progress=progress, **text)
+        manifest = compress_checkpoint(opened, out, layers=chosen, progress=progress, **keywords)
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
     facts = {
         "layers": chosen,
-        "keep": keep,
+        "keep": how.keep,
         **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")},
     }
     facts["manifest"] = str(out / MANIFEST_FILE)

@@ -6,11 +6,21 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .._core.errors import UsageError
 from .._core.params import KEEP
 from ._app import app
 from ._calibration import calibrated
-from ._options import DataDir, Json, Keep, Layers, Names, RunningText, Solver, TokenCount, split_names
+from ._options import (
+    DataDir,
+    Json,
+    Keep,
+    Layers,
+    Names,
+    RunningText,
+    Solver,
+    TokenCount,
+    split_names,
+    wasserstein_options,
+)
 from ._output import progress_bar, show, show_facts, show_table
 
 
@@ -53,10 +63,7 @@ def barycenter(
     from ..checkpoint import open_checkpoint
     from ..experts import load_stack
 
-    given: dict[str, Any] = {"solver": solver, "start": start}
-    options = {name: value for name, value in given.items() if value is not None}
-    if options and center != "wasserstein":
-        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {center!r}")
+    options = wasserstein_options(center, solver=solver, start=start)
     stack = load_stack(open_checkpoint(checkpoint), layer=layer)
     with progress_bar() as progress:
         common = find_center(stack, center=center, seed=seed, progress=progress, **options)

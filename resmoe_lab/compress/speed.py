@@ -189,11 +189,11 @@ class _Work:
         given: dict[str, Any] = {"seed": self.seed, "statistics": Statistics.even(stack)}
         return find_center(stack, center=self.center, **given, **self.options)
 
-    def stand_in(self, stack: ExpertStack) -> CommonExpert | None:
+    def stand_in(self, stack: ExpertStack) -> CommonExpert:
         """A center that takes no search, for what does not depend on how it was found."""
-        return None if self.center == "none" else find_center(stack, center="average")
+        return find_center(stack, center="none" if self.center == "none" else "average")
 
-    def compress(self, stack: ExpertStack, common: CommonExpert | None) -> None:
+    def compress(self, stack: ExpertStack, common: CommonExpert) -> None:
         method = METHODS[self.method](seed=self.seed)
         for piece in method.compress(stack, self.keep, common, statistics=Statistics.even(stack)).pieces:
             piece.restore()

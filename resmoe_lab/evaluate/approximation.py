@@ -65,16 +65,37 @@ def error_curves(
     pandas.DataFrame
         Columns ``layer, method, center, keep, error, relative_error``.
     """
-    scale = stack.mean_squared_norm()
-    rows = []
-    with torch.no_grad():
-        for name in methods:
-            method = METHODS[name](seed=seed)
-            center = common.name if common is not None and method.uses_center else "none"
-            errors = method.errors(stack, keeps, common, statistics=statistics)
-            for keep, error in zip(keeps, errors, strict=True):
-                rows.append((stack.layer, name, center, keep, error, error / scale if scale else 0.0))
+    options: dict[str, Any] = {"scale": stack.mean_squared_norm(), "common": common, "statistics": statistics}
+    rows = [row for name in methods for row in error_rows(METHODS[name](seed=seed), stack, keeps, **options)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@torch.no_grad()
+def error_rows(
+    method: Method,
+    stack: ExpertStack,
+    keeps: Sequence[float],
+    *,
+    scale: float,
+    common: CommonExpert | None = None,
+    statistics: Statistics | None = None,
+) -> list[tuple[Any, ...]]:
+    """Return one method's rows of :func:`error_curves`.
+
+    Parameters
+    ----------
+    method, stack, keeps, common, statistics
+        As there.
+    scale
+        What errors are relative to: the stack's :meth:`~resmoe_lab.experts.ExpertStack.mean_squared_norm`, which is
+        asked for once where many methods are compared.
+    """
+    center = common.name if common is not None and method.uses_center else "none"
+    errors = method.errors(stack, keeps, common, statistics=statistics)
+    return [
+        (stack.layer, method.name, center, keep, error, error / scale if scale else 0.0)
+        for keep, error in zip(keeps, errors, strict=True)
+    ]
 
 
 def approximation_table(
@@ -112,8 +133,9 @@ def approximation_table(
     known = statistics or {}
     alone = [name for name in methods if not METHODS[name].uses_center]
     residual = [name for name in methods if METHODS[name].uses_center]
-    tables = []
+    rows = []
     for stack in stacks:
+        scale = stack.mean_squared_norm()
         found = [
             find_center(stack, center=name, seed=seed, progress=progress, statistics=known.get(stack.layer))
             for name in (centers if residual else ())
@@ -121,10 +143,10 @@ def approximation_table(
         pairs = [(name, None) for name in alone] + [(name, common) for common in found for name in residual]
         for done, (name, common) in enumerate(pairs):
             progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
-            options: dict[str, Any] = {"common": common, "statistics": known.get(stack.layer), "seed": seed}
-            possible = possible_keeps(METHODS[name](), keeps, stack)
-            tables.append(error_curves(stack, methods=[name], keeps=possible, **options))
-    return pd.concat(tables, ignore_index=True)
+            method, statistics_of = METHODS[name](seed=seed), known.get(stack.layer)
+            possible = possible_keeps(method, keeps, stack)
+            rows += error_rows(method, stack, possible, scale=scale, common=common, statistics=statistics_of)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def possible_keeps(method: Method, keeps: Sequence[float], stack: ExpertStack) -> list[float]:

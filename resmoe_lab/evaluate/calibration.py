@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core.errors import CheckpointError, UsageError
+from .._core.errors import CheckpointError, ResmoeWarning, UsageError
 from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics
 from ..experts import ExpertStack, Family
@@ -251,5 +251,6 @@ def _warn_of_unreached(found: Mapping[int, Statistics]) -> None:
             warnings.warn(
                 f"layer {layer}: no calibration token reaches expert {names} "
                 f"({statistics.tokens:,} tokens of {statistics.source}); measured on all tokens of the layer instead",
+                ResmoeWarning,
                 stacklevel=3,
             )

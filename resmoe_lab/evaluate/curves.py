@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -14,7 +13,7 @@ from ..experts import ExpertStack
 from ..methods import METHODS, Method
 from ..store import match_bytes
 from ..store.ledger import VALUE_BYTES
-from .approximation import COLUMNS, error_curves, possible_keeps
+from .approximation import COLUMNS, error_rows, possible_keeps
 
 
 def equal_curves(
@@ -55,18 +54,17 @@ def equal_curves(
     """
     pairs = [(name, common) for name in methods for common in (commons if METHODS[name].uses_center else commons[:1])]
     by_keep, by_bytes = [], []
+    scale = stack.mean_squared_norm()
     for done, (name, common) in enumerate(pairs):
         progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
         method = METHODS[name](seed=seed)
         own = possible_keeps(method, keeps, stack)
         fitting = _fitting(method, stack, common, shares)
-        options: dict[str, Any] = {"methods": [name], "common": common, "seed": seed}
-        table = error_curves(stack, keeps=[*own, *fitting.values()], **options)
-        by_keep.append(table.iloc[: len(own)])
-        by_bytes.append(table.iloc[len(own) :].assign(share=list(fitting)))
+        rows = error_rows(method, stack, [*own, *fitting.values()], scale=scale, common=common)
+        by_keep += rows[: len(own)]
+        by_bytes += [(*row, share) for row, share in zip(rows[len(own) :], fitting, strict=True)]
     progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))
-    matched = pd.concat(by_bytes, ignore_index=True)[[*COLUMNS, "share"]]
-    return pd.concat(by_keep, ignore_index=True), matched
+    return pd.DataFrame(by_keep, columns=list(COLUMNS)), pd.DataFrame(by_bytes, columns=[*COLUMNS, "share"])
 
 
 def _fitting(method: Method, stack: ExpertStack, common: CommonExpert, shares: Sequence[float]) -> dict[float, float]:

@@ -15,7 +15,7 @@ from .._core.progress import Progress, silent
 from ..centers import CommonExpert, Statistics, find_center
 from ..experts import ExpertStack
 from ..methods import METHODS
-from ..methods._choices import squared_spectrum
+from ..methods._spectra import squared_spectrum
 from ..methods._sums import first_sums
 from ..store import forecast, match_bytes
 from .similarity import expert_similarity

@@ -15,7 +15,7 @@ from ..experts import ExpertStack, LayerShape
 from ..methods import METHODS
 from ..store import forecast, match_bytes
 from ..store.ledger import VALUE_BYTES
-from .approximation import COLUMNS, error_curves, possible_keeps
+from .approximation import COLUMNS, error_rows, possible_keeps
 
 #: Whose bytes the others are given.
 REFERENCE = "resmoe-up"
@@ -57,20 +57,21 @@ def compare_at_equal_bytes(
         Columns ``layer, method, center, keep, error, relative_error, true_bytes, budget``; bytes grow in steps, so
         they may stay below the budget.
     """
-    tables = []
+    rows = []
     for stack in stacks:
+        scale = stack.mean_squared_norm()
         given: dict[str, Any] = {"statistics": (statistics or {}).get(stack.layer), "seed": seed}
         common = find_center(stack, center=center, progress=progress, **given)
         shape = stack.shape
         budget = _budget(keep, shape, center=common.stored, reference=reference)
         for name in tracked(list(methods), f"equal bytes, layer {stack.layer}", progress):
-            method = METHODS[name]()
+            method = METHODS[name](seed=seed)
             stored = method.uses_center and common.stored
             own = match_bytes(method, budget, shape, center=stored)
-            row = error_curves(stack, methods=[name], keeps=[own], common=common, **given)
+            [row] = error_rows(method, stack, [own], scale=scale, common=common, statistics=given["statistics"])
             size = forecast(method, shape, keep=own, center=stored).true_bytes
-            tables.append(row.assign(true_bytes=size, budget=budget))
-    return pd.concat(tables, ignore_index=True)[[*COLUMNS, "true_bytes", "budget"]]
+            rows.append((*row, size, budget))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "true_bytes", "budget"])
 
 
 def keep_at_equal_bytes(

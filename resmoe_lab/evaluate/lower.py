@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from .._core.files import scratch_folder
 from .likelihood import decoder_of
 
 #: What must stay free on the disk of the temporary folder.
@@ -39,8 +39,8 @@ def lower_states_kept(model: Any, *, first: int) -> Iterator[None]:
         return
     decoder = decoder_of(model)
     originals = list(decoder.layers[:first])
-    with tempfile.TemporaryDirectory(prefix="resmoe-lower-") as folder:
-        states = _States(Path(folder))
+    with scratch_folder("resmoe-lower-") as folder:
+        states = _States(folder)
         hook = decoder.register_forward_pre_hook(states.begin, with_kwargs=True)
         for number, layer in enumerate(originals):
             decoder.layers[number] = _Recalling(layer, states, last=number == first - 1)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .._core.errors import UsageError
+from .._core.errors import ResmoeWarning, UsageError
 from .._core.files import held
 from .._core.machine import machine, versions
 from .._core.params import KEEP
@@ -105,6 +105,7 @@ def run_sweep(
         warnings.warn(
             f"task {calibrate!r} both calibrates and is scored: methods that use it have seen what they are scored on, "
             "name another text to calibrate on",
+            ResmoeWarning,
             stacklevel=2,
         )
     for keep in keeps:

@@ -1,12 +1,36 @@
 """Expert stacks, and one file for each model family that has them."""
 
+from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ._base import FAMILIES as FAMILIES
 from ._base import Family as Family
-from ._base import family_of as family_of
 from ._stack import Block as Block
 from ._stack import ExpertStack as ExpertStack
 from ._stack import LayerShape as LayerShape
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """Return the family of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If its ``model_type`` belongs to no family that is known here, or its weights are quantized.
+    """
+    quantization = checkpoint.config.get("quantization_config") or {}
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if quantization and method != "resmoe":
+        raise CheckpointError(
+            f"{checkpoint.folder} is quantized ({method}), expected 16 or 32 bit weights: "
+            "use the checkpoint that is not quantized"
+        )
+    known = [FAMILIES[name] for name in FAMILIES.names()]
+    for family in known:
+        if checkpoint.model_type in family.model_types:
+            return family(checkpoint.config)
+    supported = ", ".join(model_type for family in known for model_type in family.model_types)
+    found = checkpoint.model_type or "none at all"
+    raise CheckpointError(f"{checkpoint.folder} has model_type {found!r}, expected one of: {supported}")
 
 
 def moe_layers(checkpoint: Checkpoint) -> list[int]:

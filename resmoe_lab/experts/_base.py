@@ -17,7 +17,7 @@ from .._core.errors import CheckpointError, UsageError, WeightError
 from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import read_tensors
-from ._layout import FUSED_PARTS, Part, Shape, blocks_of, copy_block
+from ._layout import FUSED_PARTS, Part, Shape, blocks_of, config_int, copy_block
 from ._stack import Block, ExpertStack, LayerShape
 
 #: What experts can be stored as; anything else is a quantized form that has no design matrix.
@@ -296,43 +296,4 @@ def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor:
         ) from error
 
 
-def config_int(config: Mapping[str, Any], *keys: str) -> int:
-    """Return a positive whole number of a config, under the first of some names that it has.
-
-    Raises
-    ------
-    CheckpointError
-        If the config has none of them, or something else there.
-    """
-    key = next((key for key in keys if key in config), keys[0])
-    value = config.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise CheckpointError(f"config.json has {key} = {value!r}, expected a positive whole number")
-    return value
-
-
 FAMILIES: Registry[type[Family]] = Registry("model family", "resmoe_lab.experts")
-
-
-def family_of(checkpoint: Checkpoint) -> Family:
-    """Return the family of a checkpoint.
-
-    Raises
-    ------
-    CheckpointError
-        If its ``model_type`` belongs to no family that is known here, or its weights are quantized.
-    """
-    quantization = checkpoint.config.get("quantization_config") or {}
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-    if quantization and method != "resmoe":
-        raise CheckpointError(
-            f"{checkpoint.folder} is quantized ({method}), expected 16 or 32 bit weights: "
-            "use the checkpoint that is not quantized"
-        )
-    known = [FAMILIES[name] for name in FAMILIES.names()]
-    for family in known:
-        if checkpoint.model_type in family.model_types:
-            return family(checkpoint.config)
-    supported = ", ".join(model_type for family in known for model_type in family.model_types)
-    found = checkpoint.model_type or "none at all"
-    raise CheckpointError(f"{checkpoint.folder} has model_type {found!r}, expected one of: {supported}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from .._core.errors import CheckpointError
 from ._stack import Block
 
 
@@ -24,6 +26,21 @@ class Shape:
     hidden_size: int
     intermediate_size: int
     top_k: int
+
+
+def config_int(config: Mapping[str, Any], *keys: str) -> int:
+    """Return a positive whole number of a config, under the first of some names that it has.
+
+    Raises
+    ------
+    CheckpointError
+        If the config has none of them, or something else there.
+    """
+    key = next((key for key in keys if key in config), keys[0])
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise CheckpointError(f"config.json has {key} = {value!r}, expected a positive whole number")
+    return value
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ._base import FAMILIES, Family, config_int
-from ._layout import Part, Shape
+from ._base import FAMILIES, Family
+from ._layout import Part, Shape, config_int
 
 _PARTS = (
     Part("w1", "gate_up_proj", transposed=True, half=0),

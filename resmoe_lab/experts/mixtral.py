@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._base import FAMILIES, Family, config_int
-from ._layout import Part, Shape
+from ._base import FAMILIES, Family
+from ._layout import Part, Shape, config_int
 
 
 @FAMILIES.register("mixtral")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core.errors import CheckpointError
-from ._base import FAMILIES, Family, config_int
-from ._layout import Part, Shape
+from ._base import FAMILIES, Family
+from ._layout import Part, Shape, config_int
 
 #: The feed-forward sublayer of a block, after self-attention and, in the decoder, cross-attention.
 _SUBLAYER = {"encoder": 1, "decoder": 2}

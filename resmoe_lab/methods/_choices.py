@@ -11,13 +11,10 @@ import numpy as np
 import torch
 
 from .._core.errors import UsageError
-from ._lanes import one_blas_thread
 from ._pieces import LowRank, Neurons, SeparateLowRank, Sparse
+from ._spectra import squared_spectrum
 from ._sums import first_sums, smallest_sums
 from ._whitening import Whitening
-
-#: Spectra of larger matrices are computed in float32, whose rounding a curve does not show.
-_EXACT_SIDE = 1024
 
 
 def kept_entries(size: int, keep: float) -> int:
@@ -126,20 +123,6 @@ def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float], whitening: Whi
     ranks = [kept_rank(matrix.shape[0], matrix.shape[1], keep) for keep in keeps]
     squares = squared_spectrum(matrix) if whitening is None else _unwhitened_squares(matrix, whitening)
     return first_sums(squares, [max(0, len(squares) - rank) for rank in ranks])
-
-
-def squared_spectrum(matrix: torch.Tensor) -> torch.Tensor:
-    """Squared singular values in float64, smallest first, from the products of the shorter side."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide.double() if wide.shape[0] <= _EXACT_SIDE else wide.float()
-    if wide.device.type == "cpu":
-        # numpy computes only one half of a symmetric product.
-        rows = wide.numpy()
-        with one_blas_thread():
-            products = torch.from_numpy(rows @ rows.T)
-    else:
-        products = wide @ wide.T
-    return torch.linalg.eigvalsh(products).double().clamp(min=0)
 
 
 def truncate_apart(matrix: torch.Tensor, widths: Sequence[int], keep: float) -> SeparateLowRank:

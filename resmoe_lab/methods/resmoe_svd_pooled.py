@@ -10,8 +10,9 @@ from .._core.params import KEEP
 from ..centers import CommonExpert, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
-from ._choices import keep_rank, kept_rank, squared_spectrum
+from ._choices import keep_rank, kept_rank
 from ._kinds import LowRankMethod
+from ._spectra import squared_spectrum
 from ._sums import smallest_sums
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import altair as alt
 import pandas as pd
@@ -33,6 +34,32 @@ def mixing_styles(methods: Iterable[str]) -> dict[str, tuple[str, list[int]]]:
     return styles
 
 
+@dataclass(frozen=True)
+class Mixtures:
+    """A table of mixtures, taken apart as every drawing of it needs it.
+
+    Parameters
+    ----------
+    whole, classes
+        The rows about all classes, and those about one.
+    labels
+        The classes in their order.
+    styles
+        Every method's colour and dash, in the methods' order.
+    """
+
+    whole: pd.DataFrame
+    classes: pd.DataFrame
+    labels: list[str]
+    styles: dict[str, tuple[str, list[int]]]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Mixtures:
+        """Take a table with columns ``weight, method, label, accuracy`` apart."""
+        whole, classes = table[table["label"] == ALL], table[table["label"] != ALL]
+        return cls(whole, classes, list(dict.fromkeys(classes["label"])), mixing_styles(dict.fromkeys(table["method"])))
+
+
 def weight_slider(weights: Iterable[float], start: float) -> Slider:
     """Return the slider over the weights of the second network."""
     values = tuple(sorted({round(float(weight), 6) for weight in weights}))
@@ -51,26 +78,22 @@ def mixing_chart(table: pd.DataFrame, *, start: float = 0.5) -> alt.HConcatChart
         Where the slider stands.
     """
     slider = weight_slider(table["weight"], start)
-    methods = list(dict.fromkeys(table["method"]))
-    styles = mixing_styles(methods)
+    mixtures = Mixtures.of(table)
     color = alt.Color(
         "method:N",
-        scale=alt.Scale(domain=methods, range=[styles[name][0] for name in methods]),
+        scale=alt.Scale(domain=list(mixtures.styles), range=[color for color, _ in mixtures.styles.values()]),
         legend=alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=3),
     )
-    whole, classes = table[table["label"] == ALL], table[table["label"] != ALL]
-    left = _curves(whole, methods, color=color, dashes=[styles[name][1] for name in methods], slider=slider)
-    right = _classes(classes, color, slider)
+    left, right = _curves(mixtures, color, slider), _classes(mixtures, color, slider)
     return styled(alt.hconcat(left, right, spacing=28).add_params(*slider.params()))
 
 
-def _curves(
-    whole: pd.DataFrame, methods: Sequence[str], *, color: alt.Color, dashes: list[list[int]], slider: Slider
-) -> alt.LayerChart:
-    data = alt.Data(values=significant(whole).to_dict("records"))
+def _curves(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.LayerChart:
+    data = alt.Data(values=significant(mixtures.whole).to_dict("records"))
     x = alt.X("weight:Q", title="weight of the second network", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    dash = alt.StrokeDash("method:N", scale=alt.Scale(domain=list(methods), range=dashes), legend=None)
+    dashes = alt.Scale(domain=list(mixtures.styles), range=[dash for _, dash in mixtures.styles.values()])
+    dash = alt.StrokeDash("method:N", scale=dashes, legend=None)
     base = alt.Chart(data).encode(x=x, y=y, color=color)
     tooltip = ["method:N", alt.Tooltip("weight:Q", format=".2f"), alt.Tooltip("accuracy:Q", format=".2f")]
     now = base.transform_filter(slider.selects("weight"))
@@ -84,13 +107,12 @@ def _curves(
     return alt.LayerChart(layer=layers).properties(width=420, height=250, title=title)
 
 
-def _classes(classes: pd.DataFrame, color: alt.Color, slider: Slider) -> alt.Chart:
-    data = alt.Data(values=significant(classes).to_dict("records"))
+def _classes(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.Chart:
+    data = alt.Data(values=significant(mixtures.classes).to_dict("records"))
     points = alt.Chart(data).transform_filter(slider.selects("weight")).mark_point(filled=True, size=60, opacity=1)
-    labels = list(dict.fromkeys(classes["label"]))
     axis = alt.Axis(labelAngle=0)
     return points.encode(
-        x=alt.X("label:N", title="class", sort=labels, axis=axis),
+        x=alt.X("label:N", title="class", sort=mixtures.labels, axis=axis),
         y=alt.Y("accuracy:Q", title="accuracy on the class, %", scale=alt.Scale(domain=[0, 100])),
         color=color,
         tooltip=["method:N", "label:N", alt.Tooltip("accuracy:Q", format=".1f")],

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Collection
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import zoo
 from .._core.errors import UsageError
-from .._core.machine import machine, versions
 from .._core.progress import Progress, silent
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.writer import write_json
 from ..evaluate.outcome import tabulate
 from ..evaluate.routing import routing_shares
 from ..evaluate.tasks import EMBEDDED_TASKS, TASKS
 from ..evaluate.zeroshot import evaluate_model, model_windows
 from ..experts import family_of
-from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts
 from ..zoo.recipes import RECIPES, Recipe
-from ..zoo.training import Trained, train
-from ..zoo.upcycling import neuron_orders
-
-CARD_FILE, FACTS_FILE, FIGURE_FILE = "MODEL_CARD.md", "card.json", "training_loss.png"
+from ..zoo.training import train
+from ._cards import (
+    SOURCES,
+    demand_lines,
+    known_facts,
+    last_lines,
+    put_in_place,
+    save_card,
+    save_model,
+    shuffle_neurons,
+    training_folder,
+)
 
 #: What makes a zoo model worth compressing: least accuracies, and least share of the tokens of any expert, against
 #: an even share (3 % of all tokens where there are 8 experts).
@@ -68,39 +67,13 @@ def build_zoo_model(
     if name not in RECIPES:
         raise UsageError(f"unknown zoo model {name!r}: choose from {', '.join(zoo.names())}")
     folder = Path(out) if out is not None else zoo.folder(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.with_name(f".{folder.name}.training")
-    trained = train(RECIPES[name], work=work, data_dir=data_dir, progress=progress)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as fresh:
-        save_model(trained, Path(fresh))
+    trained = train(RECIPES[name], work=training_folder(folder), data_dir=data_dir, progress=progress)
+    with put_in_place(folder) as fresh:
+        save_model(trained, fresh)
         if RECIPES[name].dense is not None:
-            shuffle_neurons(trained, Path(fresh), seed=RECIPES[name].seed)
-        card = write_card(Path(fresh), RECIPES[name], trained.log, data_dir=data_dir, progress=progress)
-        put_in_place(Path(fresh), folder)
-    shutil.rmtree(work)
+            shuffle_neurons(trained, fresh, seed=RECIPES[name].seed)
+        card = write_card(fresh, RECIPES[name], trained.log, data_dir=data_dir, progress=progress)
     return {**card, "path": str(folder)}
-
-
-def save_model(trained: Trained, folder: Path) -> None:
-    """Save model and tokenizer in bfloat16, in the layout of the hub's checkpoints."""
-    trained.model.bfloat16().save_pretrained(folder)
-    trained.tokenizer.save_pretrained(folder)
-
-
-def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
-    """Put the neurons of every expert of a saved model into an order of its own, and save it again.
-
-    Upcycled experts begin as copies of one another, neuron by neuron; without this, aligning them would have nothing
-    to do. No output changes, and :func:`neuron_orders` knows the answer.
-    """
-    checkpoint = open_checkpoint(folder)
-    family = family_of(checkpoint)
-    for layer in family.layers(checkpoint):
-        stack = family.pull(trained.model, layer)
-        orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=seed, layer=layer)
-        shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
-        family.push(trained.model, stack.with_weights(shuffled))
-    save_model(trained, folder)
 
 
 def write_card(
@@ -113,18 +86,12 @@ def write_card(
 ) -> dict[str, Any]:
     """Measure a saved model and write its card beside it; return the facts."""
     checkpoint = open_checkpoint(folder)
-    facts: dict[str, Any] = {"name": recipe.name, "recipe": recipe.as_dict(), "log": log}
-    facts |= {"date": datetime.now(UTC).date().isoformat(), "versions": versions(), "machine": machine()}
+    facts = known_facts(checkpoint, recipe, log)
     facts["bytes"] = sum(path.stat().st_size for path in folder.iterdir())
-    facts["architecture"] = checkpoint.config["architectures"][0]
-    facts["parameters"] = checkpoint.total_bytes // 2
     facts["seconds"] = sum(max(row["seconds"] for row in log if row["phase"] == phase) for phase in recipe.phases)
     facts |= _measure(checkpoint, data_dir=data_dir, progress=progress)
     facts["unmet"] = unmet(facts)
-    figure = training_loss(log)
-    figure.savefig(folder / FIGURE_FILE, dpi=110)
-    write_json(folder / FACTS_FILE, facts)
-    (folder / CARD_FILE).write_text(_card_text(facts), "utf-8")
+    save_card(folder, facts, card_text(facts))
     return facts
 
 
@@ -164,7 +131,8 @@ def unmet(facts: dict[str, Any]) -> list[str]:
     return short
 
 
-def _card_text(facts: dict[str, Any]) -> str:
+def card_text(facts: dict[str, Any]) -> str:
+    """The card of measured facts, in Markdown."""
     recipe, scores, alone = facts["recipe"], facts["scores"], facts["center_only"]
     how = _UPCYCLED if recipe["dense"] else _FROM_NOTHING
     lines = [
@@ -192,9 +160,7 @@ def _card_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"- layer {layer}: " + ", ".join(f"{share:.1%}" for share in shares) + f" (least {min(shares):.1%})"
         )
-    demands = facts["unmet"]
-    lines += ["", "Demands of the zoo: " + ("all met." if not demands else "NOT met: " + "; ".join(demands) + "."), ""]
-    lines += ["## Training", "", f"![training loss]({FIGURE_FILE})", ""]
+    lines += demand_lines(facts["unmet"], whose="Demands of the zoo")
     for phase in RECIPES[facts["name"]].phases:
         plan, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
         sources = ", ".join(f"{name} {weight:.0%}" for name, weight in plan["source_weights"].items())
@@ -204,7 +170,7 @@ def _card_text(facts: dict[str, Any]) -> str:
             f"{last['seconds'] / 60:.0f} minutes, peak learning rate {plan['peak_lr']:g}, "
             f"final training loss {last['loss']:.3f} nats per token."
         )
-    return "\n".join([*lines, *last_lines(facts, _SOURCES)])
+    return "\n".join([*lines, *last_lines(facts, SOURCES)])
 
 
 _PREAMBLE = (
@@ -216,30 +182,3 @@ _UPCYCLED = (
     "were put into a random order at the end, which changes no output: aligning them has work to do, and a known answer"
 )
 _FROM_NOTHING = "all its experts from the first step on, so that they really differ"
-#: Where training text comes from, by the names of :func:`~resmoe_lab.zoo.corpus.training_documents`.
-_SOURCES = {
-    "novels": ("- Novels: seven books of Project Gutenberg (public domain in the USA).",),
-    "encyclopedia": (
-        "- Encyclopedia: passages of English Wikipedia as collected by BoolQ's training split (CC BY-SA 3.0), those",
-        "  that overlap with evaluation texts removed.",
-    ),
-    "storyworld": (
-        "- StoryWorld: seeded stories generated by `resmoe_lab.zoo.storyworld`; its held-out worlds were never",
-        "  trained on.",
-    ),
-}
-
-
-def last_lines(facts: dict[str, Any], sources: Collection[str]) -> list[str]:
-    """What ends a card: with what the model was made, and of which text."""
-    used = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    lines = [f"- Seed {facts['recipe']['seed']}; {facts['machine']}; {used}; {facts['date']}.", "", "## Data", ""]
-    lines += [line for name in _SOURCES if name in sources for line in _SOURCES[name]]
-    return [*lines, "- Test sets (WikiText-2 and the paper's other three) were never trained on.", ""]
-
-
-def put_in_place(fresh: Path, folder: Path) -> None:
-    """Move a finished model to where it belongs; an old one there goes only now."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    shutil.copytree(fresh, folder)

@@ -15,7 +15,7 @@ from .._core.params import KEEP
 from ..evaluate.sweep import Sweep
 from ..plots.live import ErrorScreen, allocation_figure, front_figure
 from ..plots.raster import figure_bytes
-from ..plots.series import add_series, lower_is_better, metric_words
+from ..plots.series import add_series
 from ..workbench.views import SweepView
 
 #: Charts follow the page's ink; a picture stands on white paper.
@@ -53,8 +53,7 @@ def _figures(sweep: Sweep) -> dict[str, Figure]:
     figures = {"errors": ErrorScreen(curves[["layer", "series", "at", "value"]]).figure(KEEP.default)}
     for task in view.tasks[:1]:
         points, front, metric, original = view.points(task)
-        words = f"{task}, {metric_words(metric)}"
-        figures["front"] = front_figure(points, front, words=words, original=original, log=lower_is_better(metric))
+        figures["front"] = front_figure(points, front, task=task, metric=metric, original=original)
     method = "resmoe-up" if "resmoe-up" in view.methods() else view.methods()[0]
     try:
         table = view.allocation(method, _SHARE)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import astuple
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import zoo
-from .._core.machine import machine, versions
 from .._core.progress import Progress, silent, tracked
 from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.writer import write_json
 from ..evaluate.lower import lower_states_kept
 from ..evaluate.outcome import Outcome
 from ..evaluate.pairing import paired_difference
@@ -24,13 +19,21 @@ from ..evaluate.routing import routing_shares
 from ..evaluate.tasks import find_task
 from ..evaluate.zeroshot import stream_windows, task_outcome
 from ..experts import family_of
-from ..plots.training import training_loss
 from ..runtime import load_model, restored_experts
 from ..zoo.dense import dense_model
 from ..zoo.parting import train_upcycled
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
 from ..zoo.upcycling import neuron_orders
-from .card import CARD_FILE, FACTS_FILE, FIGURE_FILE, last_lines, put_in_place, save_model, shuffle_neurons
+from ._cards import (
+    demand_lines,
+    known_facts,
+    last_lines,
+    put_in_place,
+    save_card,
+    save_model,
+    shuffle_neurons,
+    training_folder,
+)
 
 #: What a card is measured on, and windows or rows of each.
 TASKS, LIMIT = ("wikitext", "piqa", "winogrande", "lambada"), 200
@@ -76,20 +79,17 @@ def build_upcycled(
     """
     recipe = UPCYCLED[name]
     folder = Path(out) if out is not None else zoo.folder(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.with_name(f".{folder.name}.training")
     model, tokenizer, origin = dense_model(recipe.source, given=dense)
     model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
+    work = training_folder(folder)
     trained = train_upcycled(model, tokenizer, recipe, work=work, data_dir=data_dir, progress=progress)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as fresh:
-        save_model(trained, Path(fresh))
-        shuffle_neurons(trained, Path(fresh), seed=recipe.seed)
+    with put_in_place(folder) as fresh:
+        save_model(trained, fresh)
+        shuffle_neurons(trained, fresh, seed=recipe.seed)
         log = trained.log
         del trained  # the scores are those of the files
         options: dict[str, Any] = {"origin": origin, "limit": limit, "data_dir": data_dir, "progress": progress}
-        facts = write_upcycled_card(Path(fresh), recipe, log, dense=(model, tokenizer), **options)
-        put_in_place(Path(fresh), folder)
-    shutil.rmtree(work)
+        facts = write_upcycled_card(fresh, recipe, log, dense=(model, tokenizer), **options)
     return {**facts, "path": str(folder)}
 
 
@@ -125,17 +125,12 @@ def write_upcycled_card(
         The facts.
     """
     checkpoint = open_checkpoint(folder)
-    facts: dict[str, Any] = {"name": recipe.name, "recipe": recipe.as_dict(), "origin": origin, "log": log}
-    facts |= {"date": datetime.now(UTC).date().isoformat(), "versions": versions(), "machine": machine()}
-    facts |= {"bytes": checkpoint.total_bytes, "parameters": checkpoint.total_bytes // 2, "limit": limit}
-    facts["architecture"] = checkpoint.config["architectures"][0]
+    facts = known_facts(checkpoint, recipe, log) | {"origin": origin, "bytes": checkpoint.total_bytes, "limit": limit}
     facts["layers"] = [_measured_layer(checkpoint, recipe, layer) for layer in family_of(checkpoint).layers(checkpoint)]
     options: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "progress": progress}
     facts |= _scores(checkpoint, dense, **options)
     facts["unmet"] = unmet(facts)
-    training_loss(log).savefig(folder / FIGURE_FILE, dpi=110)
-    write_json(folder / FACTS_FILE, facts)
-    (folder / CARD_FILE).write_text(card_text(facts), "utf-8")
+    save_card(folder, facts, card_text(facts))
     return facts
 
 
@@ -240,9 +235,7 @@ def card_text(facts: dict[str, Any]) -> str:
             f"| {row['layer']} | {row['residual']:.2%} | {row['neurons_found']:.2%} | {row['average_residual']:.1%} "
             f"| {', '.join(f'{share:.1%}' for share in shares)} |"
         )
-    demands = facts["unmet"]
-    lines += ["", "Demands: " + ("all met." if not demands else "NOT met: " + "; ".join(demands) + "."), ""]
-    lines += ["## Training", "", f"![training loss]({FIGURE_FILE})", ""]
+    lines += demand_lines(facts["unmet"], whose="Demands")
     done = last["step"] * recipe["batch_size"] * recipe["sequence_length"]
     sources = ", ".join(f"{name} {share:.0%}" for name, share in recipe["source_weights"].items())
     lines.append(

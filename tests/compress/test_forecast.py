@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from resmoe_lab._core.errors import ResourceError
+from resmoe_lab._core.errors import ResourceError, UsageError
 from resmoe_lab._core.machine import anonymous_bytes
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import Forecast, compress_checkpoint, forecast_run
@@ -141,3 +141,27 @@ def test_ways_out_change_the_result_last() -> None:
     ways = [words for words, _ in needs.alternatives(3.0, 3)]
     assert ways[:2] == ["--scheduler local:2", "--scheduler local:1"]
     assert ways[2:] == ["--mode direct", "--mode direct --solver coordinate", "--center average"]
+
+
+@pytest.mark.parametrize("method", ["svd", "svd-separate", "resmoe-svd", "resmoe-svd-pooled", "resmoe-svd-white"])
+def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers of half its sides have no rank at all, and cannot be compressed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(speed_module, "_FIRST", 1)
+    shape = LayerShape(2, 8, (8, 8))
+    half = speed_module._scaled(shape, 0.5)
+    with pytest.raises(UsageError, match="no rank"):
+        _method(method).outline(half, 0.25)
+    how = {"method": method, "keep": 0.25, "center": "average", "options": {}}
+    found = measured_speed(shape, alike=False, folder=tmp_path, **how)
+    assert found.method.side == 1.0
+    assert found.method.whole() > 0
+
+
+@pytest.mark.parametrize("method", ["up", "resmoe-up"])
+def test_a_run_without_a_center_is_forecast_and_done(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = {"layers": [0], "method": method, "keep": 0.5, "center": "none"}
+    found = forecast_module.forecast_run(pico_checkpoint, tmp_path / "out", **options)
+    assert found.layers[0].seconds > 0
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", **options)
+    assert manifest["finished"]

@@ -9,7 +9,7 @@ import pytest
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.experts import family_of
 from resmoe_lab.report import upcycled
-from resmoe_lab.report.card import CARD_FILE, FACTS_FILE
+from resmoe_lab.report._cards import CARD_FILE, FACTS_FILE
 from resmoe_lab.report.upcycled import build_upcycled, unmet
 from resmoe_lab.runtime import load_model
 from resmoe_lab.zoo.tokenizer import train_tokenizer

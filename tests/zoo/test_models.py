@@ -12,7 +12,8 @@ from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.evaluate.outcome import tabulate
 from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.experts import family_of
-from resmoe_lab.report.card import CARD_FILE, FACTS_FILE, LEAST_ACCURACY, unmet
+from resmoe_lab.report._cards import CARD_FILE, FACTS_FILE
+from resmoe_lab.report.card import LEAST_ACCURACY, unmet
 from resmoe_lab.runtime import load_model
 from resmoe_lab.zoo.recipes import RECIPES, Recipe
 from resmoe_lab.zoo.upcycle_recipes import UPCYCLED

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..fusion import ALL, mixing_styles
+from ..fusion import Mixtures
 from ..theme import drawing, new_figure
 
 
@@ -23,15 +21,13 @@ def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
     weight
         Of the second network.
     """
-    styles = mixing_styles(dict.fromkeys(table["method"]))
-    whole, classes = table[table["label"] == ALL], table[table["label"] != ALL]
-    labels = list(dict.fromkeys(classes["label"]))
+    mixtures = Mixtures.of(table)
     with drawing():
         figure = new_figure(8.6, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         left.axvline(weight, color="#1a1d22", linewidth=1)
-        for name, (color, dash) in styles.items():
-            rows = whole[whole["method"] == name].sort_values("weight")
+        for name, (color, dash) in mixtures.styles.items():
+            rows = mixtures.whole[mixtures.whole["method"] == name].sort_values("weight")
             left.plot(
                 rows["weight"],
                 rows["accuracy"],
@@ -42,7 +38,7 @@ def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
             )
             here = rows[np.isclose(rows["weight"], weight)]
             left.plot(here["weight"], here["accuracy"], "o", color=color, markersize=6)
-        _bars(right, classes[np.isclose(classes["weight"], weight)], styles, labels)
+        _bars(right, mixtures, weight)
         left.set(xlabel="weight of the second network", ylabel="accuracy, %", xlim=(0, 1))
         left.set_title(f"Two networks mixed, at {weight:.2f}")
         left.grid(True)
@@ -50,8 +46,10 @@ def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, rows: pd.DataFrame, styles: Mapping[str, tuple[str, list[int]]], labels: list[str]) -> None:
+def _bars(axes: Axes, mixtures: Mixtures, weight: float) -> None:
     """One group of bars a class: where methods agree they would hide one another, so each has a place of its own."""
+    rows = mixtures.classes[np.isclose(mixtures.classes["weight"], weight)]
+    styles, labels = mixtures.styles, mixtures.labels
     step = 0.7 / len(styles)
     for place, (name, (color, _)) in enumerate(styles.items()):
         values = rows[rows["method"] == name].set_index("label")["accuracy"].reindex(labels)

@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..series import ordered
+from ..series import lower_is_better, metric_words, ordered
 from ..theme import ACCENT, MUTED, drawing, new_figure, series_colors
 
 
 def front_figure(
-    points: pd.DataFrame, front: pd.DataFrame, *, words: str, original: float | None = None, log: bool = True
+    points: pd.DataFrame, front: pd.DataFrame, *, task: str, metric: str, original: float | None = None
 ) -> Figure:
     """Draw a score against the bytes of the experts, and the line of what nothing beats in both.
 
@@ -24,13 +24,10 @@ def front_figure(
         Columns ``series, keep, true_share, value``.
     front
         The rows of it that nothing beats.
-    words
-        What the value is called.
-    original
-        The value of the uncompressed model.
-    log
-        On a logarithmic axis.
+    task, metric, original
+        What is scored, and the uncompressed model's score.
     """
+    words = f"{task}, {metric_words(metric)}"
     names = ordered(points["series"])
     colors = series_colors(names)
     with drawing():
@@ -64,7 +61,7 @@ def front_figure(
                 textcoords="offset points",
                 size=8,
             )
-        if log:
+        if lower_is_better(metric):
             _log_ticks(axes, points["value"])
         axes.set(xlabel="bytes of the experts, as a share of the original's", ylabel=words, xlim=(0, None))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -12,21 +12,21 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.errors import Cancelled, DataError, UsageError
-from ..._core.params import KEEP, Param
+from ..._core.params import Param
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
-from ...compress import select_layers
 from ...evaluate.sweep import Sweep
 from ...evaluate.sweep_forecast import SweepForecast
 from ...evaluate.sweeping import DEFAULT_KEEPS, DEFAULT_METHODS
-from ...evaluate.tasks import EMBEDDED_TASKS, TASKS
+from ...evaluate.tasks import EMBEDDED_TASKS
 from ...plots.live import allocation_figure, front_figure
-from ...plots.series import lower_is_better, metric_words
+from ...plots.series import metric_words
 from ..cache import Kept
-from ..controls import Checks, center_names, choice, method_names, offer, row_limit, slider
+from ..controls import choice, offer, slider
 from ..selection import Selection
-from ..views import SweepChoices, SweepView, partial_scores, view_scores
+from ..views import SweepChoices, SweepView, finished_scores
 from ._base import WRAP, Panel
+from ._sweep_form import SweepForm
 from .progress import duration
 
 _BUDGET = Param(
@@ -70,14 +70,7 @@ class SweepPanel(Panel[SweepView]):
         limit: int | None = 200,
         **chosen: Any,
     ) -> None:
-        wide = ipywidgets.Layout(width="22rem", max_width="95%")
-        self.out = ipywidgets.Text(value=str(out or ""), description="folder", layout=wide)
-        self.methods = Checks("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
-        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
-        self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
-        self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
-        self.center = choice("center", center_names(), doc="how common experts are found")
-        self.limit = row_limit(limit)
+        self.form = SweepForm(out=out, methods=methods, keeps=keeps, layers=layers, tasks=tasks, limit=limit)
         self.forecast = ipywidgets.Button(description="Forecast", tooltip="what the sweep will take")
         self.run = ipywidgets.Button(description="Run", button_style="primary", tooltip="measure, or go on")
         self.task = choice("front of", ["-"], doc="which task's front is drawn")
@@ -86,21 +79,19 @@ class SweepPanel(Panel[SweepView]):
         self._scored: dict[tuple[str, str, float], str] = {}
         self.results = ipywidgets.VBox(layout=ipywidgets.Layout(display="none"))
         super().__init__(source, **chosen)
-        if not self.out.value:
-            self.out.value = f"{Path(self.selection.checkpoint.name).name}.sweep"
+        if not self.form.out.value:
+            self.form.out.value = f"{Path(self.selection.checkpoint.name).name}.sweep"
             self._begin()
         self.forecast.on_click(lambda _: self.tell())
         self.run.on_click(lambda _: self.begin())
         self.compare.on_click(lambda _: self.score_allocation())
-        self.out.observe(lambda _: self._begin(), names="value")
+        self.form.out.observe(lambda _: self._begin(), names="value")
         for control in (self.task, self.budget):
             control.observe(self._redraw, names="value")
 
     def _own_controls(self) -> list[ipywidgets.Widget]:
-        wrap = ipywidgets.Layout(**WRAP)
-        fields = ipywidgets.HBox([self.keeps, self.layers, self.limit, self.center], layout=wrap)
-        buttons = ipywidgets.HBox([self.out, self.forecast, self.run], layout=wrap)
-        return [self.methods.widget, self.tasks.widget, fields, buttons]
+        buttons = [self.form.out, self.forecast, self.run]
+        return [*self.form.rows(), ipywidgets.HBox(buttons, layout=ipywidgets.Layout(**WRAP))]
 
     def _result_controls(self) -> list[ipywidgets.Widget]:
         wrap = ipywidgets.Layout(**WRAP)
@@ -118,21 +109,7 @@ class SweepPanel(Panel[SweepView]):
         UsageError
             If a field does not say anything that can be measured.
         """
-        methods, tasks = tuple(self.methods.value), tuple(self.tasks.value)
-        if not methods or not tasks:
-            raise UsageError("nothing to measure: check at least one method and one task")
-        if not self.out.value.strip():
-            raise UsageError("the sweep has no folder: name one")
-        layers = select_layers(self.layers.value, self.selection.layers)
-        return SweepChoices(
-            out=self.out.value.strip(),
-            layers=tuple(layers),
-            methods=methods,
-            keeps=_numbers(self.keeps.value),
-            center=self.center.value,
-            tasks=tasks,
-            limit=self.limit.value or None,
-        )
+        return self.form.choices(self.selection.layers)
 
     def tell(self) -> None:
         """Tell what the sweep will take."""
@@ -170,20 +147,10 @@ class SweepPanel(Panel[SweepView]):
         if self.kept is None:
             return
         view, method, share, task = self._view(), self.selection.method, self.budget.value, self.task.value
-        settings = view.sweep.facts["settings"]
-        checkpoint, limit, center = self.selection.checkpoint, settings["limit"], settings["center"]
+        checkpoint = self.selection.checkpoint
 
         def work(progress: Progress) -> str:
-            table = view.allocation(method, share)
-            options: dict[str, Any] = {"method": method, "center": center, "tasks": [task], "limit": limit}
-            values = []
-            for column in ("keep", "uniform_keep"):
-                keeps = dict(zip(table["layer"], table[column], strict=True))
-                found = view_scores(
-                    checkpoint, list(keeps), keeps=keeps, original=False, progress=progress, **options
-                ).main()
-                values.append(found.iloc[0])
-            own, same = values
+            own, same = view.scored_allocation(checkpoint, method, share, task=task, progress=progress)
             metric = metric_words(str(own["metric"]))
             return (
                 f" Scored: {task}, {metric} {own['value']:.4g} ± {own['stderr']:.2g} with a keep for each layer, "
@@ -205,7 +172,7 @@ class SweepPanel(Panel[SweepView]):
 
     def _begin(self) -> None:
         """Show the folder's sweep if it is finished; say how far it is if not."""
-        out = self.out.value.strip()
+        out = self.form.folder
 
         def work(progress: Progress) -> Kept[SweepView] | None:
             if not out or not (Path(out) / "sweep.json").is_file():
@@ -221,9 +188,11 @@ class SweepPanel(Panel[SweepView]):
             return
         self.kept = None
         self._ready()
-        begun = len(partial_scores(self.out.value).drop_duplicates("model"))
+        begun = finished_scores(self.form.folder)
         self.run.description = "Resume" if begun else "Run"
-        words = f"{self.out.value} holds {begun} scores of a sweep that was stopped: Resume goes on." if begun else ""
+        words = (
+            f"{self.form.out.value} holds {begun} scores of a sweep that was stopped: Resume goes on." if begun else ""
+        )
         self.said.value = escape(words)
 
     def _take(self, kept: Kept[SweepView]) -> None:
@@ -246,10 +215,10 @@ class SweepPanel(Panel[SweepView]):
     def _fail(self, error: BaseException) -> None:
         """A stopped sweep says what it keeps."""
         self._ready()
-        begun = len(partial_scores(self.out.value).drop_duplicates("model"))
+        begun = finished_scores(self.form.folder)
         if isinstance(error, Cancelled) and begun and self.kept is None:
             self.run.description = "Resume"
-            self.said.value = escape(f"Stopped: {begun} scores are kept in {self.out.value}. Resume goes on.")
+            self.said.value = escape(f"Stopped: {begun} scores are kept in {self.form.folder}. Resume goes on.")
         else:
             super()._fail(error)
 
@@ -260,8 +229,7 @@ class SweepPanel(Panel[SweepView]):
         view, figures = self._view(), {}
         if view.tasks:
             points, front, metric, original = view.points(self.task.value)
-            words = f"{self.task.value}, {metric_words(metric)}"
-            figures["front"] = front_figure(points, front, words=words, original=original, log=lower_is_better(metric))
+            figures["front"] = front_figure(points, front, task=self.task.value, metric=metric, original=original)
         method, share = self.selection.method, self.budget.value
         try:
             table = view.allocation(method, share)
@@ -295,19 +263,8 @@ class SweepPanel(Panel[SweepView]):
     def _options(self) -> dict[str, Any]:
         found = self.choices()
         options: dict[str, Any] = {"out": found.out, "methods": list(found.methods), "keeps": list(found.keeps)}
-        return options | {"layers": self.layers.value, "tasks": list(found.tasks), "limit": found.limit}
+        return options | {"layers": self.form.layers.value, "tasks": list(found.tasks), "limit": found.limit}
 
     def command(self) -> str:
         """The sweep as a command."""
         return self.choices().command(self.selection.checkpoint)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    """Kept fractions from '0.1, 0.25'."""
-    try:
-        keeps = tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError as error:
-        raise UsageError(f"keeps {text!r} is not a list of numbers: {KEEP.doc}") from error
-    if not keeps:
-        raise UsageError(f"no keeps are named: {KEEP.doc}")
-    return tuple(KEEP.validate(keep) for keep in keeps)

@@ -14,6 +14,6 @@ from .scores import view_comparison as view_comparison
 from .scores import view_scores as view_scores
 from .sweep import SweepChoices as SweepChoices
 from .sweep import SweepView as SweepView
-from .sweep import partial_scores as partial_scores
+from .sweep import finished_scores as finished_scores
 from .transport import TransportView as TransportView
 from .transport import view_transport as view_transport

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from ...evaluate.sweeping import run_sweep
 from ...plots.series import lower_is_better, task_values
 from ..model import running_model
 from ._base import View
+from .scores import view_scores
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ class SweepChoices:
         """Tell what it will take."""
         with running_model(checkpoint, progress) as running:
             return forecast_sweep(checkpoint, running=running, progress=progress, **asdict(self))
-
-    def finished_scores(self) -> int:
-        """How many scores lie in the folder already."""
-        return len(list(Path(self.out).glob(f"{UNIT}*.json")))
 
     def command(self, checkpoint: Checkpoint) -> str:
         """The command line that does the same."""
@@ -98,6 +94,26 @@ class SweepView(View):
         """Spread a share of the experts' bytes over the layers."""
         return allocate_keeps(self.sweep.errors, self.sweep.sizes, method=method, share=share)
 
+    def scored_allocation(
+        self, checkpoint: Checkpoint, method: str, share: float, *, task: str, progress: Progress = silent
+    ) -> tuple[pd.Series, pd.Series]:
+        """Run the model at a share of the experts' bytes, on as many of a task's rows as the sweep was scored on.
+
+        Returns
+        -------
+        allocated, uniform
+            The task's main score with a keep for each layer, and with one keep for all: ``metric, value, stderr``.
+        """
+        table, settings = self.allocation(method, share), self.sweep.facts["settings"]
+        options: dict[str, Any] = {"method": method, "center": settings["center"], "limit": settings["limit"]}
+
+        def score(column: str) -> pd.Series:
+            keeps = dict(zip(table["layer"], table[column], strict=True))
+            given = {**options, "keeps": keeps, "tasks": [task], "original": False}
+            return view_scores(checkpoint, list(keeps), progress=progress, **given).main().iloc[0]
+
+        return score("keep"), score("uniform_keep")
+
     def charts(self) -> Mapping[str, Any]:
         """The front of each task, and a budget spread over the layers."""
         charts: dict[str, Any] = {}
@@ -132,16 +148,6 @@ class SweepView(View):
         return {**found, "front": pd.concat(fronts, ignore_index=True)} if fronts else found
 
 
-def partial_scores(out: str | Path) -> pd.DataFrame:
-    """Read the scores that a sweep has finished so far, whether or not it goes on.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``model, task, metric, value, stderr, n``; empty if there is none.
-    """
-    rows = []
-    for path in sorted(Path(out).glob(f"{UNIT}*.json")):
-        model = path.stem.removeprefix(UNIT)
-        rows += [{"model": model, **row} for row in json.loads(path.read_text("utf-8"))]
-    return pd.DataFrame(rows, columns=["model", "task", "metric", "value", "stderr", "n"])
+def finished_scores(out: str | Path) -> int:
+    """How many scores a sweep's folder holds so far, whether or not it goes on."""
+    return len(list(Path(out).glob(f"{UNIT}*.json")))

@@ -66,7 +66,9 @@ def test_the_front_is_ringed(sweep: Sweep) -> None:
         {"series": ["up", "up", "svd"], "keep": [0.1, 0.5, 0.1], "true_share": [0.2, 0.5, 0.3], "value": [9, 3, 20]}
     )
     front = pareto_front(points, cost="true_share", loss="value")
-    figure = front_figure(points, front, words="perplexity", original=2.5)
+    figure = front_figure(points, front, task="wikitext", metric="perplexity", original=2.5)
+    assert figure.axes[0].get_title(loc="left") == "What a byte buys: wikitext, perplexity"
+    assert figure.axes[0].get_yscale() == "log"
     rings = [line for line in figure.axes[0].lines if line.get_label() == "front"]
     assert rings[0].get_xdata().tolist() == [0.2, 0.5]
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

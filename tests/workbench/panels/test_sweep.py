@@ -34,7 +34,7 @@ def test_forecast_stop_resume_and_read(panel: Any, monkeypatch: pytest.MonkeyPat
     panel.forecast.click()
     _settle(panel)
     assert panel.said.value.startswith("6 scores; each takes about")
-    out = Path(panel.out.value)
+    out = Path(panel.form.out.value)
     assert not out.exists()
 
     plain, stopped = panel._tick, threading.Event()
@@ -94,20 +94,20 @@ def test_the_command_and_the_code_say_what_is_chosen(panel: Any) -> None:
     ],
 )
 def test_a_bad_field_is_one_line(panel: Any, field: str, value: str, said: str) -> None:
-    getattr(panel, field).value = value
+    getattr(panel.form, field).value = value
     panel.run.click()
     assert said in panel.said.value
     assert "resmoe-error" in panel.said.value
 
 
 def test_nothing_checked_is_said(panel: Any) -> None:
-    panel.tasks.value = []
+    panel.form.tasks.value = []
     panel.run.click()
     assert "check at least one method and one task" in panel.said.value
 
 
 def test_two_notebooks_do_not_write_into_one_folder(panel: Any) -> None:
-    out = Path(panel.out.value)
+    out = Path(panel.form.out.value)
     out.mkdir()
     with held(out):
         panel.run.click()
@@ -117,7 +117,7 @@ def test_two_notebooks_do_not_write_into_one_folder(panel: Any) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(panel: Any) -> None:
-    out = Path(panel.out.value)
+    out = Path(panel.form.out.value)
     out.mkdir()
     (out / "thesis.tex").write_text("precious")
     panel.run.click()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resmoe_lab.evaluate.sweep import Sweep
-from resmoe_lab.workbench.views import SweepView, partial_scores
+from resmoe_lab.evaluate.sweep import UNIT, Sweep
+from resmoe_lab.workbench.views import SweepView, finished_scores
 
 
 def test_the_front_holds_no_point_that_another_beats(sweep: Sweep, texts) -> None:
@@ -24,5 +24,8 @@ def test_the_allocation_is_never_worse_than_one_keep_for_all(sweep: Sweep, texts
     assert "The same bytes, spread over the layers" in texts(view.charts()["allocation"])
 
 
-def test_a_folder_without_scores_has_none(tmp_path: Path) -> None:
-    assert partial_scores(tmp_path / "nothing").empty
+def test_finished_scores_are_counted_where_there_are_any(tmp_path: Path) -> None:
+    assert finished_scores(tmp_path / "nothing") == 0
+    for name in (f"{UNIT}up-0.25.json", f"{UNIT}original-1.json", "sweep.json"):
+        (tmp_path / name).write_text("[]")
+    assert finished_scores(tmp_path) == 2

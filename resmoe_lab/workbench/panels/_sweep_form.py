@@ -1,0 +1,90 @@
+"""The fields of a sweep: where it is kept, and what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets
+
+from ..._core.errors import UsageError
+from ..._core.params import KEEP
+from ...compress import select_layers
+from ...evaluate.tasks import TASKS
+from ..controls import Checks, center_names, choice, method_names, row_limit
+from ..views import SweepChoices
+from ._base import WRAP
+
+
+class SweepForm:
+    """Fields that make a :class:`~resmoe_lab.workbench.views.SweepChoices`.
+
+    Parameters
+    ----------
+    out, methods, keeps, layers, tasks, limit
+        What stands in them at first, as :class:`~.sweep.SweepPanel` takes it.
+    """
+
+    def __init__(
+        self,
+        *,
+        out: str | Path | None,
+        methods: Sequence[str],
+        keeps: Sequence[float],
+        layers: str,
+        tasks: Sequence[str],
+        limit: int | None,
+    ) -> None:
+        wide = ipywidgets.Layout(width="22rem", max_width="95%")
+        self.out = ipywidgets.Text(value=str(out or ""), description="folder", layout=wide)
+        self.methods = Checks("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
+        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
+        self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
+        self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
+        self.center = choice("center", center_names(), doc="how common experts are found")
+        self.limit = row_limit(limit)
+
+    @property
+    def folder(self) -> str:
+        """Where the sweep is kept; empty where none is named."""
+        return str(self.out.value).strip()
+
+    def rows(self) -> list[ipywidgets.Widget]:
+        """All fields but the folder, from top to bottom."""
+        fields = [self.keeps, self.layers, self.limit, self.center]
+        return [self.methods.widget, self.tasks.widget, ipywidgets.HBox(fields, layout=ipywidgets.Layout(**WRAP))]
+
+    def choices(self, available: Sequence[int]) -> SweepChoices:
+        """What is chosen now, of the layers that there are.
+
+        Raises
+        ------
+        UsageError
+            If a field does not say anything that can be measured.
+        """
+        methods, tasks = tuple(self.methods.value), tuple(self.tasks.value)
+        if not methods or not tasks:
+            raise UsageError("nothing to measure: check at least one method and one task")
+        if not self.folder:
+            raise UsageError("the sweep has no folder: name one")
+        layers = select_layers(self.layers.value, available)
+        return SweepChoices(
+            out=self.folder,
+            layers=tuple(layers),
+            methods=methods,
+            keeps=_numbers(self.keeps.value),
+            center=self.center.value,
+            tasks=tasks,
+            limit=self.limit.value or None,
+        )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Kept fractions from '0.1, 0.25'."""
+    try:
+        keeps = tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise UsageError(f"keeps {text!r} is not a list of numbers: {KEEP.doc}") from error
+    if not keeps:
+        raise UsageError(f"no keeps are named: {KEEP.doc}")
+    return tuple(KEEP.validate(keep) for keep in keeps)

@@ -1,0 +1,40 @@
+"""Spectra without singular vectors, against the whole decomposition."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from resmoe_lab.methods import _spectra
+from resmoe_lab.methods._spectra import squared_spectrum
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (9, 9), (40, 25), (25, 40), (150, 70)])
+@pytest.mark.parametrize(("exact", "tolerance"), [(1024, 1e-12), (0, 1e-5)])
+def test_they_are_the_squared_singular_values(
+    shape: tuple[int, int], exact: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spectra, "_EXACT_SIDE", exact)
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    before = matrix.clone()
+    wanted = torch.linalg.svdvals(matrix.double()).square().flip(0)
+    found = squared_spectrum(matrix)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * float(wanted[-1]))
+    assert torch.equal(matrix, before)
+
+
+def test_a_matrix_of_low_rank_has_no_negative_squares() -> None:
+    generator = torch.Generator().manual_seed(2)
+    matrix = torch.randn(30, 2, generator=generator) @ torch.randn(2, 20, generator=generator)
+    found = squared_spectrum(matrix)
+    assert (found >= 0).all()
+    assert float(found[:-2].sum()) < 1e-10 * float(found.sum())
+
+
+def test_two_threads_get_each_its_own() -> None:
+    matrices = [torch.randn(60, 50, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(squared_spectrum, matrices))
+    for own, matrix in zip(found, matrices, strict=True):
+        assert torch.equal(own, squared_spectrum(matrix))
