@@ -38,7 +38,10 @@ def _eigenvalues(matrix: np.ndarray) -> np.ndarray:
     It is made tridiagonal, and QL steps without roots do the rest. This is LAPACK's own way, but numpy always computes
     in float64, torch's library is slower on some processors, and scipy's functions keep all other threads waiting.
     """
-    reduce, solve = _routines(matrix.dtype.char)
+    routines = _routines(matrix.dtype.char)
+    if routines is None:
+        return np.asarray(np.linalg.eigvalsh(matrix))
+    reduce, solve = routines
     size = len(matrix)
     diagonal, beside, factors = (np.empty(size, matrix.dtype) for _ in range(3))
     room = np.empty(_BLOCK * size, matrix.dtype)
@@ -53,15 +56,26 @@ def _eigenvalues(matrix: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _routines(kind: str) -> tuple[Callable[..., None], Callable[..., None]]:
-    """LAPACK's reduction to a tridiagonal matrix, and the eigenvalues of one; meanwhile other threads run."""
+def _routines(kind: str) -> tuple[Callable[..., None], Callable[..., None]] | None:
+    """LAPACK's reduction to a tridiagonal matrix, and the eigenvalues of one; meanwhile other threads run.
+
+    None where scipy's library does not take what is handed over here.
+    """
     prefix = {"f": "s", "d": "d"}[kind]
-    return _routine(f"{prefix}sytrd", 10), _routine(f"{prefix}sterf", 4)
+    reduce, solve = _routine(f"{prefix}sytrd", integers=4, others=6), _routine(f"{prefix}sterf", integers=2, others=2)
+    return None if reduce is None or solve is None else (reduce, solve)
 
 
-def _routine(name: str, arguments: int) -> Callable[..., None]:
-    capsule: Any = cython_lapack.__pyx_capi__[name]
+def _routine(name: str, *, integers: int, others: int) -> Callable[..., None] | None:
+    """A function of scipy's LAPACK that takes pointers, so many of them to 32-bit integers."""
+    capsule: Any = cython_lapack.__pyx_capi__.get(name)
+    if capsule is None:
+        return None
     text, pointer = ctypes.c_char_p, ctypes.c_void_p
-    kind = ctypes.PYFUNCTYPE(text, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    name_of = ctypes.PYFUNCTYPE(text, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     open_capsule = ctypes.PYFUNCTYPE(pointer, ctypes.py_object, text)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    return ctypes.CFUNCTYPE(None, *[pointer] * arguments)(open_capsule(capsule, kind(capsule)))
+    signature = name_of(capsule)
+    taken = [part.strip() for part in signature.decode().removeprefix("void (").removesuffix(")").split(",")]
+    if len(taken) != integers + others or taken.count("int *") != integers:
+        return None
+    return ctypes.CFUNCTYPE(None, *[pointer] * len(taken))(open_capsule(capsule, signature))

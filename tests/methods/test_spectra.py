@@ -38,3 +38,13 @@ def test_two_threads_get_each_its_own() -> None:
         found = list(pool.map(squared_spectrum, matrices))
     for own, matrix in zip(found, matrices, strict=True):
         assert torch.equal(own, squared_spectrum(matrix))
+
+
+def test_a_library_that_takes_other_integers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _spectra._routine("dsterf", integers=2, others=2) is not None
+    assert _spectra._routine("dsterf", integers=1, others=3) is None
+    assert _spectra._routine("no_such_routine", integers=1, others=3) is None
+    monkeypatch.setattr(_spectra, "_routines", lambda kind: None)
+    matrix = torch.randn(9, 30, generator=torch.Generator().manual_seed(0))
+    expected = torch.linalg.svdvals(matrix.double()).square().flip(0)
+    torch.testing.assert_close(squared_spectrum(matrix), expected)
