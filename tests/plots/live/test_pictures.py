@@ -92,7 +92,8 @@ def test_scores_without_an_error_bar_are_drawn() -> None:
 
 def test_rows_of_pictures_are_named_and_may_differ_in_length() -> None:
     rows = {"grey": np.zeros((3, 4, 4)), "coloured": np.full((2, 4, 4, 3), 0.5)}
-    figure = pictures_figure(rows, title="rows")
+    figure = pictures_figure(rows, title="rows of pictures " * 8)
+    assert figure.get_suptitle().count("\n") >= 1
     drawn = [len(axis.images) for axis in figure.axes]
     assert drawn == [1, 1, 1, 1, 1, 0]
     assert [axis.texts[0].get_text() for axis in figure.axes if axis.texts] == ["grey", "coloured"]
