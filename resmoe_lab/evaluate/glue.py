@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .._core.errors import DataError, UsageError
 from .._core.progress import Progress, silent, tracked
 from ..zoo.finetuning import answer_tokens, padded
 from .likelihood import shifted
-from .outcome import Outcome, Score, accuracy
+from .outcome import Outcome, Score, accuracy, matthews
 
 #: Texts that are read at once.
 _BATCH = 64
@@ -161,13 +161,6 @@ def glue_task(name: str) -> GlueTask:
     return GLUE[name]
 
 
-def matthews(labels: Sequence[int] | np.ndarray, answers: Sequence[int] | np.ndarray) -> float:
-    """Matthews correlation, 0 where all answers are the same."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(labels, answers))
-
-
 @torch.no_grad()
 def glue_outcome(
     model: Any,
@@ -214,8 +207,9 @@ def glue_outcome(
     outcome = accuracy(task.name, (answers == labels).tolist())
     if not task.matthews:
         return outcome
-    score = Score(task.name, "mcc", matthews(labels, answers), _matthews_error(labels, answers), len(rows))
-    return replace(outcome, scores=(score, *outcome.scores))
+    known = replace(outcome, labels=labels)
+    score = Score(task.name, "mcc", float(matthews(labels, answers)), _bootstrap_error(known), len(rows))
+    return replace(known, scores=(score, *outcome.scores))
 
 
 def _told(model: Any, states: Any, seen: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
@@ -226,8 +220,8 @@ def _told(model: Any, states: Any, seen: torch.Tensor, word: torch.Tensor) -> to
     return logits.gather(2, told[..., None]).double().sum(dim=(1, 2))
 
 
-def _matthews_error(labels: np.ndarray, answers: np.ndarray, *, samples: int = 500) -> float:
-    """Bootstrap standard error of a Matthews correlation, which is no mean."""
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(labels), size=(samples, len(labels)))
-    return float(np.std([matthews(labels[pick], answers[pick]) for pick in picks], ddof=1))
+def _bootstrap_error(outcome: Outcome, *, samples: int = 500) -> float:
+    """Standard error of a correlation, which is no mean."""
+    n = len(outcome.rows)
+    picks = np.random.default_rng(0).integers(0, n, size=(samples, n))
+    return float(outcome.value_of(picks).std(ddof=1))

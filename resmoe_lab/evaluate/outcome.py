@@ -34,11 +34,14 @@ class Outcome:
         scored tells no more than the figures.
     weights
         (n,) float64: what the main perplexity divides the losses by; None for accuracies.
+    labels
+        (n,) int64, the right one of two, where the main figure is their Matthews correlation with the answers.
     """
 
     scores: tuple[Score, ...]
     rows: np.ndarray
     weights: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     @property
     def main(self) -> Score:
@@ -59,6 +62,9 @@ class Outcome:
             (...) float64.
         """
         rows = self.rows[picks]
+        if self.labels is not None:
+            labels = self.labels[picks]
+            return matthews(labels, np.where(rows == 1, labels, 1 - labels))
         if self.weights is None:
             return rows.mean(axis=-1)
         return np.exp(rows.sum(axis=-1) / self.weights[picks].sum(axis=-1))
@@ -67,7 +73,8 @@ class Outcome:
         """Plain values for a JSON file."""
         scores = [{**asdict(score), "stderr": _known(score.stderr)} for score in self.scores]
         weights = None if self.weights is None else self.weights.tolist()
-        return {"scores": scores, "rows": self.rows.tolist(), "weights": weights}
+        labels = None if self.labels is None else self.labels.tolist()
+        return {"scores": scores, "rows": self.rows.tolist(), "weights": weights, "labels": labels}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Outcome:
@@ -77,11 +84,20 @@ class Outcome:
             for score in stored["scores"]
         ]
         weights = None if stored["weights"] is None else np.array(stored["weights"], dtype=np.float64)
-        return cls(tuple(scores), np.array(stored["rows"], dtype=np.float64), weights)
+        labels = None if stored["labels"] is None else np.array(stored["labels"], dtype=np.int64)
+        return cls(tuple(scores), np.array(stored["rows"], dtype=np.float64), weights, labels)
 
 
 def _known(number: float) -> float | None:
     return None if math.isnan(number) else number
+
+
+def matthews(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Matthews correlation of (..., n) labels and answers that are 0 or 1: (...), 0 where one of them never changes."""
+    share, said = labels.mean(axis=-1), answers.mean(axis=-1)
+    spread = np.sqrt(share * (1 - share) * said * (1 - said))
+    together = (labels * answers).mean(axis=-1) - share * said
+    return np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def accuracy(task: str, right: Sequence[bool]) -> Outcome:

@@ -8,7 +8,7 @@ import torch
 from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
 
 from resmoe_lab._core.errors import DataError, UsageError
-from resmoe_lab.evaluate.glue import GLUE, glue_outcome, glue_task, matthews
+from resmoe_lab.evaluate.glue import GLUE, glue_outcome, glue_task
 from resmoe_lab.zoo.finetuning import FineTuning, fine_tune
 from resmoe_lab.zoo.tokenizer import train_tokenizer
 
@@ -95,13 +95,6 @@ def test_published_rows_are_read_whole(name: str, count: int) -> None:
 
 def test_a_quotation_mark_is_a_character(data: Path) -> None:
     assert all('"ball"' in str(row["sentence"]) for row in glue_task("cola").rows(data_dir=data))
-
-
-def test_matthews_is_the_correlation() -> None:
-    rng = np.random.default_rng(0)
-    labels, answers = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
-    assert matthews(labels, answers) == pytest.approx(np.corrcoef(labels, answers)[0, 1])
-    assert matthews([0, 1, 1], [1, 1, 1]) == 0
 
 
 def test_bad_rows_and_names_are_refused(data: Path) -> None:

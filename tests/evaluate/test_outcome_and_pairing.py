@@ -1,13 +1,15 @@
 """Error bars against brute force and other libraries."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import matthews_corrcoef
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.evaluate.outcome import Outcome, accuracy, perplexities
+from resmoe_lab.evaluate.outcome import Outcome, Score, accuracy, matthews, perplexities
 from resmoe_lab.evaluate.pairing import mcnemar, paired_difference
 
 
@@ -79,3 +81,29 @@ def test_mcnemar_counts_only_changed_answers() -> None:
 def test_other_rows_cannot_be_paired() -> None:
     with pytest.raises(UsageError, match="cannot be paired, expected the same rows"):
         paired_difference(accuracy("t", [True] * 3), accuracy("t", [True] * 4))
+
+
+def test_matthews_is_that_of_sklearn_in_every_row() -> None:
+    rng = np.random.default_rng(0)
+    labels, answers = rng.integers(0, 2, (4, 50)), rng.integers(0, 2, (4, 50))
+    expected = [matthews_corrcoef(*pair) for pair in zip(labels, answers, strict=True)]
+    assert matthews(labels, answers) == pytest.approx(expected)
+    assert matthews(np.array([0, 1, 1]), np.array([1, 1, 1])) == 0
+
+
+def test_a_correlation_is_compared_as_a_correlation() -> None:
+    """One model answers the larger class always, one answers well and misses as many rows: accuracies are equal."""
+    labels = np.repeat([0, 1], [20, 60])
+    well = labels.copy()
+    well[10:30] = 1 - well[10:30]
+    outcomes = []
+    for answers in (np.ones_like(labels), well):
+        known = replace(accuracy("cola", (answers == labels).tolist()), labels=labels)
+        score = Score("cola", "mcc", float(matthews(labels, answers)), 0.1, len(labels))
+        outcomes.append(replace(known, scores=(score, *known.scores)))
+    found = paired_difference(*outcomes)
+    assert found.value == pytest.approx(matthews_corrcoef(labels, well))
+    assert found.low < found.value < found.high
+    assert found.low > 0.05
+    assert found.p_value == 1
+    assert np.array_equal(Outcome.from_dict(outcomes[0].as_dict()).labels, labels)
