@@ -13,7 +13,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab import cli
+from resmoe_lab.centers import CENTERS
 from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.methods import METHODS
 
 from .experts import pico
 
@@ -52,31 +54,14 @@ KEYS = {
 }
 
 
-def test_help_names_every_verb(run) -> None:
-    shown = run("--help")
-    assert shown.code == 0
-    for verb in [
-        "zoo",
-        "inspect",
-        "barycenter",
-        "plan",
-        "compress",
-        "convert",
-        "evaluate",
-        "sweep",
-        "report",
-        "lab",
-        "app",
-    ]:
-        assert f" {verb} " in shown.out
-    assert "CHECKPOINT is a zoo name" in shown.out
-
-
-@pytest.mark.parametrize(
-    "verb", ["inspect", "barycenter", "plan", "compress", "convert", "evaluate", "sweep", "report"]
-)
-def test_every_verb_has_help(run, verb: str) -> None:
-    assert "--json" in run(verb, "--help").out
+def test_a_word_for_help_lists_every_method_and_center(run, pico_folder: Path, tmp_path: Path) -> None:
+    for option, registry in (("--method", METHODS), ("--center", CENTERS)):
+        assert f"`{option} help` lists all" in " ".join(run("plan", "--help").out.replace("│", "").split())
+        refused = run("plan", pico_folder, option, "help")
+        assert refused.code == 2
+        assert f"choose from {', '.join(registry.names())}" in refused.err
+    refused = run("sweep", pico_folder, "--methods", "help", "--out", tmp_path / "out")
+    assert f"choose from {', '.join(METHODS.names())}" in refused.err
 
 
 def test_inspect(run, pico_folder: Path) -> None:

@@ -14,12 +14,25 @@ from .._core.params import KEEP
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print exactly one JSON object.")]
 Layers = Annotated[str, Parameter(help="all, top:24, 8-31, or 0,2,4.")]
-Names = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+Method = Annotated[
+    str, Parameter(help="Such as resmoe-up, resmoe-svd, up, svd, sp, m-smoe; `--method help` lists all.")
+]
+Center = Annotated[
+    str,
+    Parameter(help="The common expert: wasserstein, average, ot-fusion, git-rebasin, none; `--center help` lists all."),
+]
 Keep = Annotated[float, Parameter(help=KEEP.doc)]
 Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
+Seed = Annotated[int, Parameter(help="For whatever is random.")]
+Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:1.")]
 DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
-Solver = Annotated[str | None, Parameter(help="coordinate, alternating (the paper's) or pot.")]
-Mode = Annotated[str | None, Parameter(help="direct, gram (keep all products: faster, takes more room) or auto.")]
+Solver = Annotated[
+    str | None, Parameter(help="How center wasserstein is searched for: coordinate, alternating (the paper's) or pot.")
+]
+Mode = Annotated[
+    str | None,
+    Parameter(help="How it computes: direct, gram (keeps all products: faster, takes more room) or auto."),
+]
 Export = Annotated[
     Literal["packed", "dense"],
     Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
@@ -30,9 +43,17 @@ Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
 ]
 RunningText = Annotated[str, Parameter(help="Task whose running text the experts are watched on.")]
-Calibrate = Annotated[str | None, Parameter(help="Task whose running text calibrates whoever needs it.")]
-TokenCount = Annotated[int, Parameter(help="How much of the text is read.")]
+Calibrate = Annotated[
+    str | None,
+    Parameter(help="Task whose running text tells how experts are used, for what goes by it."),
+]
+TokenCount = Annotated[int, Parameter(help="How many tokens of that text are read.")]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
+
+
+def names(said: str) -> Parameter:
+    """An option that takes several names."""
+    return Parameter(consume_multiple=True, negative=(), help=said)
 
 
 def split_names(names: Iterable[str] | None) -> list[str] | None:
@@ -61,10 +82,10 @@ def wasserstein_options(center: str, **given: Any) -> dict[str, Any]:
 class Compression:
     """Which layers are compressed, how, and as what they are stored: the options of a run and of its forecast."""
 
-    method: str = "resmoe-up"
+    method: Method = "resmoe-up"
     keep: Keep = KEEP.default
     layers: Layers = "all"
-    center: str = "wasserstein"
+    center: Center = "wasserstein"
     solver: Solver = None
     mode: Mode = None
     export: Export = "packed"

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ._app import app
 from ._calibration import calibrated
-from ._options import USUAL, Calibrate, Compression, DataDir, Json, TokenCount
+from ._options import USUAL, Calibrate, Compression, DataDir, Json, Seed, TokenCount
 from ._output import progress_bar, show, show_facts, show_table
 
 
@@ -44,9 +44,9 @@ def plan(
 def compress(
     checkpoint: str,
     *,
-    out: Path,
+    out: Annotated[Path, Parameter(help="Folder of the result, new or of a stopped run.")],
     how: Compression = USUAL,
-    seed: int = 0,
+    seed: Seed = 0,
     match_bytes: Annotated[int | None, Parameter(help="Bytes that all chosen layers may take; decides --keep.")] = None,
     calibrate: Calibrate = None,
     tokens: TokenCount = 4096,
@@ -81,7 +81,9 @@ def compress(
 
 
 @app.command
-def convert(checkpoint: str, *, out: Path, json: Json = False) -> None:
+def convert(
+    checkpoint: str, *, out: Annotated[Path, Parameter(help="Folder of the result.")], json: Json = False
+) -> None:
     """Write a DeepSeekMoE checkpoint, which transformers cannot open, as a Qwen2-MoE one that computes the same."""
     from ..checkpoint import open_checkpoint
     from ..checkpoint.conversion import deepseek_as_qwen2

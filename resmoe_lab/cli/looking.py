@@ -10,14 +10,17 @@ from .._core.params import KEEP
 from ._app import app
 from ._calibration import calibrated
 from ._options import (
+    Center,
     DataDir,
+    Device,
     Json,
     Keep,
     Layers,
-    Names,
     RunningText,
+    Seed,
     Solver,
     TokenCount,
+    names,
     split_names,
     wasserstein_options,
 )
@@ -50,11 +53,11 @@ def inspect(checkpoint: str, *, json: Json = False) -> None:
 def barycenter(
     checkpoint: str,
     *,
-    layer: int,
-    center: str = "wasserstein",
+    layer: Annotated[int, Parameter(help="Number of a layer with experts.")],
+    center: Center = "wasserstein",
     solver: Solver = None,
     start: Annotated[int | None, Parameter(help="Expert that the search starts from.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Find one layer's common expert and certify it."""
@@ -89,14 +92,14 @@ def diagnose(
     checkpoint: str,
     *,
     layers: Layers = "all",
-    centers: Names | None = None,
+    centers: Annotated[list[str] | None, names("Centers to compare; the usual ones if not given.")] = None,
     keep: Keep = KEEP.default,
     routing: Annotated[bool, Parameter(help="Run the model on text to see who receives the tokens.")] = True,
     text: RunningText = "storyworld_perplexity",
     tokens: TokenCount = 4096,
-    seed: int = 0,
+    seed: Seed = 0,
     data_dir: DataDir = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Tell what a common expert would gain in each layer, before anything is compressed."""
@@ -110,19 +113,19 @@ def diagnose(
 
     opened = open_checkpoint(checkpoint)
     chosen = select_layers(layers, moe_layers(opened))
-    names = split_names(centers) or DEFAULT_CENTERS
-    for name in names:
+    compared = split_names(centers) or DEFAULT_CENTERS
+    for name in compared:
         CENTERS[name]
     known: dict[int, Any] = {}
     with progress_bar() as progress:
         if routing:
-            fisher = "wasserstein-fisher" in names
+            fisher = "wasserstein-fisher" in compared
             options: dict[str, Any] = {"text": text, "tokens": tokens, "data_dir": data_dir, "device": device}
             known = calibrated(opened, chosen, fisher=fisher, progress=progress, **options)
         found = [
             diagnose(
                 load_stack(opened, layer=layer, device=device),
-                centers=names,
+                centers=compared,
                 keep=keep,
                 statistics=known.get(layer),
                 seed=seed,

@@ -8,7 +8,21 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ._app import app
-from ._options import Calibrate, DataDir, Json, Keeps, Layers, Limit, Names, TokenCount, split_names, split_numbers
+from ._options import (
+    Calibrate,
+    Center,
+    DataDir,
+    Device,
+    Json,
+    Keeps,
+    Layers,
+    Limit,
+    Seed,
+    TokenCount,
+    names,
+    split_names,
+    split_numbers,
+)
 from ._output import progress_bar, show, show_table
 
 
@@ -16,11 +30,11 @@ from ._output import progress_bar, show, show_table
 def evaluate(
     checkpoint: str,
     *,
-    tasks: Names | None = None,
+    tasks: Annotated[list[str] | None, names("Names or files; StoryWorld's four if not given.")] = None,
     protocol: Annotated[Literal["paper", "lm-eval"], Parameter(help="Whose scoring.")] = "paper",
     limit: Limit = None,
     data_dir: DataDir = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Score a checkpoint zero-shot; without --tasks, on StoryWorld's four tasks.
@@ -33,9 +47,9 @@ def evaluate(
     from ..evaluate.scoring import TaskScorer, score_checkpoint
     from ..evaluate.tasks import EMBEDDED_TASKS
 
-    names = split_names(tasks) or list(EMBEDDED_TASKS)
+    chosen = split_names(tasks) or list(EMBEDDED_TASKS)
     with progress_bar() as progress:
-        scorer = TaskScorer(names, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
+        scorer = TaskScorer(chosen, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
         found = score_checkpoint(open_checkpoint(checkpoint), scorer, device=device)
     cached = [name for name, scored in found.items() if scored.cached]
     table = tabulate([score for scored in found.values() for one in scored.outcomes for score in one.scores])
@@ -51,15 +65,12 @@ def evaluate(
 def bench(
     checkpoint: str,
     *,
-    ways: Annotated[
-        list[str] | None,
-        Parameter(consume_multiple=True, negative=(), help="original, restored, factored; all that there are."),
-    ] = None,
+    ways: Annotated[list[str] | None, names("original, restored, factored; all that there are if not given.")] = None,
     original: Annotated[str | None, Parameter(help="The original, where the manifest does not tell.")] = None,
     prompt: Annotated[int, Parameter(help="Tokens of the prompt.")] = 128,
-    new: Annotated[int, Parameter(help="Tokens that are told.")] = 16,
+    new: Annotated[int, Parameter(help="Tokens that are generated.")] = 16,
     rounds: Annotated[int, Parameter(help="How often; medians are shown.")] = 3,
-    seed: int = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Measure speed and memory of a packed checkpoint, restored and factored, and of its original."""
@@ -80,18 +91,18 @@ def bench(
 def sweep(
     checkpoint: str,
     *,
-    out: Path,
-    methods: Names | None = None,
+    out: Annotated[Path, Parameter(help="Folder of the tables: a new one, or that of a sweep that was stopped.")],
+    methods: Annotated[list[str] | None, names("Four if not given; `--methods help` lists all.")] = None,
     keep: Keeps | None = None,
     layers: Layers = "all",
-    center: str = "wasserstein",
-    tasks: Names | None = None,
+    center: Center = "wasserstein",
+    tasks: Annotated[list[str] | None, names("What is scored; StoryWorld's four tasks if not given.")] = None,
     limit: Limit = None,
     calibrate: Calibrate = None,
     tokens: TokenCount = 4096,
-    seed: int = 0,
+    seed: Seed = 0,
     data_dir: DataDir = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
@@ -110,14 +121,14 @@ def sweep(
 
 @app.command
 def report(
-    source: str,
+    source: Annotated[str, Parameter(help="A checkpoint, or the folder of a finished sweep.")],
     *,
-    out: Path,
+    out: Annotated[Path, Parameter(help="The HTML file.")],
     layers: Layers = "all",
     limit: Limit = 200,
     bench: Annotated[str | None, Parameter(help="A packed checkpoint whose speed and memory the report shows.")] = None,
     data_dir: DataDir = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Write a standalone HTML report of a checkpoint, or of the folder of a finished sweep.

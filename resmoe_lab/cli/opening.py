@@ -35,7 +35,7 @@ def serve(
     host: Annotated[str, Parameter(help="Address that it listens at; only this machine unless told otherwise.")] = (
         "127.0.0.1"
     ),
-    port: int = 8866,
+    port: Annotated[int, Parameter(help="Port that it listens at.")] = 8866,
     browser: Annotated[bool, Parameter(help="Open a browser there.")] = True,
 ) -> None:
     """Serve the panels as an app, behind a token that is printed with the address."""

@@ -30,15 +30,15 @@ def zoo_list(*, json: Json = False) -> None:
 
 @zoo_app.command(name="build")
 def zoo_build(
-    name: str,
+    name: Annotated[str, Parameter(help="As `zoo list` has it.")],
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, Parameter(help="Folder of the model; its place in the zoo if not given.")] = None,
     dense: Annotated[
         str | None,
         Parameter(help="For smol-moe: a GGUF file, a folder or a hub id of another Llama-like model to upcycle."),
     ] = None,
     data_dir: DataDir = None,
-    device: str = "cpu",
+    device: Annotated[str, Parameter(help="For smol-moe: where the training runs, cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
     """Train a model of the zoo again, score it, and write its model card; goes on where a stopped run left off."""

@@ -133,17 +133,9 @@ def compress_checkpoint(
     with held(out):
         manifest = found_manifest(out, settings)  # as the last holder left it
         if not manifest["finished"]:
-            remove_parts(out)
             manifest |= {"export": _EXPORTS[export]}
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
-            write_json(out / MANIFEST_FILE, manifest)
-            _compress_all(units, scheduler, progress)
-            begun = time.perf_counter()
-            manifest["files"] = _write_rest(checkpoint, out, units)
-            copy_companions(checkpoint, out)
-            if export == "packed":
-                _describe_packed(checkpoint, out, units)
-            manifest = _finish(out, manifest, units, copying=time.perf_counter() - begun)
+            manifest = _write(checkpoint, out, units, manifest=manifest, scheduler=scheduler, progress=progress)
     return manifest
 
 
@@ -161,6 +153,27 @@ def _stored_as(
     method = METHODS[how["method"]](seed=how["seed"])
     check_packable(checkpoint, layers, method, keep=how["keep"], center=how["center"], form=form)
     return {"export": export, "form": form, "values": values}
+
+
+def _write(
+    checkpoint: Checkpoint,
+    out: Path,
+    units: Sequence[Unit],
+    *,
+    manifest: dict[str, Any],
+    scheduler: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write whatever is not there yet, the manifest first and, with what was measured, last."""
+    remove_parts(out)
+    write_json(out / MANIFEST_FILE, manifest)
+    _compress_all(units, scheduler, progress)
+    begun = time.perf_counter()
+    manifest["files"] = _write_rest(checkpoint, out, units)
+    copy_companions(checkpoint, out)
+    if units[0].settings["export"] == "packed":
+        _describe_packed(checkpoint, out, units)
+    return _finish(out, manifest, units, copying=time.perf_counter() - begun)
 
 
 def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progress) -> None:

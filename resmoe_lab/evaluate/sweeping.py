@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from .._core.progress import Progress, Tick, silent, tracked
 from ..centers import CommonExpert, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
-from ..experts import ExpertStack, family_of
+from ..experts import ExpertStack, Family, family_of
 from ..methods import METHODS, Method
 from ..runtime import load_model, restored_experts
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
@@ -139,17 +139,10 @@ def _measure(
     """Do what is not there yet, in a folder that nobody else writes into."""
     manifest = open_output(out, settings)
     write_json(out / MANIFEST_FILE, manifest)
-    layers, methods, keeps, center = (settings[name] for name in ("layers", "methods", "keeps", "center"))
-    tasks, limit, seed = (settings[name] for name in ("tasks", "limit", "seed"))
-    calibrate = settings.get("calibrate")
-    family = family_of(checkpoint)
-    model: Any
-    model, tokenizer = load_model(checkpoint, device=device)
-    known: dict[int, Statistics] = {}
-    if calibrate is not None:
-        read = calibration_requests(model, tokenizer, text=calibrate, tokens=tokens, data_dir=data_dir)
-        fisher = center == "wasserstein-fisher"
-        known = statistics_of(model, family, read, layers=layers, source=calibrate, fisher=fisher, progress=progress)
+    methods, keeps, center, seed = (settings[name] for name in ("methods", "keeps", "center", "seed"))
+    family, running = family_of(checkpoint), load_model(checkpoint, device=device)
+    reading: dict[str, Any] = {"tokens": tokens, "data_dir": data_dir, "progress": progress}
+    known = _calibrated(running, family, settings, **reading)
 
     def opened_layer(layer: int) -> _Layer:
         """One layer with its center."""
@@ -157,55 +150,84 @@ def _measure(
         common = find_center(stack, center=center, seed=seed, statistics=statistics, progress=progress)
         return _Layer(stack, common, statistics)
 
-    opened = [opened_layer(layer) for layer in layers]
+    opened = [opened_layer(layer) for layer in settings["layers"]]
     options: dict[str, Any] = {"methods": methods, "keeps": sorted({*CURVE_KEEPS, *keeps}), "seed": seed}
     errors = pd.concat(
         error_curves(layer.stack, common=layer.common, statistics=layer.statistics, **options)
         for layer in tracked(opened, "error curves", progress)
     )
-
-    def score(method: Method | str, keep: float) -> pd.DataFrame:
-        """Scores of one method at one keep, from the folder if they are there."""
-        name = method if isinstance(method, str) else method.name
-        unit = out / f"{UNIT}{name}-{keep:g}.json"
-        if not unit.is_file():
-            with restored_experts(model, checkpoint, _restored(opened, method, keep)):
-                found = evaluate_model(
-                    model, tokenizer, tasks=tasks, limit=limit, data_dir=data_dir, progress=_indented(progress)
-                )
-            write_json(unit, [asdict(one) for one in found])
-        rows = pd.DataFrame(json.loads(unit.read_text("utf-8")))
-        uses_center = name == CENTER_ONLY or (isinstance(method, Method) and method.uses_center)
-        return rows.assign(method=name, center=center if uses_center else "none", keep=keep)
-
-    pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
-    pairs += [(method, keep) for method in chosen for keep in keeps]
-    with lower_states_kept(model, first=min(layers)):
-        scores = pd.concat([score(*pair) for pair in tracked(pairs, "scores", progress)])
-    texts = [row["text"] for row in TASKS["storyworld_perplexity"].rows()]
-    windows = model_windows(model, tokenizer, texts)
-    top_k = family.shape(checkpoint.config).top_k
-    routing = routing_shares(model, windows, layers=family.layers(checkpoint), top_k=top_k)
+    scores = _Scorer(running, checkpoint, opened, out, settings, data_dir).table(chosen, progress)
+    sizes = {"layers": len(opened), "methods": methods, "keeps": options["keeps"], "centers": [center]}
     sweep = Sweep(
         facts=_facts(checkpoint, settings, opened),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=size_table(
-            checkpoint,
-            opened[0].stack,
-            layers=len(opened),
-            methods=methods,
-            keeps=options["keeps"],
-            centers=[center],
-        ),
+        sizes=size_table(checkpoint, opened[0].stack, **sizes),
         centers=pd.DataFrame([_center_row(layer) for layer in opened], columns=list(TABLES["centers"])),
-        routing=routing,
+        routing=_routing(running, family, checkpoint),
         similarity={layer.stack.layer: expert_similarity(layer.stack, layer.common) for layer in opened},
         permutations={layer.stack.layer: layer.common.permutations.numpy() for layer in opened},
     )
     sweep.save(out)
     write_json(out / MANIFEST_FILE, manifest | {"finished": True})
     return sweep
+
+
+def _calibrated(
+    running: tuple[Any, Any],
+    family: Family,
+    settings: Mapping[str, Any],
+    *,
+    tokens: int,
+    data_dir: str | Path | None,
+    progress: Progress,
+) -> dict[int, Statistics]:
+    """What calibration text tells about each layer; nothing where none is named."""
+    text = settings.get("calibrate")
+    if text is None:
+        return {}
+    requests = calibration_requests(*running, text=text, tokens=tokens, data_dir=data_dir)
+    how = {"layers": settings["layers"], "source": text, "fisher": settings["center"] == "wasserstein-fisher"}
+    return statistics_of(running[0], family, requests, progress=progress, **how)
+
+
+def _routing(running: tuple[Any, Any], family: Family, checkpoint: Checkpoint) -> pd.DataFrame:
+    """Who receives the tokens of StoryWorld's text in the original model."""
+    windows = model_windows(*running, [row["text"] for row in TASKS["storyworld_perplexity"].rows()])
+    top_k = family.shape(checkpoint.config).top_k
+    return routing_shares(running[0], windows, layers=family.layers(checkpoint), top_k=top_k)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Runs the original model and every compressed one; scores that lie in the folder are not computed again."""
+
+    running: tuple[Any, Any]
+    checkpoint: Checkpoint
+    opened: Sequence[_Layer]
+    out: Path
+    settings: Mapping[str, Any]
+    data_dir: str | Path | None
+
+    def table(self, chosen: Sequence[Method], progress: Progress) -> pd.DataFrame:
+        """Scores of the original, of the centers alone, and of every method at every keep."""
+        pairs: list[tuple[Method | str, float]] = [(ORIGINAL, 1.0), (CENTER_ONLY, 0.0)]
+        pairs += [(method, keep) for method in chosen for keep in self.settings["keeps"]]
+        with lower_states_kept(self.running[0], first=min(self.settings["layers"])):
+            return pd.concat([self.rows(*pair, progress=progress) for pair in tracked(pairs, "scores", progress)])
+
+    def rows(self, method: Method | str, keep: float, *, progress: Progress) -> pd.DataFrame:
+        """Scores of one method at one keep."""
+        name = method if isinstance(method, str) else method.name
+        unit = self.out / f"{UNIT}{name}-{keep:g}.json"
+        if not unit.is_file():
+            options = {key: self.settings[key] for key in ("tasks", "limit")}
+            with restored_experts(self.running[0], self.checkpoint, _restored(self.opened, method, keep)):
+                found = evaluate_model(*self.running, data_dir=self.data_dir, progress=_indented(progress), **options)
+            write_json(unit, [asdict(one) for one in found])
+        rows = pd.DataFrame(json.loads(unit.read_text("utf-8")))
+        uses_center = name == CENTER_ONLY or (isinstance(method, Method) and method.uses_center)
+        return rows.assign(method=name, center=self.settings["center"] if uses_center else "none", keep=keep)
 
 
 def _restored(opened: Sequence[_Layer], method: Method | str, keep: float) -> Iterator[ExpertStack]:
