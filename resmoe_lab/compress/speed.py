@@ -27,8 +27,8 @@ from ..transport import Plan, plan
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
-#: Times that it is taken; the shortest counts.
-_TRIES = 3
+#: Times that it is taken, as long as that takes less than so many seconds; the shortest counts.
+_TRIES, _PATIENCE = 3, 3.0
 #: Entries of the first, smallest layer that is timed, and of an expert that is large enough to watch the memory of.
 _FIRST, _WATCHED = 1 << 17, 1 << 21
 #: Floats that are written to measure the disk.
@@ -224,9 +224,12 @@ def _climb(shape: LayerShape, work: _Work, prepare: Callable[[ExpertStack], Call
         run = prepare(work.layer(small))
         if not points:
             run()  # what is loaded and compiled once does not grow with the layer
-        seconds = min(_seconds(run) for _ in range(_TRIES))  # others' work only ever makes it longer
+        tries = [_seconds(run)]
+        while len(tries) < _TRIES and sum(tries) < _PATIENCE:
+            tries.append(_seconds(run))
+        seconds = min(tries)  # others' work only ever makes it longer
         points.append((side, seconds))
-        if seconds > _ENOUGH:
+        if seconds > _ENOUGH and len(points) > 1:
             break
     return _curve(points)
 
@@ -245,7 +248,9 @@ def _curve(points: Sequence[tuple[float, float]]) -> Curve:
     if len(points) < 2 or min(seconds, points[-2][1]) <= 0:
         return Curve(side, seconds, _EXPONENTS[1])
     exponent = math.log(seconds / points[-2][1]) / math.log(side / points[-2][0])
-    return Curve(side, seconds, min(max(exponent, _EXPONENTS[0]), _EXPONENTS[1]))
+    # Where even the small layer took long, most of it may be work that does not grow with the layer: a training.
+    least = 0.0 if points[-2][1] > _ENOUGH else _EXPONENTS[0]
+    return Curve(side, seconds, min(max(exponent, least), _EXPONENTS[1]))
 
 
 def _working(shape: LayerShape, work: _Work) -> float:

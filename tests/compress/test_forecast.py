@@ -37,6 +37,13 @@ def test_the_exponent_is_that_of_the_measurements(power: float) -> None:
     assert speed_module._curve(points).whole() == pytest.approx(7.0)
 
 
+def test_what_does_not_grow_with_the_layer_is_not_made_to() -> None:
+    training = [(0.25, 3.0), (0.5, 3.3)]
+    assert speed_module._curve(training).whole() == pytest.approx(3.63)
+    # So short a time may be noise: it grows with the entries at least.
+    assert speed_module._curve([(0.25, 0.3), (0.5, 0.33)]).whole() == pytest.approx(1.32)
+
+
 def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     found = forecast_run(pico_checkpoint, tmp_path / "out", **_HOW, export="dense")
     assert not (tmp_path / "out").exists()
