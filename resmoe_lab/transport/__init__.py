@@ -2,12 +2,11 @@
 
 from .assignment import Assignment, assign
 from .barycenter import barycenter
-from .certificate import Certificate
 from .cost import objective, squared_distances
 from .coupling import Coupling, couple, identity_coupling, permutation_coupling
 from .keeping import load_barycenter, save_barycenter
 from .planning import Plan, plan
-from .result import Barycenter, Step
+from .result import Barycenter, Certificate, Step
 from .soft import SoftBarycenter, soft_barycenter, transport_plan
 
 __all__ = [

@@ -7,40 +7,15 @@ and feasible potentials bound each distance from below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from .lanes import chunks
-
-if TYPE_CHECKING:
-    from .run import Run
+from .result import Certificate
+from .run import Run
 
 #: A screened bound that is lower than the true distances by less than this share is good enough.
 TIGHT = 1e-5
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A lower bound on the objective of every possible center.
-
-    Attributes
-    ----------
-    lower_bound
-        No center can have a lower objective (an ``"estimate"`` only expects so).
-    gap
-        ``(objective - lower_bound) / lower_bound``, at least 0; 0/0 counts as 0.
-    kind
-        ``"bound"`` if every pair of experts was looked at, ``"estimate"`` if pairs were sampled.
-    pairs
-        How many pairs were looked at.
-    """
-
-    lower_bound: float
-    gap: float
-    kind: str
-    pairs: int
 
 
 def settled(run: Run) -> bool:

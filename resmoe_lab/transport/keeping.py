@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 
 from .._core.errors import CheckpointError, OutputError
 from .._core.files import whole_file
-from .certificate import Certificate
 from .planning import Plan
-from .result import Barycenter, Step
+from .result import Barycenter, Certificate, Step
 
 _KIND = "resmoe_lab barycenter"
 

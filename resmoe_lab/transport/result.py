@@ -6,8 +6,29 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .certificate import Certificate
 from .planning import Plan
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A lower bound on the objective of every possible center.
+
+    Attributes
+    ----------
+    lower_bound
+        No center can have a lower objective (an ``"estimate"`` only expects so).
+    gap
+        ``(objective - lower_bound) / lower_bound``, at least 0; 0/0 counts as 0.
+    kind
+        ``"bound"`` if every pair of experts was looked at, ``"estimate"`` if pairs were sampled.
+    pairs
+        How many pairs were looked at.
+    """
+
+    lower_bound: float
+    gap: float
+    kind: str
+    pairs: int
 
 
 @dataclass(frozen=True)
