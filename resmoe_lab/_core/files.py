@@ -95,7 +95,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
+def temporary_folder(prefix: str) -> Iterator[Path]:
     """Give a temporary folder, held by this process, and remove it when the block ends.
 
     Before that, what processes that were killed have left in folders with this prefix is removed.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from .._core.files import scratch_folder
+from .._core.files import temporary_folder
 from .likelihood import decoder_of
 
 #: What must stay free on the disk of the temporary folder.
@@ -39,7 +39,7 @@ def lower_states_kept(model: Any, *, first: int) -> Iterator[None]:
         return
     decoder = decoder_of(model)
     originals = list(decoder.layers[:first])
-    with scratch_folder("resmoe-lower-") as folder:
+    with temporary_folder("resmoe-lower-") as folder:
         states = _States(folder)
         hook = decoder.register_forward_pre_hook(states.begin, with_kwargs=True)
         for number, layer in enumerate(originals):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resmoe_lab._core.errors import OutputError
-from resmoe_lab._core.files import held, remove_parts, scratch_folder, whole_file
+from resmoe_lab._core.files import held, remove_parts, temporary_folder, whole_file
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_living_process_holds_the_folder_and_is_named(tmp_path: Path) -> None:
 
 def _holder(prefix: str) -> tuple[subprocess.Popen[str], Path]:
     """A process that holds a scratch folder until it is killed."""
-    code = f"from resmoe_lab._core.files import scratch_folder\nwith scratch_folder({prefix!r}) as at:\n"
+    code = f"from resmoe_lab._core.files import temporary_folder\nwith temporary_folder({prefix!r}) as at:\n"
     code += "    (at / 'states').write_text('x')\n    print(at, flush=True)\n    input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
@@ -89,7 +89,7 @@ def _holder(prefix: str) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().strip())
 
 
-def test_a_scratch_folder_goes_with_the_block_and_takes_those_of_dead_processes_along(
+def test_a_temporary_folder_goes_with_the_block_and_takes_those_of_dead_processes_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -99,7 +99,7 @@ def test_a_scratch_folder_goes_with_the_block_and_takes_those_of_dead_processes_
     dying.kill()
     dying.wait()
     assert f"process {dying.pid} on" in (left / ".lock").read_text()
-    with scratch_folder("lower-") as own:
+    with temporary_folder("lower-") as own:
         assert f"process {os.getpid()} on" in (own / ".lock").read_text()
         assert {path.name for path in tmp_path.iterdir()} == {own.name, theirs.name}
         assert (theirs / "states").read_text() == "x"
@@ -121,6 +121,6 @@ def test_what_no_dead_process_held_is_left_alone(tmp_path: Path, monkeypatch: py
     (tmp_path / "lower-link").symlink_to(places["mine"])
     (tmp_path / "lower-file").write_text("process 1 on nowhere")
     before = sorted(tmp_path.rglob("*"))
-    with scratch_folder("lower-"):
+    with temporary_folder("lower-"):
         pass
     assert sorted(tmp_path.rglob("*")) == before
