@@ -20,13 +20,13 @@ from resmoe_lab import load_model, moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine, versions
 from resmoe_lab._core.progress import TqdmProgress
 from resmoe_lab.centers import find_center
-from resmoe_lab.evaluate.glue import GlueTask, glue_outcome, glue_task
-from resmoe_lab.evaluate.outcome import Outcome
-from resmoe_lab.evaluate.pairing import paired_difference
 from resmoe_lab.experts import ExpertStack, family_of
 from resmoe_lab.methods import METHODS
 from resmoe_lab.runtime import restored_experts
-from resmoe_lab.zoo.finetuning import FineTuning, fine_tune
+from resmoe_lab.scoring.glue import GlueTask, glue_outcome, glue_task
+from resmoe_lab.scoring.outcome import Outcome
+from resmoe_lab.scoring.pairing import paired_difference
+from resmoe_lab.training.finetuning import FineTuning, fine_tune
 
 #: The paper's methods, in its order; those that need calibration text take none here.
 METHOD_NAMES = ("up", "sp", "svd", "m-smoe", "git-rebasin", "meo", "mlp-fusion", "resmoe-up", "resmoe-svd")

@@ -24,17 +24,17 @@ import torch
 from resmoe_lab import load_model, moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine
 from resmoe_lab._core.params import KEEP
+from resmoe_lab.analysis.flops import layer_flops
 from resmoe_lab.centers import CENTERS, CommonExpert, Statistics, find_center
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.evaluate.calibration import TOKENS, calibrate
-from resmoe_lab.evaluate.cost import layer_flops
-from resmoe_lab.evaluate.likelihood import Request, model_window
-from resmoe_lab.evaluate.outcome import tabulate
-from resmoe_lab.evaluate.tasks import EMBEDDED_TASKS
-from resmoe_lab.evaluate.zeroshot import evaluate_model, text_windows
 from resmoe_lab.experts import Block, ExpertStack, family_of
 from resmoe_lab.methods import METHODS, CompressedLayer
 from resmoe_lab.runtime import restored_experts
+from resmoe_lab.scoring.calibration import TOKENS, calibrate
+from resmoe_lab.scoring.likelihood import Request, model_window
+from resmoe_lab.scoring.outcome import tabulate
+from resmoe_lab.scoring.tasks import EMBEDDED_TASKS
+from resmoe_lab.scoring.zeroshot import evaluate_model, text_windows
 from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
 from resmoe_lab.zoo.storyworld import story_row, worlds
 

@@ -25,12 +25,12 @@ import torch
 from resmoe_lab import load_model, moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine, versions
 from resmoe_lab._core.progress import TqdmProgress, silent
-from resmoe_lab.evaluate import likelihood
-from resmoe_lab.evaluate.divergence import divergence_of_methods, generate_side_by_side
-from resmoe_lab.evaluate.lower import lower_states_kept
-from resmoe_lab.evaluate.scoring import score_methods
-from resmoe_lab.evaluate.tasks import find_task
-from resmoe_lab.evaluate.zeroshot import task_outcome
+from resmoe_lab.experiments.comparison import score_methods
+from resmoe_lab.experiments.divergence import divergence_of_methods, generate_side_by_side
+from resmoe_lab.scoring import likelihood
+from resmoe_lab.scoring.activation_cache import lower_states_kept
+from resmoe_lab.scoring.tasks import find_task
+from resmoe_lab.scoring.zeroshot import task_outcome
 
 #: The paper's methods, in its order.
 METHODS = ("up", "sp", "svd", "m-smoe", "git-rebasin", "meo", "mlp-fusion", "resmoe-up", "resmoe-svd")

@@ -32,12 +32,12 @@ _HOMES = {
     "load": "runtime",
     "load_model": "runtime",
     "bench": "runtime.bench",
-    "error_curves": "evaluate.approximation",
-    "diagnose": "evaluate.diagnosis",
-    "evaluate_model": "evaluate.zeroshot",
-    "score_methods": "evaluate.scoring",
-    "run_sweep": "evaluate.sweeping",
-    "Sweep": "evaluate.sweep",
+    "error_curves": "analysis.approximation",
+    "diagnose": "analysis.diagnosis",
+    "evaluate_model": "scoring.zeroshot",
+    "score_methods": "experiments.comparison",
+    "run_sweep": "experiments.run_sweep",
+    "Sweep": "experiments.sweep",
     "build_report": "report",
     "Explorer": "workbench",
     "ResmoeError": "_core.errors",
@@ -46,16 +46,15 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from ._core.errors import ResmoeError as ResmoeError
+    from .analysis.approximation import error_curves as error_curves
+    from .analysis.diagnosis import diagnose as diagnose
     from .centers import find_center as find_center
     from .checkpoint import open_checkpoint as open_checkpoint
     from .compress import compress_checkpoint as compress_checkpoint
     from .compress import select_layers as select_layers
-    from .evaluate.approximation import error_curves as error_curves
-    from .evaluate.diagnosis import diagnose as diagnose
-    from .evaluate.scoring import score_methods as score_methods
-    from .evaluate.sweep import Sweep as Sweep
-    from .evaluate.sweeping import run_sweep as run_sweep
-    from .evaluate.zeroshot import evaluate_model as evaluate_model
+    from .experiments.comparison import score_methods as score_methods
+    from .experiments.run_sweep import run_sweep as run_sweep
+    from .experiments.sweep import Sweep as Sweep
     from .experts import load_stack as load_stack
     from .experts import moe_layers as moe_layers
     from .methods import compress_layer as compress_layer
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from .runtime import load as load
     from .runtime import load_model as load_model
     from .runtime.bench import bench as bench
+    from .scoring.zeroshot import evaluate_model as evaluate_model
     from .store import weigh as weigh
     from .workbench import Explorer as Explorer
 

@@ -26,7 +26,7 @@ def own_scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test finds a score that was computed before, or leaves one in the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resmoe_lab.evaluate.scorebook.cache_folder", lambda: folder)
+        patch.setattr("resmoe_lab.scoring.score_cache.cache_folder", lambda: folder)
         yield
 
 

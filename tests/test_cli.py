@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from resmoe_lab import cli
 from resmoe_lab.centers import CENTERS
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.methods import METHODS
 
 from .experts import pico

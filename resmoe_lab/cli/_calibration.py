@@ -7,9 +7,9 @@ from typing import Any
 
 def calibrated(checkpoint: Any, layers: list[int], *, device: str, fisher: bool, progress: Any, **text: Any) -> Any:
     """Run the model on calibration text."""
-    from ..evaluate.calibration import calibrate, calibration_requests
     from ..experts import family_of
     from ..runtime import load_model
+    from ..scoring.calibration import calibrate, calibration_requests
 
     model, tokenizer = load_model(checkpoint, device=device)
     requests = calibration_requests(model, tokenizer, **text)

@@ -105,10 +105,10 @@ def diagnose(
     """Tell what a common expert would gain in each layer, before anything is compressed."""
     from dataclasses import asdict
 
+    from ..analysis.diagnosis import DEFAULT_CENTERS, diagnose
     from ..centers import CENTERS
     from ..checkpoint import open_checkpoint
     from ..compress import select_layers
-    from ..evaluate.diagnosis import DEFAULT_CENTERS, diagnose
     from ..experts import load_stack, moe_layers
 
     opened = open_checkpoint(checkpoint)

@@ -43,9 +43,9 @@ def evaluate(
     of lm-evaluation-harness. What was scored before is not computed again, and an interrupted run goes on.
     """
     from ..checkpoint import open_checkpoint
-    from ..evaluate.outcome import tabulate
-    from ..evaluate.scoring import TaskScorer, score_checkpoint
-    from ..evaluate.tasks import EMBEDDED_TASKS
+    from ..experiments.comparison import TaskScorer, score_checkpoint
+    from ..scoring.outcome import tabulate
+    from ..scoring.tasks import EMBEDDED_TASKS
 
     chosen = split_names(tasks) or list(EMBEDDED_TASKS)
     with progress_bar() as progress:
@@ -135,7 +135,7 @@ def report(
 
     For a checkpoint a sweep with default settings is made first, in a folder beside the report, and reused next time.
     """
-    from ..evaluate.sweep import UNIT
+    from ..experiments.sweep import UNIT
     from ..report import build_report
     from ..report.summary import summary_rows
 
@@ -164,7 +164,7 @@ def _add_speed(folder: Path, packed: str, *, progress: Any) -> None:
     import pandas as pd
 
     from ..checkpoint import open_checkpoint
-    from ..evaluate.sweep import Sweep
+    from ..experiments.sweep import Sweep
     from ..runtime.bench import bench
 
     rows = [asdict(row) for row in bench(open_checkpoint(packed), progress=progress)]
@@ -174,7 +174,7 @@ def _add_speed(folder: Path, packed: str, *, progress: Any) -> None:
 def _sweep(checkpoint: str, out: Path, layers: str, **options: Any) -> Any:
     from ..checkpoint import open_checkpoint
     from ..compress import select_layers
-    from ..evaluate.sweeping import run_sweep
+    from ..experiments.run_sweep import run_sweep
     from ..experts import moe_layers
 
     opened = open_checkpoint(checkpoint)

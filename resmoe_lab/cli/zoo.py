@@ -46,12 +46,12 @@ def zoo_build(
 
     with progress_bar() as progress:
         if name in zoo.UPCYCLED:
-            from ..report.upcycled import build_upcycled
+            from ..training.upcycled_card import build_upcycled
 
             options: dict[str, Any] = {"dense": dense, "device": device}
             card = build_upcycled(name, out=out, data_dir=data_dir, progress=progress, **options)
         else:
-            from ..report.card import build_zoo_model
+            from ..training.card import build_zoo_model
 
             if dense is not None or device != "cpu":
                 raise UsageError(f"--dense and --device belong to {', '.join(zoo.UPCYCLED)}, found {name!r}")

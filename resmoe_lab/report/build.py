@@ -10,7 +10,7 @@ import nbformat
 from .._core.errors import OutputError
 from .._core.files import whole_file
 from .._core.progress import Progress, Tick, silent
-from ..evaluate.sweep import Sweep
+from ..experiments.sweep import Sweep
 
 _HERE = Path(__file__).resolve().parent
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from .. import plots
 from .._core.errors import UsageError
 from .._core.params import KEEP
-from ..evaluate.sweep import Sweep
+from ..experiments.sweep import Sweep
 from ..plots.live import ErrorScreen, allocation_figure, front_figure
 from ..plots.raster import figure_bytes
 from ..plots.series import add_series

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..evaluate.sweep import Sweep
+from ..experiments.sweep import Sweep
 from ..plots.series import lower_is_better, mean_over_layers, ordered, task_values
 from ..plots.sizes import size_table
 

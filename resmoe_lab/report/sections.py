@@ -11,7 +11,7 @@ from IPython.display import HTML
 
 from .. import plots
 from .._core.params import KEEP
-from ..evaluate.sweep import Sweep
+from ..experiments.sweep import Sweep
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
 from ..plots.series import lower_is_better

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.params import KEEP
-from ..evaluate.sweep import Sweep
+from ..experiments.sweep import Sweep
 
 _MAIN_METRICS = ("perplexity", "acc")
 

@@ -4,9 +4,9 @@ from .assignment import Assignment, assign
 from .barycenter import barycenter
 from .cost import objective, squared_distances
 from .coupling import Coupling, couple, identity_coupling, permutation_coupling
-from .keeping import load_barycenter, save_barycenter
 from .planning import Plan, plan
 from .result import Barycenter, Certificate, Step
+from .serialization import load_barycenter, save_barycenter
 from .soft import SoftBarycenter, soft_barycenter, transport_plan
 
 __all__ = [

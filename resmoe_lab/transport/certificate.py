@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
-from .lanes import chunks
 from .result import Certificate
 from .run import Run
+from .threads import chunks
 
 #: A screened bound that is lower than the true distances by less than this share is good enough.
 TIGHT = 1e-5
@@ -49,7 +49,7 @@ def _pair_bounds(run: Run, pairs: Sequence[tuple[int, int]]) -> list[float]:
 def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> Certificate:
     """Bound the objective of every center from below.
 
-    All pairs at once are tried by :func:`~resmoe_lab.transport.screen.screen`; those that it leaves open are matched.
+    All pairs at once are tried by :func:`~resmoe_lab.transport.bounds.screen`; those that it leaves open are matched.
     """
     aligned, _ = run.screened()
     pairs = run.all_pairs()

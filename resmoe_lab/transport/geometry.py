@@ -9,9 +9,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .lanes import in_lanes
 from .matching import Match, match
 from .problem import Problem
+from .threads import in_lanes
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 
 from .._core.errors import UsageError
 from .cost import rounding, squared_distances
-from .lanes import useful_lanes
 from .problem import Problem
+from .threads import useful_lanes
 
 #: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
 FLOPS, GATHERED = 1.5e11, 5e8

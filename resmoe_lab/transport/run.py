@@ -13,13 +13,13 @@ from torch import Tensor
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .._core.registry import Registry
+from .bounds import screen
 from .cost import objective
 from .geometry import Geometry, Rematch
-from .lanes import chunks
 from .matching import Match
 from .problem import Problem
 from .result import Step
-from .screen import screen
+from .threads import chunks
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Run:
         return sorted(combinations(range(self.problem.count), 2), key=lambda pair: pair not in self._pairs)
 
     def screened(self) -> tuple[Tensor, Tensor]:
-        """Return the distances of all aligned pairs and their bounds, see :func:`~resmoe_lab.transport.screen.screen`.
+        """Return the distances of all aligned pairs and their bounds, see :func:`~resmoe_lab.transport.bounds.screen`.
 
         They are kept until the permutations change; whoever finds better bounds writes them in.
         """

@@ -11,7 +11,7 @@ class Phase:
     """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`.
 
     ``source_weights`` says how often a sequence comes from each source of
-    :func:`~resmoe_lab.zoo.corpus.training_documents`.
+    :func:`~resmoe_lab.training.corpus.training_documents`.
     """
 
     source_weights: dict[str, float]
@@ -40,7 +40,7 @@ class Recipe:
         The phase before it, with what of `config` is different then so that there is one expert; None for a model
         whose experts are trained from nothing.
     balance
-        Weight of :func:`~resmoe_lab.zoo.training.load_balance` in the loss of the sparse phase.
+        Weight of :func:`~resmoe_lab.training.loop.load_balance` in the loss of the sparse phase.
     """
 
     name: str

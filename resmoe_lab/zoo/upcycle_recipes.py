@@ -38,8 +38,8 @@ class Upcycling:
     num_experts, top_k
         N, and experts per token.
     source_weights
-        Share of the training rows from each source of :func:`~resmoe_lab.zoo.corpus.training_documents`, and from
-        ``"wikitext"``: :func:`~resmoe_lab.zoo.corpus.wikitext_passages`.
+        Share of the training rows from each source of :func:`~resmoe_lab.training.corpus.training_documents`, and from
+        ``"wikitext"``: :func:`~resmoe_lab.training.corpus.wikitext_passages`.
     rows, sequence_length, epochs, batch_size
         Training rows, tokens of a row, how often each is read, and rows a step.
     peak_lr, end_lr, warmup_steps
@@ -47,7 +47,7 @@ class Upcycling:
     router_lr
         The routers' learning rate, as a share of the experts'.
     balance
-        Weight of :func:`~resmoe_lab.zoo.training.load_balance` in the loss.
+        Weight of :func:`~resmoe_lab.training.loop.load_balance` in the loss.
     redrawn, remembered
         Share of each expert's neurons, those that are idle on its own text, that are drawn again before training, and
         how much of the energy of a drawn neuron is still the old one's.

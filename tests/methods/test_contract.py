@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import UsageError
+from resmoe_lab.analysis.approximation import approximation_error, error_curves
 from resmoe_lab.centers import CommonExpert, Statistics, find_center
-from resmoe_lab.evaluate.approximation import approximation_error, error_curves
 from resmoe_lab.experts import FAMILIES, Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer
 from resmoe_lab.store import forecast, weigh

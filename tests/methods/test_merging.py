@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.evaluate.approximation import approximation_error
+from resmoe_lab.analysis.approximation import approximation_error
 from resmoe_lab.experts import Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer
 from resmoe_lab.store import weigh

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 
 from .synthetic import make_sweep
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from resmoe_lab.evaluate.sweep import TABLES, Sweep
+from resmoe_lab.experiments.sweep import TABLES, Sweep
 
 KEEPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 SCORED_KEEPS = (0.1, 0.25, 0.5, 0.75)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from resmoe_lab import plots
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 
 from .synthetic import KEEPS, METHODS, SCORED_KEEPS, TASKS, make_sweep
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.plots import norm_bars, score_bars
 
 from .live.test_pictures import _norms

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resmoe_lab.evaluate.sweep import TABLES
+from resmoe_lab.experiments.sweep import TABLES
 from resmoe_lab.methods import METHODS
 from resmoe_lab.plots.series import add_series, lower_is_better, mean_over_layers, ordered, significant, task_values
 from resmoe_lab.plots.theme import METHOD_COLORS, series_colors

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.report import sections
 
 from ..plots.synthetic import make_sweep

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.report.summary import summary_rows
 
 from ..plots import synthetic

@@ -11,10 +11,10 @@ import resmoe_lab
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import compress_checkpoint
-from resmoe_lab.evaluate.outcome import tabulate
-from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.runtime import load_model
 from resmoe_lab.runtime.experts import ResMoEExperts
+from resmoe_lab.scoring.outcome import tabulate
+from resmoe_lab.scoring.zeroshot import evaluate_model
 
 from ..experts import pico
 

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resmoe_lab.transport import barycenter, matching
+from resmoe_lab.transport.bounds import aligned_distances, screen
 from resmoe_lab.transport.certificate import certificate_from
 from resmoe_lab.transport.problem import Problem
-from resmoe_lab.transport.screen import aligned_distances, screen
 
 from .clouds import brute_force, unrelated, upcycled
 

@@ -4,7 +4,7 @@ import torch
 from resmoe_lab._core.errors import WeightError
 from resmoe_lab.transport import objective, squared_distances
 from resmoe_lab.transport.cost import add_products, matched_distances, nearest, row_norms
-from resmoe_lab.transport.lanes import in_lanes
+from resmoe_lab.transport.threads import in_lanes
 
 from .clouds import unrelated
 

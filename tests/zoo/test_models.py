@@ -9,15 +9,15 @@ import torch
 from resmoe_lab import zoo
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.evaluate.outcome import tabulate
-from resmoe_lab.evaluate.zeroshot import evaluate_model
 from resmoe_lab.experts import family_of
-from resmoe_lab.report._cards import CARD_FILE, FACTS_FILE
-from resmoe_lab.report.card import LEAST_ACCURACY, unmet
 from resmoe_lab.runtime import load_model
+from resmoe_lab.scoring.outcome import tabulate
+from resmoe_lab.scoring.zeroshot import evaluate_model
+from resmoe_lab.training._cards import CARD_FILE, FACTS_FILE
+from resmoe_lab.training.card import LEAST_ACCURACY, unmet
+from resmoe_lab.training.upcycling import neuron_orders
 from resmoe_lab.zoo.recipes import RECIPES, Recipe
 from resmoe_lab.zoo.upcycle_recipes import UPCYCLED
-from resmoe_lab.zoo.upcycling import neuron_orders
 
 #: Name -> most bytes, experts, experts per token, and how much a task's perplexity with the centers alone must rise.
 PROMISED = {

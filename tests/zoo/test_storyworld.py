@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from resmoe_lab.evaluate.tasks import TASKS
+from resmoe_lab.scoring.tasks import TASKS
 from resmoe_lab.zoo import _lexicon as lexicon
 from resmoe_lab.zoo.storyworld import TASK_ROWS, stories, task_rows, worlds
 

@@ -86,7 +86,7 @@ def allocation_figure(table: pd.DataFrame, *, method: str, share: float) -> Figu
     Parameters
     ----------
     table
-        As :func:`~resmoe_lab.evaluate.allocation.allocate_keeps` returns it.
+        As :func:`~resmoe_lab.analysis.allocation.allocate_keeps` returns it.
     method, share
         Whose budget it is.
     """

@@ -10,7 +10,7 @@ import ipywidgets
 from ..._core.errors import UsageError
 from ..._core.params import KEEP
 from ...compress import select_layers
-from ...evaluate.tasks import TASKS
+from ...scoring.tasks import TASKS
 from ..controls import Checks, center_names, choice, method_names, row_limit
 from ..views import SweepChoices
 from ._base import WRAP

@@ -15,12 +15,12 @@ from ..._core.errors import Cancelled, DataError, UsageError
 from ..._core.params import Param
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
-from ...evaluate.sweep import Sweep
-from ...evaluate.sweep_forecast import SweepForecast
-from ...evaluate.sweeping import DEFAULT_KEEPS, DEFAULT_METHODS
-from ...evaluate.tasks import EMBEDDED_TASKS
+from ...experiments.run_sweep import DEFAULT_KEEPS, DEFAULT_METHODS
+from ...experiments.sweep import Sweep
+from ...experiments.sweep_forecast import SweepForecast
 from ...plots.live import allocation_figure, front_figure
 from ...plots.series import metric_words
+from ...scoring.tasks import EMBEDDED_TASKS
 from ..cache import Kept
 from ..controls import choice, offer, slider
 from ..selection import Selection

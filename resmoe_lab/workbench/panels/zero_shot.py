@@ -14,9 +14,9 @@ from ..._core.errors import UsageError
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...compress import select_layers
-from ...evaluate.scoring import Protocol
-from ...evaluate.tasks import EMBEDDED_TASKS, TASKS
+from ...experiments.comparison import Protocol
 from ...plots.live import scores_figure
+from ...scoring.tasks import EMBEDDED_TASKS, TASKS
 from ..controls import Checks, choice, row_limit
 from ..selection import Selection
 from ..views import ScoresView, view_comparison

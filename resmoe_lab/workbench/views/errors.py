@@ -11,10 +11,10 @@ import pandas as pd
 from ... import plots
 from ..._core.params import KEEP
 from ..._core.progress import Progress, Tick, silent
+from ...analysis.curves import equal_curves
+from ...analysis.equal_bytes import size_table
 from ...checkpoint import Checkpoint
-from ...evaluate.curves import equal_curves
-from ...evaluate.equal_bytes import size_table
-from ...evaluate.sweep import Sweep
+from ...experiments.sweep import Sweep
 from ...methods import METHODS
 from ..layer import open_layer
 from ._base import View

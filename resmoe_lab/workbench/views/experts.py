@@ -14,12 +14,12 @@ from ... import plots
 from ..._core.errors import CheckpointError, DataError
 from ..._core.machine import available_bytes
 from ..._core.progress import Progress, Tick, silent
+from ...analysis.diagnosis import DEFAULT_CENTERS, Diagnosis, diagnose
+from ...analysis.similarity import expert_similarity
 from ...centers import Statistics
 from ...checkpoint import Checkpoint
-from ...evaluate.calibration import calibrate, calibration_requests
-from ...evaluate.diagnosis import DEFAULT_CENTERS, Diagnosis, diagnose
-from ...evaluate.similarity import expert_similarity
 from ...experts import ExpertStack, family_of
+from ...scoring.calibration import calibrate, calibration_requests
 from ..layer import open_layer
 from ..model import running_model
 from ._base import View

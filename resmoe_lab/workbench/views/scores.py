@@ -12,15 +12,15 @@ from ... import plots
 from ..._core.progress import Progress, Tick, silent
 from ...centers import CommonExpert
 from ...checkpoint import Checkpoint
-from ...evaluate.scorebook import ScoreBook
-from ...evaluate.scoring import Protocol, TaskScorer, score_variants
-from ...evaluate.sweep import ORIGINAL
-from ...evaluate.tasks import find_task
-from ...evaluate.variants import Variants
-from ...evaluate.zeroshot import evaluate_model
+from ...experiments.comparison import Protocol, TaskScorer, score_variants
+from ...experiments.sweep import ORIGINAL
+from ...experiments.variants import Variants
 from ...experts import ExpertStack
 from ...methods import METHODS
 from ...runtime import restored_experts
+from ...scoring.score_cache import ScoreBook
+from ...scoring.tasks import find_task
+from ...scoring.zeroshot import evaluate_model
 from ..layer import open_layer
 from ..model import running_model
 from ._base import View
@@ -34,7 +34,7 @@ class ScoresView(View):
     ----------
     scores
         Columns ``label, method, keep, task, metric, value, stderr, n``; the original model's rows first. Of a
-        comparison also the other columns of :func:`~resmoe_lab.evaluate.scoring.score_methods`.
+        comparison also the other columns of :func:`~resmoe_lab.experiments.comparison.score_methods`.
     """
 
     scores: pd.DataFrame
@@ -128,7 +128,7 @@ def view_comparison(
     checkpoint, layers, method, keep, center
         The model, and how which of its layers are compressed.
     tasks, limit, protocol, book
-        As for :class:`~resmoe_lab.evaluate.scoring.TaskScorer`; scores that are remembered run nothing.
+        As for :class:`~resmoe_lab.experiments.comparison.TaskScorer`; scores that are remembered run nothing.
     progress
         Told after every batch; raising from it cancels, and the next call goes on.
 

@@ -12,12 +12,12 @@ import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, silent
+from ...analysis.allocation import allocate_keeps
+from ...analysis.pareto import pareto_front
 from ...checkpoint import Checkpoint
-from ...evaluate.allocation import allocate_keeps
-from ...evaluate.pareto import pareto_front
-from ...evaluate.sweep import ORIGINAL, UNIT, Sweep
-from ...evaluate.sweep_forecast import SweepForecast, forecast_sweep
-from ...evaluate.sweeping import run_sweep
+from ...experiments.run_sweep import run_sweep
+from ...experiments.sweep import ORIGINAL, UNIT, Sweep
+from ...experiments.sweep_forecast import SweepForecast, forecast_sweep
 from ...plots.series import lower_is_better, task_values
 from ..model import running_model
 from ._base import View

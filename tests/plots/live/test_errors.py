@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.plots.live import ErrorScreen
 from resmoe_lab.plots.raster import figure_bytes
 from resmoe_lab.plots.series import add_series

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resmoe_lab.evaluate.allocation import allocate_keeps
-from resmoe_lab.evaluate.pareto import pareto_front
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.analysis.allocation import allocate_keeps
+from resmoe_lab.analysis.pareto import pareto_front
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.plots.live import (
     alignment_figure,
     allocation_figure,

@@ -12,7 +12,7 @@ from resmoe_lab._core.errors import Cancelled, ResmoeError
 from resmoe_lab._core.files import held
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.evaluate.sweep import UNIT
+from resmoe_lab.experiments.sweep import UNIT
 
 from .conftest import PATIENCE
 

@@ -9,9 +9,9 @@ import pytest
 
 from resmoe_lab import cli, workbench
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.evaluate.scorebook import ScoreBook
-from resmoe_lab.evaluate.scoring import score_methods
+from resmoe_lab.experiments.comparison import score_methods
 from resmoe_lab.plots.offline import chart_html
+from resmoe_lab.scoring.score_cache import ScoreBook
 from resmoe_lab.workbench.cache import Cache
 
 from ...conftest import data_or_skip

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resmoe_lab.evaluate.sweep import UNIT, Sweep
+from resmoe_lab.experiments.sweep import UNIT, Sweep
 from resmoe_lab.workbench.views import SweepView, finished_scores
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import resmoe_lab as rl
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.evaluate.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.workbench.views import ErrorsView, view_errors, view_experts, view_scores, view_transport
 
 

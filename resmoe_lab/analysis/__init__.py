@@ -1,0 +1,1 @@
+"""What the weights alone tell: approximation errors, error curves, a budget spread over layers, a diagnosis, FLOPs."""

@@ -1,1 +1,0 @@
-"""Approximation error, perplexity, zero-shot tasks, and cost."""

@@ -1,0 +1,189 @@
+"""What multiple choice and perplexity miss: how far predictions move, and what the model writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .._core.errors import UsageError
+from .._core.progress import Progress, silent, tracked
+from ..checkpoint import Checkpoint
+from ..scoring.calibration import calibration_requests
+from ..scoring.likelihood import Request, decoder_of, model_inputs
+from .variants import ORIGINAL, Variants
+
+#: Text and length that predictions are compared on, and the beginnings that are continued.
+TEXT, TOKENS = "storyworld_perplexity", 4096
+PROMPTS = ("One morning", "The history of the city", "It was the best of times,")
+NEW_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a model's predictions are from the original's on the same text.
+
+    Parameters
+    ----------
+    kl, kl_stderr
+        Mean over tokens of KL(original || other) in nats, and its standard error over windows.
+    agreement, agreement_stderr
+        Share of the tokens of which both think the same likeliest, and its standard error over windows.
+    tokens
+        How many tokens were predicted.
+    """
+
+    kl: float
+    kl_stderr: float
+    agreement: float
+    agreement_stderr: float
+    tokens: int
+
+
+@torch.no_grad()
+def predicting_states(model: Any, requests: Sequence[Request]) -> list[torch.Tensor]:
+    """Return the last hidden states (tokens, p) from which a model predicts each request's continuation.
+
+    They are what its logits follow from, and a hundredth of their size.
+    """
+    states = []
+    for request in requests:
+        inputs = model_inputs(model, request)
+        if model.config.is_encoder_decoder:
+            output = model(**inputs, output_hidden_states=True, use_cache=False)
+            hidden = output.decoder_hidden_states[-1]
+        else:
+            hidden = decoder_of(model)(input_ids=inputs["input_ids"][:, :-1], use_cache=False).last_hidden_state
+        states.append(hidden[0, -len(request.continuation) :])
+    return states
+
+
+@torch.no_grad()
+def divergence(model: Any, original: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> Divergence:
+    """Compare predictions that follow from two lists of hidden states of one text.
+
+    Parameters
+    ----------
+    model
+        Whose output embeddings turn states into logits; they are never compressed.
+    original, other
+        As :func:`predicting_states` returns them.
+    """
+    head, rows = model.get_output_embeddings(), []
+    for before, after in zip(original, other, strict=True):
+        p, q = (head(states).float().log_softmax(dim=-1) for states in (before, after))
+        kl = (p.exp() * (p - q)).sum(dim=-1).double().sum()
+        rows.append((float(kl), int((p.argmax(-1) == q.argmax(-1)).sum()), len(before)))
+    sums = np.array(rows, dtype=np.float64)
+    means = sums[:, :2].sum(axis=0) / sums[:, 2].sum()
+    n = len(sums)
+    errors = np.full(2, math.nan)
+    if n > 1:
+        errors = (sums[:, :2] - means * sums[:, 2:]).std(axis=0, ddof=1) / (sums[:, 2].mean() * math.sqrt(n))
+    return Divergence(float(means[0]), float(errors[0]), float(means[1]), float(errors[1]), int(sums[:, 2].sum()))
+
+
+def divergence_of_methods(
+    checkpoint: Checkpoint,
+    *,
+    methods: Sequence[str],
+    text: str = TEXT,
+    tokens: int = TOKENS,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
+    **how: Any,
+) -> pd.DataFrame:
+    """Tabulate how far each method moves the model's predictions.
+
+    Parameters
+    ----------
+    checkpoint, methods
+        What is compared.
+    text, tokens, data_dir
+        A task of running text, and how much of it is read.
+    progress
+        Told after every method.
+    how
+        ``keep``, ``layers``, ``center``, ``equal``, ``seed``, ``device``: see :class:`~.variants.Variants`, where what
+        is called ``text`` there is ``calibrate`` here.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``method, center, keep, kl, kl_stderr, agreement, agreement_stderr, tokens``.
+    """
+    how |= {"text": how.pop("calibrate", None), "data_dir": data_dir, "progress": progress}
+    rows: list[dict[str, Any]] = []
+    with Variants(checkpoint, methods=methods, **how) as variants:
+        model, tokenizer = variants.opened
+        requests = calibration_requests(model, tokenizer, text=text, tokens=tokens, data_dir=data_dir)
+        original: list[torch.Tensor] = []
+        for variant in tracked(variants.all, "divergence", progress):
+            with variants.running(variant):
+                states = predicting_states(model, requests)
+            original = original or states
+            if variant.method != ORIGINAL:
+                found = divergence(model, original, states)
+                rows.append({"method": variant.method, "center": variant.center, "keep": variant.keep, **vars(found)})
+    return pd.DataFrame(rows)
+
+
+def generate_side_by_side(
+    checkpoint: Checkpoint,
+    *,
+    methods: Sequence[str],
+    prompts: Sequence[str] = PROMPTS,
+    new_tokens: int = NEW_TOKENS,
+    progress: Progress = silent,
+    **how: Any,
+) -> pd.DataFrame:
+    """Let the original and each method continue the same beginnings, greedily.
+
+    Parameters
+    ----------
+    checkpoint, methods, how
+        As for :func:`divergence_of_methods`.
+    prompts
+        Beginnings.
+    new_tokens
+        How many tokens each writes at most.
+    progress
+        Told after every method.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``prompt, method, text`` and ``same``: how many tokens at the beginning are the original's own.
+    """
+    if new_tokens < 1:
+        raise UsageError(f"{new_tokens} new tokens, expected a positive whole number")
+    how |= {"text": how.pop("calibrate", None), "progress": progress}
+    written: dict[str, list[int]] = {}
+    rows = []
+    with Variants(checkpoint, methods=methods, **how) as variants:
+        for variant in tracked(variants.all, "generation", progress):
+            with variants.running(variant) as (model, tokenizer):
+                for prompt in prompts:
+                    tokens = _continued(model, tokenizer, prompt, new_tokens)
+                    first = written.setdefault(prompt, tokens)
+                    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, tokens, strict=False))
+                    same = sum(1 for _ in alike)
+                    rows.append((prompt, variant.method, tokenizer.decode(tokens, skip_special_tokens=True), same))
+    return pd.DataFrame(rows, columns=["prompt", "method", "text", "same"])
+
+
+@torch.no_grad()
+def _continued(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> list[int]:
+    """The tokens that greedy decoding writes after a prompt, of which an encoder-decoder's start token is none."""
+    given = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
+    end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False, "pad_token_id": end}
+    output = model.generate(given, attention_mask=torch.ones_like(given), **options)[0].tolist()
+    return output[1 if model.config.is_encoder_decoder else given.shape[1] :]

@@ -1,0 +1,114 @@
+"""What a sweep will take, told before it begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._core.progress import Progress, Tick, silent
+from ..checkpoint import Checkpoint
+from ..compress import forecast_run
+from ..methods import METHODS
+from ..scoring.tasks import find_task
+from ..scoring.zeroshot import evaluate_model, model_windows
+from .sweep import CENTER_ONLY, ORIGINAL, UNIT
+
+#: Rows of each task that are scored to measure this machine's speed: few, then more, so that what comes once cancels.
+_FEW, _MORE = 4, 20
+
+
+@dataclass(frozen=True)
+class SweepForecast:
+    """What a sweep will take on this machine.
+
+    Parameters
+    ----------
+    scores
+        Models to be scored, the original and the bare centers included.
+    done
+        How many of them lie in the folder already.
+    seconds
+        Time for the rest.
+    seconds_a_score
+        Time for one of them.
+    """
+
+    scores: int
+    done: int
+    seconds: float
+    seconds_a_score: float
+
+
+def forecast_sweep(
+    checkpoint: Checkpoint,
+    out: str | Path,
+    *,
+    running: tuple[Any, Any],
+    layers: Sequence[int],
+    methods: Sequence[str],
+    keeps: Sequence[float],
+    center: str = "wasserstein",
+    tasks: Sequence[str],
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
+) -> SweepForecast:
+    """Measure a few rows of each task and this machine's speed at the methods, and add up the rest.
+
+    Parameters
+    ----------
+    checkpoint, out, layers, methods, keeps, center, tasks, limit, data_dir
+        As for :func:`~resmoe_lab.experiments.run_sweep.run_sweep`; nothing is written.
+    running
+        The checkpoint's model and tokenizer.
+    progress
+        Told before every measurement; raising from it cancels.
+    """
+    steps = [*tasks, *methods]
+    a_score = 0.0
+    for done, name in enumerate(tasks):
+        progress(Tick("measuring", done, len(steps), {"task": name}))
+        a_score += _task_seconds(running, name, limit=limit, data_dir=data_dir)
+    compressing, centers = 0.0, 0.0
+    for done, name in enumerate(methods, start=len(tasks)):
+        progress(Tick("measuring", done, len(steps), {"method": name}))
+        found = forecast_run(
+            checkpoint, out, layers=layers, method=name, keep=max(keeps), center=center, export="dense"
+        )
+        compressing += found.seconds * len(keeps)
+        centers = max(centers, found.seconds if METHODS[name].uses_center else 0.0)
+    names = [f"{ORIGINAL}-1", f"{CENTER_ONLY}-0", *(f"{name}-{keep:g}" for name in methods for keep in keeps)]
+    # The load of the routers is measured at the end, on all of the running text.
+    routing = _task_seconds(running, "storyworld_perplexity", limit=None, data_dir=data_dir)
+    there = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
+    left = 1 - there / len(names)
+    return SweepForecast(len(names), there, centers + routing + left * (len(names) * a_score + compressing), a_score)
+
+
+def _task_seconds(running: tuple[Any, Any], name: str, *, limit: int | None, data_dir: str | Path | None) -> float:
+    """Seconds that one model takes on a task, from two samples of its rows."""
+    clocks = []
+    for count in (_FEW, _MORE):
+        began = time.perf_counter()
+        [first, *_] = evaluate_model(*running, tasks=[name], limit=count, data_dir=data_dir)
+        clocks.append((first.n, time.perf_counter() - began))
+    (few, short), (more, long) = clocks
+    rate = max(long - short, 0.0) / (more - few) if more > few else long / max(1, more)
+    rate = rate or long / max(1, more)
+    return rate * _rows(running, name, limit, data_dir)
+
+
+def _rows(running: tuple[Any, Any], name: str, limit: int | None, data_dir: str | Path | None) -> float:
+    """How many rows, or windows of a text, a task has."""
+    task = find_task(name)
+    rows = task.rows(data_dir=data_dir)
+    if task.kind == "perplexity":
+        model, tokenizer = running
+        count = len(model_windows(model, tokenizer, (row["text"] for row in rows)))
+    else:
+        count = len(rows)
+    return min(count, math.inf if limit is None else limit)

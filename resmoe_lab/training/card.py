@@ -1,0 +1,184 @@
+"""Model cards: what a zoo model is, how it was trained, and whether it is worth compressing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import zoo
+from .._core.errors import UsageError
+from .._core.progress import Progress, silent
+from ..centers import find_center
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..experts import family_of
+from ..runtime import load_model, restored_experts
+from ..scoring.outcome import tabulate
+from ..scoring.routing import routing_shares
+from ..scoring.tasks import EMBEDDED_TASKS, TASKS
+from ..scoring.zeroshot import evaluate_model, model_windows
+from ..zoo.recipes import RECIPES, Recipe
+from ._cards import (
+    SOURCES,
+    demand_lines,
+    known_facts,
+    last_lines,
+    put_in_place,
+    save_card,
+    save_model,
+    shuffle_neurons,
+    training_folder,
+)
+from .loop import train
+
+#: What makes a zoo model worth compressing: least accuracies, and least share of the tokens of any expert, against
+#: an even share (3 % of all tokens where there are 8 experts).
+LEAST_ACCURACY = {"storyworld_last_word": 0.80, "storyworld_action": 0.90, "storyworld_pronoun": 0.90}
+LEAST_SHARE = 0.24
+
+
+def build_zoo_model(
+    name: str, *, out: Path | None = None, data_dir: str | Path | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Train a zoo model from nothing, score what was saved, and put folder and card in place when all is done.
+
+    Parameters
+    ----------
+    name
+        A recipe's name.
+    out
+        The model's folder; its place in the zoo if not given. An old model there is replaced only at the end.
+    data_dir
+        Searched first for the training and test text.
+    progress
+        Told every step; raising from it stops, and the next call goes on.
+
+    Returns
+    -------
+    dict
+        The card's facts.
+
+    Raises
+    ------
+    UsageError
+        If there is no such recipe.
+    DataError
+        If the training text is missing.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"unknown zoo model {name!r}: choose from {', '.join(zoo.names())}")
+    folder = Path(out) if out is not None else zoo.folder(name)
+    trained = train(RECIPES[name], work=training_folder(folder), data_dir=data_dir, progress=progress)
+    with put_in_place(folder) as fresh:
+        save_model(trained, fresh)
+        if RECIPES[name].dense is not None:
+            shuffle_neurons(trained, fresh, seed=RECIPES[name].seed)
+        card = write_card(fresh, RECIPES[name], trained.log, data_dir=data_dir, progress=progress)
+    return {**card, "path": str(folder)}
+
+
+def write_card(
+    folder: Path,
+    recipe: Recipe,
+    log: list[dict[str, Any]],
+    *,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure a saved model and write its card beside it; return the facts."""
+    checkpoint = open_checkpoint(folder)
+    facts = known_facts(checkpoint, recipe, log)
+    facts["bytes"] = sum(path.stat().st_size for path in folder.iterdir())
+    facts["seconds"] = sum(max(row["seconds"] for row in log if row["phase"] == phase) for phase in recipe.phases)
+    facts |= _measure(checkpoint, data_dir=data_dir, progress=progress)
+    facts["unmet"] = unmet(facts)
+    save_card(folder, facts, card_text(facts))
+    return facts
+
+
+def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: Progress) -> dict[str, Any]:
+    """Scores of the model and of its centers alone, and the load of every expert."""
+    family = family_of(checkpoint)
+    layers = family.layers(checkpoint)
+    model, tokenizer = load_model(checkpoint)
+    tasks = [*EMBEDDED_TASKS, "wikitext"]
+    scores = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
+    stacks = [family.load(checkpoint, layer) for layer in layers]
+    centers = [stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks]
+    with restored_experts(model, checkpoint, centers):
+        alone = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
+    texts = [
+        row["text"] for task in ("storyworld_perplexity", "wikitext") for row in TASKS[task].rows(data_dir=data_dir)
+    ]
+    windows = model_windows(model, tokenizer, texts)
+    shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
+    return {"scores": scores, "center_only": alone, "shares": shares.to_dict("records")}
+
+
+def unmet(facts: dict[str, Any]) -> list[str]:
+    """Which of the zoo's demands a model does not meet, in words; none if it is worth compressing."""
+    short = [
+        f"{task} is {facts['scores'][task]['value']:.3f}, expected at least {least}"
+        for task, least in LEAST_ACCURACY.items()
+        if facts["scores"][task]["value"] < least
+    ]
+    num_experts = 1 + max(row["expert"] for row in facts["shares"])
+    starved = [row for row in facts["shares"] if row["share"] * num_experts < LEAST_SHARE]
+    short += [
+        f"expert {row['expert']} of layer {row['layer']} gets {row['share']:.1%} of the tokens" for row in starved
+    ]
+    if facts["center_only"]["wikitext"]["value"] <= facts["scores"]["wikitext"]["value"]:
+        short.append("keeping nothing but the center does not hurt")
+    return short
+
+
+def card_text(facts: dict[str, Any]) -> str:
+    """The card of measured facts, in Markdown."""
+    recipe, scores, alone = facts["recipe"], facts["scores"], facts["center_only"]
+    how = _UPCYCLED if recipe["dense"] else _FROM_NOTHING
+    lines = [
+        f"# {facts['name']}",
+        "",
+        _PREAMBLE.format(**facts, how=how, megabytes=facts["bytes"] / 1e6),
+        "",
+        "## Scores",
+        "",
+    ]
+    lines += ["| task | metric | this model | centers alone | guessing |", "|---|---|---|---|---|"]
+    for task, row in scores.items():
+        chance = TASKS[task].chance
+        guess = f"{chance:.2f}" if chance is not None else ""
+        metrics = [(row["metric"], row["value"], alone[task]["value"])]
+        metrics += [
+            (name, row[name], alone[task][name]) for name in ("word_perplexity", "byte_perplexity") if name in row
+        ]
+        lines += [f"| {task} | {name} | {value:.4g} | {other:.4g} | {guess} |" for name, value, other in metrics]
+    lines += ["", "'Centers alone' replaces every expert of every layer by the layer's Wasserstein center.", ""]
+    lines += [f"## Share of the tokens that each expert receives (top-{recipe['top_k']} picks, held-out text)", ""]
+    layers = sorted({row["layer"] for row in facts["shares"]})
+    for layer in layers:
+        shares = [row["share"] for row in facts["shares"] if row["layer"] == layer]
+        lines.append(
+            f"- layer {layer}: " + ", ".join(f"{share:.1%}" for share in shares) + f" (least {min(shares):.1%})"
+        )
+    lines += demand_lines(facts["unmet"], whose="Demands of the zoo")
+    for phase in RECIPES[facts["name"]].phases:
+        plan, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
+        sources = ", ".join(f"{name} {weight:.0%}" for name, weight in plan["source_weights"].items())
+        lines.append(
+            f"- {phase}: {plan['tokens']:,} tokens ({sources}), "
+            f"{plan['batch_size']} x {recipe['sequence_length']} a step, "
+            f"{last['seconds'] / 60:.0f} minutes, peak learning rate {plan['peak_lr']:g}, "
+            f"final training loss {last['loss']:.3f} nats per token."
+        )
+    return "\n".join([*lines, *last_lines(facts, SOURCES)])
+
+
+_PREAMBLE = (
+    "A small, real `{architecture}` ({parameters:,} parameters, {megabytes:.1f} MB in bfloat16), trained by this "
+    "repository from nothing: {how}.\nTrain it again with `resmoe-lab zoo build {name}`."
+)
+_UPCYCLED = (
+    "a dense model first, its feed-forward copied into every expert, then both trained on. The neurons of each expert "
+    "were put into a random order at the end, which changes no output: aligning them has work to do, and a known answer"
+)
+_FROM_NOTHING = "all its experts from the first step on, so that they really differ"

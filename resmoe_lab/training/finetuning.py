@@ -1,0 +1,143 @@
+"""Supervised fine-tuning of an encoder-decoder on pairs of texts, with the published settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .._core.errors import UsageError
+from .._core.progress import Progress, Tick, silent
+from ..scoring.padding import answer_tokens, padded
+from .batches import IGNORED, Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Pair = tuple[str, str]
+#: Searched ranges of the published settings.
+LEARNING_RATES = (1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
+BATCH_SIZES, EPOCHS = (16, 32, 64), (3, 5, 10, 15, 20)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a model is fine-tuned.
+
+    Parameters
+    ----------
+    learning_rate, batch_size, epochs
+        What the paper searches; the defaults are within its ranges.
+    betas, epsilon, warmup_steps, weight_decay
+        AdamW's, the same for all data sets; after the warm-up the learning rate falls linearly to zero.
+    window
+        Longest text that is read; the rest is cut off.
+    seed
+        For the order of the rows and for dropout.
+
+    References
+    ----------
+    ResMoE, appendix A.1 and Table 1.
+    """
+
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+    epochs: int = 3
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-8
+    warmup_steps: int = 8
+    weight_decay: float = 0.01
+    window: int = 128
+    seed: int = 0
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at a step."""
+        rising = (step + 1) / self.warmup_steps
+        falling = (steps - step) / max(1, steps - self.warmup_steps)
+        return self.learning_rate * min(1.0, rising, falling)
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    *,
+    settings: FineTuning | None = None,
+    progress: Progress = silent,
+) -> list[float]:
+    """Train an encoder-decoder, in place, to write the second text of each pair after it has read the first.
+
+    Parameters
+    ----------
+    model, tokenizer
+        What is trained; every weight is.
+    pairs
+        What is read, and what is to be written.
+    settings
+        How; the defaults if not given.
+    progress
+        Told every step; raising from it stops and leaves the model as it is then.
+
+    Returns
+    -------
+    list of float
+        The loss of every step, in nats per token.
+
+    Raises
+    ------
+    UsageError
+        If the model has no encoder, or there are fewer pairs than a batch holds.
+    """
+    settings = settings or FineTuning()
+    if not model.config.is_encoder_decoder:
+        raise UsageError(f"{type(model).__name__} has no encoder, expected an encoder-decoder such as Switch")
+    if len(pairs) < settings.batch_size:
+        raise UsageError(f"{len(pairs)} pairs, expected at least a batch of {settings.batch_size}")
+    torch.manual_seed(settings.seed)
+    model.train().requires_grad_(True)
+    decay = [weight for weight in model.parameters() if weight.ndim >= 2]
+    plain = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.epsilon)
+    steps = len(pairs) // settings.batch_size * settings.epochs
+    losses = []
+    for step, batch in enumerate(_batches(model, tokenizer, pairs, settings)):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate(step, steps)
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss.detach()))
+        progress(Tick("fine-tune", step + 1, steps, {"loss": losses[-1]}))
+    model.eval().requires_grad_(False)
+    return losses
+
+
+def _batches(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], settings: FineTuning
+) -> Iterator[Batch]:
+    """Every epoch's batches, in an order of its own; rows that fill no batch wait for the next epoch."""
+    end = model.config.eos_token_id
+    tail = [] if end is None else [end]
+    encoded = [
+        ([*tokenizer(text)["input_ids"][: settings.window - 1], *tail], answer_tokens(tokenizer, answer) + tail)
+        for text, answer in pairs
+    ]
+    rng = np.random.default_rng(settings.seed)
+    for _ in range(settings.epochs):
+        order = rng.permutation(len(encoded))
+        for begin in range(0, len(order) - settings.batch_size + 1, settings.batch_size):
+            rows = [encoded[i] for i in order[begin : begin + settings.batch_size]]
+            yield _batch(rows, model.device)
+
+
+def _batch(rows: Sequence[tuple[list[int], list[int]]], device: Any) -> Batch:
+    read = padded([row for row, _ in rows], 0, device)
+    seen = padded([[1] * len(row) for row, _ in rows], 0, device)
+    told = padded([row for _, row in rows], IGNORED, device)
+    return {"input_ids": read, "attention_mask": seen, "labels": told}

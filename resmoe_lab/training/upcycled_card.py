@@ -1,0 +1,258 @@
+"""Building an upcycled model, and its card: what training made of the experts, measured against the dense model."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import zoo
+from .._core.progress import Progress, silent, tracked
+from ..centers import find_center
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..experts import family_of
+from ..runtime import load_model, restored_experts
+from ..scoring.activation_cache import lower_states_kept
+from ..scoring.outcome import Outcome
+from ..scoring.pairing import paired_difference
+from ..scoring.routing import routing_shares
+from ..scoring.tasks import find_task
+from ..scoring.zeroshot import stream_windows, task_outcome
+from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
+from ._cards import (
+    demand_lines,
+    known_facts,
+    last_lines,
+    put_in_place,
+    save_card,
+    save_model,
+    shuffle_neurons,
+    training_folder,
+)
+from .dense import dense_model
+from .expert_training import train_upcycled
+from .upcycling import neuron_orders
+
+#: What a card is measured on, and windows or rows of each.
+TASKS, LIMIT = ("wikitext", "piqa", "winogrande", "lambada"), 200
+#: Windows of text that the routers are watched on.
+_WATCHED = 8
+#: Least share of the experts' energy that their center must leave, in every layer.
+LEAST_APART = 0.03
+
+
+def build_upcycled(
+    name: str,
+    *,
+    dense: str | Path | None = None,
+    out: Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    limit: int | None = LIMIT,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Upcycle a dense model, train its experts, score what was saved, and put folder and card in place.
+
+    Parameters
+    ----------
+    name
+        A recipe's name.
+    dense
+        A GGUF file, a checkpoint folder or a hub id instead of the recipe's own dense model; Llama-like.
+    out
+        The model's folder; its place in the user's cache if not given.
+    data_dir
+        Searched first for the training and test text.
+    device
+        Where the training runs.
+    limit
+        Rows of each task that the card is measured on.
+    progress
+        Told every step; raising from it stops, and the next call goes on.
+
+    Returns
+    -------
+    dict
+        The card's facts.
+    """
+    recipe = UPCYCLED[name]
+    folder = Path(out) if out is not None else zoo.folder(name)
+    model, tokenizer, origin = dense_model(recipe.source, given=dense)
+    model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
+    work = training_folder(folder)
+    trained = train_upcycled(model, tokenizer, recipe, work=work, data_dir=data_dir, progress=progress)
+    with put_in_place(folder) as fresh:
+        save_model(trained, fresh)
+        shuffle_neurons(trained, fresh, seed=recipe.seed)
+        log = trained.log
+        del trained  # the scores are those of the files
+        options: dict[str, Any] = {"origin": origin, "limit": limit, "data_dir": data_dir, "progress": progress}
+        facts = write_upcycled_card(fresh, recipe, log, dense=(model, tokenizer), **options)
+    return {**facts, "path": str(folder)}
+
+
+def write_upcycled_card(
+    folder: Path,
+    recipe: Upcycling,
+    log: list[dict[str, Any]],
+    *,
+    dense: tuple[Any, Any],
+    origin: str,
+    limit: int | None,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure a saved model against the dense one it was made of, and write its card beside it.
+
+    Parameters
+    ----------
+    folder
+        Where the model was saved.
+    recipe, log
+        How it was trained.
+    dense
+        The dense model and its tokenizer.
+    origin
+        Where that came from, in words.
+    limit, data_dir, progress
+        As for :func:`build_upcycled`.
+
+    Returns
+    -------
+    dict
+        The facts.
+    """
+    checkpoint = open_checkpoint(folder)
+    facts = known_facts(checkpoint, recipe, log) | {"origin": origin, "bytes": checkpoint.total_bytes, "limit": limit}
+    facts["layers"] = [_measured_layer(checkpoint, recipe, layer) for layer in family_of(checkpoint).layers(checkpoint)]
+    options: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "progress": progress}
+    facts |= _scores(checkpoint, dense, **options)
+    facts["unmet"] = unmet(facts)
+    save_card(folder, facts, card_text(facts))
+    return facts
+
+
+def _measured_layer(checkpoint: Checkpoint, recipe: Upcycling, layer: int) -> dict[str, Any]:
+    """How far apart a layer's experts are, and how many neurons the wasserstein center puts back into their places."""
+    stack = family_of(checkpoint).load(checkpoint, layer)
+    common = find_center(stack)
+    orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
+    places = torch.stack([order[rows] for order, rows in zip(orders, common.permutations, strict=True)])
+    found = (places == places.mode(dim=0).values).float().mean()
+    bound = common.certificate
+    return {
+        "layer": layer,
+        "residual": common.objective / stack.mean_squared_norm(),
+        "neurons_found": float(found),
+        "certified_gap": bound.gap if bound is not None else None,
+        "average_residual": find_center(stack, center="average").objective / stack.mean_squared_norm(),
+    }
+
+
+def _scores(checkpoint: Checkpoint, dense: tuple[Any, Any], **options: Any) -> dict[str, Any]:
+    """Scores of the dense model, of the upcycled one, and of its centers alone, with the load of every expert."""
+    family = family_of(checkpoint)
+    layers = family.layers(checkpoint)
+    before = _outcomes(*dense, **options)
+    model, tokenizer = load_model(checkpoint)
+    stacks = (family.load(checkpoint, layer) for layer in layers)
+    centers = (stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks)
+    with lower_states_kept(model, first=min(layers)):
+        after = _outcomes(model, tokenizer, **options)
+        with restored_experts(model, checkpoint, centers):
+            alone = _outcomes(model, tokenizer, **options)
+    text = find_task("wikitext").rows(data_dir=options["data_dir"])[0]["text"]
+    windows = stream_windows(model, tokenizer, text)[:_WATCHED]
+    shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
+    rows = []
+    for name in TASKS:
+        first, other, third = (outcomes[name] for outcomes in (before, after, alone))
+        difference = paired_difference(first, other)
+        row = {"task": name, "metric": first.main.metric, "n": first.main.n, "dense": first.main.value}
+        row |= {"dense_stderr": first.main.stderr, "value": other.main.value, "stderr": other.main.stderr}
+        rows.append(row | {"difference": astuple(difference), "center_only": third.main.value})
+    return {"scores": rows, "shares": shares.to_dict("records")}
+
+
+def _outcomes(model: Any, tokenizer: Any, *, limit: int | None, **options: Any) -> dict[str, Outcome]:
+    progress: Progress = options["progress"]
+    found = {}
+    for name in tracked(TASKS, "card", progress):
+        # A window of text is as much work as a hundred rows of the others.
+        rows = limit if limit is None or name != "wikitext" else max(2, limit // 20)
+        found[name] = task_outcome(model, tokenizer, find_task(name), limit=rows, **options)
+    return found
+
+
+def unmet(facts: dict[str, Any]) -> list[str]:
+    """Which of the demands on an upcycled model it does not meet, in words.
+
+    It is no worse than the dense model: in perplexity on WikiText-2, and within one standard error on PIQA and
+    WinoGrande. Its experts differ, and the wasserstein center finds their neurons.
+    """
+    short = []
+    for row in facts["scores"]:
+        told = f"{row['task']} is {row['value']:.4g}, {row['dense']:.4g} in the dense model"
+        if row["task"] == "wikitext" and row["value"] > row["dense"]:
+            short.append(told)
+        if row["task"] in ("piqa", "winogrande") and row["value"] < row["dense"] - row["dense_stderr"]:
+            short.append(f"{told}, with a standard error of {row['dense_stderr']:.2g}")
+    for row in facts["layers"]:
+        if row["residual"] < LEAST_APART:
+            short.append(f"layer {row['layer']} leaves {row['residual']:.1%} as residual, expected {LEAST_APART:.0%}")
+        if row["neurons_found"] < 1:
+            short.append(f"layer {row['layer']} finds {row['neurons_found']:.2%} of the neurons")
+    return short
+
+
+def card_text(facts: dict[str, Any]) -> str:
+    """The card of measured facts, in Markdown."""
+    recipe, last = facts["recipe"], facts["log"][-1]
+    lines = [f"# {facts['name']}", "", _PREAMBLE.format(**facts, megabytes=facts["bytes"] / 1e6), ""]
+    limited = "all rows" if facts["limit"] is None else f"the first rows of each task (--limit {facts['limit']})"
+    lines += [f"## Scores (protocol paper, {limited})", ""]
+    lines += ["| task | metric | n | dense | this model | difference (95 % interval) | centers alone |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in facts["scores"]:
+        value, _, low, high, _ = row["difference"]
+        lines.append(
+            f"| {row['task']} | {row['metric']} | {row['n']} | {row['dense']:.4g} ± {row['dense_stderr']:.2g} "
+            f"| {row['value']:.4g} ± {row['stderr']:.2g} | {value:+.3g} ({low:+.3g} to {high:+.3g}) "
+            f"| {'not measured' if row['center_only'] is None else format(row['center_only'], '.4g')} |"
+        )
+    lines += ["", "'Centers alone' replaces every expert of a layer by the layer's wasserstein center.", ""]
+    lines += [
+        "## Experts",
+        "",
+        "| layer | residual | neurons found | residual without aligning | shares of the tokens |",
+    ]
+    lines += ["|---|---|---|---|---|"]
+    for row in facts["layers"]:
+        shares = [share["share"] for share in facts["shares"] if share["layer"] == row["layer"]]
+        lines.append(
+            f"| {row['layer']} | {row['residual']:.2%} | {row['neurons_found']:.2%} | {row['average_residual']:.1%} "
+            f"| {', '.join(f'{share:.1%}' for share in shares)} |"
+        )
+    lines += demand_lines(facts["unmet"], whose="Demands")
+    done = last["step"] * recipe["batch_size"] * recipe["sequence_length"]
+    sources = ", ".join(f"{name} {share:.0%}" for name, share in recipe["source_weights"].items())
+    lines.append(
+        f"- {done:,} tokens ({sources}) in {last['step']} steps of {recipe['batch_size']} x "
+        f"{recipe['sequence_length']}, {last['seconds'] / 60:.0f} minutes; AdamW, peak learning rate "
+        f"{recipe['peak_lr']:g} ({recipe['router_lr']:g} of it for the routers), cosine to {recipe['end_lr']:g}; "
+        f"balance {recipe['balance']:g}; final training loss {last['loss']:.3f} nats per token."
+    )
+    return "\n".join([*lines, *last_lines(facts, recipe["source_weights"])])
+
+
+_PREAMBLE = (
+    "A real language model with experts: `{architecture}`, {parameters:,} parameters ({megabytes:.0f} MB in bfloat16), "
+    "made of {origin} ({recipe[source][license]}) by sparse upcycling. The feed-forwards of its top "
+    "{recipe[moe_layers]} layers were copied into {recipe[num_experts]} experts each, top-{recipe[top_k]}; "
+    "{recipe[redrawn]:.0%} of each expert's neurons, those that gave least on its own text, were "
+    "drawn again to one half (after Drop-Upcycling, arXiv 2502.19261), and experts and routers were trained on. At the "
+    "end each expert got its neurons in a random order, which changes no output: aligning has work to do, and "
+    "a known answer. The weights are too large for this repository.\nBuild it with `resmoe-lab zoo build {name}`."
+)

@@ -1,0 +1,131 @@
+"""The diagnosis of layers whose answer is known."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from resmoe_lab.analysis.approximation import COLUMNS, approximation_error, approximation_table
+from resmoe_lab.analysis.diagnosis import diagnose, gain_table, spectrum_table
+from resmoe_lab.analysis.equal_bytes import compare_at_equal_bytes
+from resmoe_lab.centers import find_center
+from resmoe_lab.experts import Block, ExpertStack
+from resmoe_lab.methods import METHODS, compress_layer
+
+from ..methods.calibrated import statistics
+
+BLOCKS = (Block("w1", 0, 16), Block("w2", 16, 32))
+N, NEURONS = 4, 24
+
+
+def _strangers() -> ExpertStack:
+    return ExpertStack(torch.randn(N, NEURONS, 32, generator=torch.Generator().manual_seed(0)), BLOCKS, layer=2)
+
+
+def _relatives(*, shuffled: bool, noise: float = 0.1) -> ExpertStack:
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(NEURONS, 32, generator=generator)
+    copies = [base + noise * torch.randn(NEURONS, 32, generator=generator) for _ in range(N)]
+    if shuffled:
+        copies = [copy[torch.randperm(NEURONS, generator=generator)] for copy in copies]
+    return ExpertStack(torch.stack(copies), BLOCKS, layer=2)
+
+
+def test_unrelated_experts_are_told_that_no_center_helps() -> None:
+    """An average of N strangers explains 1/N of them, and its bytes are better spent on themselves."""
+    found = diagnose(_strangers())
+    assert found.residual_gain["average"] == pytest.approx(1 / N, abs=0.03)
+    assert found.advice.startswith("A common expert will not help here")
+    assert found.equal_bytes["resmoe_up"] > found.equal_bytes["up"]
+    assert found.equal_bytes["matched_keep"] == pytest.approx(0.25 + 1 / N, abs=0.01)
+    assert found.similarity["as_they_stand"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_shuffled_relatives_are_told_to_align() -> None:
+    found = diagnose(_relatives(shuffled=True))
+    assert found.advice.startswith("A common expert helps here")
+    assert "Alignment matters" in found.advice
+    assert found.residual_gain["wasserstein"] > 0.98
+    assert found.residual_gain["average"] < 0.5
+    assert found.permutation_distance["wasserstein"] > 0.8
+    assert found.permutation_distance["average"] == 0.0
+    assert found.similarity["aligned"] > 0.98 > found.similarity["as_they_stand"]
+
+
+def test_relatives_in_order_need_no_alignment() -> None:
+    found = diagnose(_relatives(shuffled=False))
+    assert "stand aligned already" in found.advice
+    assert found.permutation_distance["wasserstein"] == 0.0
+
+
+def test_the_gain_is_the_formula_s() -> None:
+    stack = _relatives(shuffled=True, noise=0.5)
+    found = diagnose(stack, centers=["average", "wasserstein"])
+    weights = stack.weights.double().numpy()
+    average = 1 - ((weights - weights.mean(0)) ** 2).sum() / (weights**2).sum()
+    assert found.residual_gain["average"] == pytest.approx(average, rel=1e-6)
+    assert set(found.residual_gain) == {"average", "wasserstein"}
+
+
+def test_spectra_are_the_singular_values_own() -> None:
+    stack = _strangers()
+    found = diagnose(stack, centers=["average"])
+    whole = np.stack([np.linalg.svd(expert, compute_uv=False) ** 2 for expert in stack.weights.double().numpy()])
+    half = whole[:, NEURONS // 2 :].sum() / whole.sum()
+    assert found.spectrum["expert"][found.spectrum["rank_share"].index(0.5)] == pytest.approx(half, rel=1e-6)
+    assert found.spectrum["residual"][0] < found.spectrum["expert"][0]
+
+
+def test_routing_load_counts_and_names() -> None:
+    usage = torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64)
+    found = diagnose(_strangers(), centers=["average"], statistics=replace(statistics(N, NEURONS, 16), usage=usage))
+    assert found.routing_load is not None
+    assert found.routing_load["effective_experts"] == pytest.approx(2.0)
+    assert found.routing_load["unreached"] == [2, 3]
+    assert found.advice.endswith("never reaches expert 2, 3.")
+    json.dumps(asdict(found), allow_nan=False)
+
+
+def test_a_layer_of_zeros_has_a_diagnosis() -> None:
+    stack = ExpertStack(torch.zeros(N, NEURONS, 32), BLOCKS, layer=0)
+    found = diagnose(stack)
+    assert set(found.residual_gain.values()) == {0.0}
+    json.dumps(asdict(found), allow_nan=False)
+
+
+def test_one_table_holds_every_method_center_layer_and_keep() -> None:
+    stacks = [replace(_strangers(), layer=layer) for layer in (1, 3)]
+    methods, centers, keeps = ["up", "svd", "meo", "resmoe-up", "resmoe-svd"], ["average", "wasserstein"], [0.01, 0.5]
+    table = approximation_table(iter(stacks), methods=methods, centers=centers, keeps=keeps)
+    assert tuple(table.columns) == COLUMNS
+    # No rank fits into a hundredth: the low-rank methods have a single row there.
+    assert len(table) == 2 * (2 + 1 + 2 + 2 * (2 + 1))
+    assert not table.duplicated(["layer", "method", "center", "keep"]).any()
+    row = table[(table.layer == 3) & (table.method == "resmoe-svd") & (table.center == "wasserstein")].iloc[0]
+    layer = compress_layer(stacks[1], method="resmoe-svd", keep=0.5, common=find_center(stacks[1]))
+    assert row.error == pytest.approx(approximation_error(stacks[1], layer), rel=1e-4)
+    assert set(table[table.method.isin([m for m in methods if not METHODS[m].uses_center])].center) == {"none"}
+
+
+def test_at_equal_bytes_nobody_weighs_more_than_the_reference() -> None:
+    stack = _relatives(shuffled=True)
+    methods = ["up", "sp", "resmoe-up", "meo"]
+    table = compare_at_equal_bytes([stack], methods=methods, keep=0.25).set_index("method")
+    assert (table.true_bytes <= table.budget).all()
+    assert table.true_bytes["resmoe-up"] == table.budget["resmoe-up"]
+    assert table.keep["up"] == pytest.approx(table.keep["resmoe-up"] + 1 / N, abs=0.01)
+    assert table.center.to_dict() == {"up": "none", "sp": "none", "resmoe-up": "wasserstein", "meo": "none"}
+    alone = approximation_table([stack], methods=["up"], centers=[], keeps=[table.keep["up"]])
+    assert table.error["up"] == alone.error[0]
+
+
+def test_tables_of_a_diagnosis_hold_its_figures() -> None:
+    found = [diagnose(_strangers(), centers=["average", "none"])]
+    gains = gain_table(found).set_index("center")
+    assert gains.gain["none"] == pytest.approx(0.0, abs=1e-9)
+    assert gains.gain["average"] == found[0].residual_gain["average"]
+    assert set(gains.by_chance) == {1 / N}
+    spectra = spectrum_table(found)
+    assert len(spectra) == 2 * len(found[0].spectrum["rank_share"])

@@ -1,0 +1,122 @@
+"""The sweep's tables: what is in them, that they come back from disk, and that a stopped sweep goes on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resmoe_lab._core.errors import Cancelled, DataError, OutputError, UsageError
+from resmoe_lab._core.progress import Tick, silent
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.experiments.run_sweep import CENTER_ONLY, ORIGINAL, run_sweep
+from resmoe_lab.experiments.sweep import TABLES, Sweep
+from resmoe_lab.experts import load_stack
+from resmoe_lab.methods import compress_layer
+from resmoe_lab.store import weigh
+
+SETTINGS = {"methods": ["up", "resmoe-up"], "keeps": [0.25], "layers": [1, 2], "limit": 4}
+TASKS = ["storyworld_action", "storyworld_perplexity"]
+
+
+@pytest.fixture(scope="module")
+def swept(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    return run_sweep(tiny, out, tasks=TASKS, **SETTINGS), out
+
+
+def test_tables_come_back_as_they_were(swept: tuple[Sweep, Path]) -> None:
+    sweep, out = swept
+    loaded = Sweep.load(out)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(
+            getattr(loaded, name), getattr(sweep, name).reset_index(drop=True), check_dtype=False
+        )
+    assert loaded.facts == sweep.facts
+    assert all(np.array_equal(loaded.permutations[layer], sweep.permutations[layer]) for layer in (1, 2))
+    assert not list(out.glob("*.part"))
+
+
+def test_every_method_is_scored_beside_the_original_and_the_center(swept: tuple[Sweep, Path]) -> None:
+    sweep, _ = swept
+    assert set(zip(sweep.scores.method, sweep.scores.keep, strict=True)) == {
+        (ORIGINAL, 1.0),
+        (CENTER_ONLY, 0.0),
+        ("up", 0.25),
+        ("resmoe-up", 0.25),
+    }
+    assert set(sweep.scores.task) == set(TASKS)
+    loss = sweep.scores[sweep.scores.metric == "perplexity"].set_index("method").value
+    assert max(loss[ORIGINAL], loss["resmoe-up"]) < loss[CENTER_ONLY] < loss["up"]
+
+
+def test_sizes_are_the_ledgers(swept: tuple[Sweep, Path], tiny: Checkpoint) -> None:
+    sweep, _ = swept
+    row = sweep.sizes[(sweep.sizes.method == "up") & (sweep.sizes.keep == 0.25)].iloc[0]
+    ledgers = [weigh(compress_layer(load_stack(tiny, layer=layer), method="up", keep=0.25)) for layer in (1, 2)]
+    assert row.true_bytes == sum(ledger.true_bytes for ledger in ledgers)
+    assert row.original_model_bytes == tiny.total_bytes
+    assert row.model_bytes == tiny.total_bytes - row.original_bytes + row.true_bytes
+
+
+def test_shares_and_similarities_are_what_they_say(swept: tuple[Sweep, Path]) -> None:
+    sweep, _ = swept
+    totals = sweep.routing.groupby("layer").share.sum()
+    assert totals.to_numpy() == pytest.approx(1.0)
+    for similarity in sweep.similarity.values():
+        assert np.allclose(similarity, similarity.T)
+        assert np.allclose(np.diag(similarity), 1.0)
+
+
+def test_a_stopped_sweep_goes_on(tiny: Checkpoint, tmp_path: Path, swept: tuple[Sweep, Path]) -> None:
+    def stop(tick: Tick) -> None:
+        if tick.task == "scores" and tick.done == 2:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        run_sweep(tiny, tmp_path / "out", tasks=TASKS, progress=stop, **SETTINGS)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("scores-*.json")}
+    assert len(kept) == 2
+    with pytest.raises(DataError, match="holds no finished sweep"):
+        Sweep.load(tmp_path / "out")
+    again = run_sweep(tiny, tmp_path / "out", tasks=TASKS, progress=silent, **SETTINGS)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    pd.testing.assert_frame_equal(again.scores, swept[0].scores)
+
+
+def test_a_finished_sweep_is_reused(tiny: Checkpoint, swept: tuple[Sweep, Path]) -> None:
+    def fail(tick: Tick) -> None:
+        raise AssertionError("nothing should run")
+
+    again = run_sweep(tiny, swept[1], tasks=TASKS, progress=fail, **SETTINGS)
+    assert again.facts == swept[0].facts
+
+
+def test_another_sweep_is_not_written_over(tiny: Checkpoint, swept: tuple[Sweep, Path]) -> None:
+    with pytest.raises(OutputError, match=r"holds another result, made with keeps \[0.25\] \(now \[0.5\]\)"):
+        run_sweep(tiny, swept[1], tasks=TASKS, **SETTINGS | {"keeps": [0.5]})
+
+
+def test_bad_arguments_write_nothing(tiny: Checkpoint, tmp_path: Path) -> None:
+    for wrong in ({"keeps": [0.0]}, {"methods": ["uppp"]}, {"tasks": ["nonsense"]}):
+        with pytest.raises(UsageError):
+            run_sweep(tiny, tmp_path / "out", **SETTINGS | wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint, tmp_path: Path) -> None:
+    options = {"layers": [0], "methods": ["resmoe-up-aware", "meo"], "keeps": [0.5], "limit": 4}
+    options |= {"tasks": ["storyworld_action"], "center": "ot-fusion"}
+    with pytest.raises(UsageError, match="'resmoe-up-aware' needs calibration text"):
+        run_sweep(tiny, tmp_path / "without", **options)
+    assert not (tmp_path / "without").exists()
+    found = run_sweep(tiny, tmp_path / "with", calibrate="storyworld_perplexity", tokens=300, **options)
+    assert found.facts["settings"]["calibrate"] == "storyworld_perplexity"
+    assert set(found.errors.method) == {"resmoe-up-aware", "meo"}
+    assert set(found.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
+
+
+def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:
+    options = {"layers": [0], "methods": ["meo"], "keeps": [0.5], "limit": 2, "tasks": ["storyworld_perplexity"]}
+    with pytest.warns(UserWarning, match="'storyworld_perplexity' both calibrates and is scored"):
+        run_sweep(tiny, tmp_path, calibrate="storyworld_perplexity", tokens=300, **options)

@@ -1,0 +1,87 @@
+"""Scores against lm-evaluation-harness, which shares no code with ours."""
+
+from pathlib import Path
+
+import pytest
+
+from resmoe_lab._core.errors import DataError, UsageError
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.runtime import load_model
+from resmoe_lab.scoring.harness import _pages, evaluate_with_lm_eval
+from resmoe_lab.scoring.outcome import Score, tabulate
+from resmoe_lab.scoring.tasks import EMBEDDED_TASKS, TASKS
+from resmoe_lab.scoring.zeroshot import evaluate_model
+
+from ..conftest import data_or_skip
+
+LIMIT = 24
+
+
+@pytest.fixture(scope="module")
+def model_and_tokenizer(tiny: Checkpoint) -> tuple:
+    return load_model(tiny)
+
+
+def _compare(model_and_tokenizer: tuple, tasks: list[str]) -> None:
+    ours = tabulate(evaluate_model(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
+    theirs = tabulate(evaluate_with_lm_eval(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
+    for task in tasks:
+        assert ours[task]["n"] == theirs[task]["n"] == LIMIT
+        metric = theirs[task]["metric"]
+        value = ours[task][metric] if metric in ours[task] else ours[task]["value"]
+        assert value == pytest.approx(theirs[task]["value"], rel=1e-4), task
+
+
+def test_storyworld_scores_are_the_harnesss(model_and_tokenizer: tuple) -> None:
+    _compare(model_and_tokenizer, list(EMBEDDED_TASKS))
+
+
+def test_the_papers_tasks_are_the_harnesss(model_and_tokenizer: tuple) -> None:
+    tasks = ["lambada", "piqa", "winogrande"]
+    for task in tasks:
+        data_or_skip(TASKS[task].file)
+    _compare(model_and_tokenizer, tasks)
+
+
+def test_wikitext_is_cut_into_its_articles() -> None:
+    path = data_or_skip("wikitext-2/wiki.test.raw")
+    pages = _pages([{"text": path.read_text("utf-8")}])
+    # Only the blank line before the first title is left out.
+    assert "".join(page["page"] for page in pages) == path.read_text("utf-8").removeprefix(" \n")
+    # WikiText-2's test split has 62 articles on the hub's document-level copy; the first stub is its blank line.
+    assert len(pages) in (60, 61, 62, 63)
+
+
+def test_a_stop_between_batches_stops(model_and_tokenizer: tuple) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(tick: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        evaluate_model(*model_and_tokenizer, progress=stop)
+
+
+def test_missing_data_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESMOE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"data set 'piqa/valid\.jsonl' not found"):
+        TASKS["piqa"].rows()
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_must_be_positive(limit: int) -> None:
+    with pytest.raises(UsageError, match="limit is"):
+        TASKS["storyworld_action"].rows(limit=limit)
+
+
+def test_an_unknown_task_suggests_similar() -> None:
+    with pytest.raises(UsageError, match=r"did you mean .*winogrande"):
+        TASKS["winograd"]
+
+
+def test_a_table_row_is_the_main_metric_with_the_others_beside() -> None:
+    scores = [Score("t", "perplexity", 9.0, 0.1, 5), Score("t", "word_perplexity", 90.0, 1.0, 5)]
+    assert tabulate(scores) == {
+        "t": {"metric": "perplexity", "value": 9.0, "stderr": 0.1, "n": 5, "word_perplexity": 90.0}
+    }
