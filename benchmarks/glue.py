@@ -49,8 +49,8 @@ def compressed(model: Any, name: str, *, method: str, keep: float, layers: list[
     how = METHODS[method](seed=0)
     for layer in layers:
         stack = family.pull(model, layer)
-        common = find_center(stack, center="wasserstein", seed=0) if how.uses_center else None
-        yield stack.with_weights(how.compress(stack, keep, common).restore())
+        center = find_center(stack, center="wasserstein", seed=0) if how.uses_center else None
+        yield stack.with_weights(how.compress(stack, keep, center).restore())
 
 
 def row_of(name: str, outcome: Outcome, before: Outcome) -> str:

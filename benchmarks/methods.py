@@ -25,7 +25,7 @@ from resmoe_lab import load_model, moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine
 from resmoe_lab._core.params import KEEP
 from resmoe_lab.analysis.flops import layer_flops
-from resmoe_lab.centers import CENTERS, CommonExpert, Statistics, find_center
+from resmoe_lab.centers import CENTERS, Center, Statistics, find_center
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import Block, ExpertStack, family_of
 from resmoe_lab.methods import METHODS, CompressedLayer
@@ -64,7 +64,7 @@ class Model:
         self.statistics: dict[int, Statistics] = calibrate(
             self.running, self.family, self._stories(), layers=layers, source=TEXT, fisher=True
         )
-        self._centers: dict[tuple[str, int], tuple[list[CommonExpert], float]] = {}
+        self._centers: dict[tuple[str, int], tuple[list[Center], float]] = {}
 
     def _stories(self) -> list[Request]:
         """Calibration text from the worlds of the training, so that nothing that is scored has been seen."""
@@ -74,7 +74,7 @@ class Model:
             requests += text_windows(self.tokenizer, story_row(next(told), random)["text"], window, halves=halves)
         return requests
 
-    def centers(self, name: str, seed: int) -> tuple[list[CommonExpert], float]:
+    def centers(self, name: str, seed: int) -> tuple[list[Center], float]:
         """Common experts of all layers, and the seconds that finding them took, once."""
         if (name, seed) not in self._centers:
             begun = time.perf_counter()
@@ -99,12 +99,12 @@ class Model:
         begun = time.perf_counter()
         pairs = list(zip(self.stacks, found, strict=True))
         layers: list[CompressedLayer] = [
-            method.compress(stack, keep, common, statistics=self.statistics[stack.layer]) for stack, common in pairs
+            method.compress(stack, keep, fitted, statistics=self.statistics[stack.layer]) for stack, fitted in pairs
         ]
         seconds += time.perf_counter() - begun
         error = sum(
-            method.errors(stack, [keep], common, statistics=self.statistics[stack.layer])[0] / stack.mean_squared_norm()
-            for stack, common in pairs
+            method.errors(stack, [keep], fitted, statistics=self.statistics[stack.layer])[0] / stack.mean_squared_norm()
+            for stack, fitted in pairs
         ) / len(pairs)
         return {"error": error, **self.scores(layers), **self._costs(layers), "seconds": seconds}
 
@@ -181,7 +181,7 @@ def curves(experts: int, neurons: int = 3072, p: int = 768) -> None:
     """Time each method's errors at all kept fractions of a layer of unrelated experts, the center known."""
     weights = torch.randn(experts, neurons, 2 * p, generator=torch.Generator().manual_seed(0))
     stack = ExpertStack(weights, (Block("w1", 0, p), Block("w2", p, 2 * p)), layer=0)
-    common = find_center(stack, center="average")
+    center = find_center(stack, center="average")
     print(
         f"Curves of {experts} experts, p_I {neurons}, p {p}, at {len(KEEPS)} kept fractions "
         f"({machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f})\n"
@@ -189,7 +189,7 @@ def curves(experts: int, neurons: int = 3072, p: int = 768) -> None:
     totals = [0.0, 0.0]
     for name in (*CURVE_METHODS, *MERGING):
         wall, processor = time.perf_counter(), time.process_time()
-        METHODS[name]().errors(stack, KEEPS, common)
+        METHODS[name]().errors(stack, KEEPS, center)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         totals[0] += wall if name in FAST else 0.0
         totals[1] += processor if name in FAST else 0.0

@@ -6,8 +6,8 @@ evaluate, report.
 >>> import resmoe_lab as rl
 >>> checkpoint = rl.open_checkpoint("mixtral-tiny")
 >>> stack = rl.load_stack(checkpoint, layer=0)
->>> common = rl.find_center(stack)
->>> compressed = rl.compress_layer(stack, method="resmoe-up", keep=0.25, common=common)
+>>> center = rl.find_center(stack)
+>>> compressed = rl.compress_layer(stack, method="resmoe-up", keep=0.25, center=center)
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
-from ..centers import CommonExpert, Statistics, find_center
+from ..centers import Center, Statistics, find_center
 from ..experts import ExpertStack
 from ..methods import METHODS, CompressedLayer, Method
 
@@ -39,7 +39,7 @@ def error_curves(
     *,
     methods: Sequence[str],
     keeps: Sequence[float],
-    common: CommonExpert | None = None,
+    center: Center | None = None,
     statistics: Statistics | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def error_curves(
         Names in the registry of methods.
     keeps
         Kept fractions.
-    common
+    center
         The layer's common expert, for the methods that store residuals.
     statistics
         What calibration text tells about the layer, for the methods that use it.
@@ -65,7 +65,7 @@ def error_curves(
     pandas.DataFrame
         Columns ``layer, method, center, keep, error, relative_error``.
     """
-    options: dict[str, Any] = {"scale": stack.mean_squared_norm(), "common": common, "statistics": statistics}
+    options: dict[str, Any] = {"scale": stack.mean_squared_norm(), "center": center, "statistics": statistics}
     rows = [row for name in methods for row in error_rows(METHODS[name](seed=seed), stack, keeps, **options)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -77,23 +77,23 @@ def error_rows(
     keeps: Sequence[float],
     *,
     scale: float,
-    common: CommonExpert | None = None,
+    center: Center | None = None,
     statistics: Statistics | None = None,
 ) -> list[tuple[Any, ...]]:
     """Return one method's rows of :func:`error_curves`.
 
     Parameters
     ----------
-    method, stack, keeps, common, statistics
+    method, stack, keeps, center, statistics
         As there.
     scale
         What errors are relative to: the stack's :meth:`~resmoe_lab.experts.ExpertStack.mean_squared_norm`, which is
         asked for once where many methods are compared.
     """
-    center = common.name if common is not None and method.uses_center else "none"
-    errors = method.errors(stack, keeps, common, statistics=statistics)
+    center_name = center.name if center is not None and method.uses_center else "none"
+    errors = method.errors(stack, keeps, center, statistics=statistics)
     return [
-        (stack.layer, method.name, center, keep, error, error / scale if scale else 0.0)
+        (stack.layer, method.name, center_name, keep, error, error / scale if scale else 0.0)
         for keep, error in zip(keeps, errors, strict=True)
     ]
 
@@ -140,12 +140,12 @@ def approximation_table(
             find_center(stack, center=name, seed=seed, progress=progress, statistics=known.get(stack.layer))
             for name in (centers if residual else ())
         ]
-        pairs = [(name, None) for name in alone] + [(name, common) for common in found for name in residual]
-        for done, (name, common) in enumerate(pairs):
+        pairs = [(name, None) for name in alone] + [(name, center) for center in found for name in residual]
+        for done, (name, center) in enumerate(pairs):
             progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
             method, statistics_of = METHODS[name](seed=seed), known.get(stack.layer)
             possible = possible_keeps(method, keeps, stack)
-            rows += error_rows(method, stack, possible, scale=scale, common=common, statistics=statistics_of)
+            rows += error_rows(method, stack, possible, scale=scale, center=center, statistics=statistics_of)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from .._core.params import KEEP
 from .._core.progress import Progress, silent
-from ..centers import CommonExpert, Statistics, find_center
+from ..centers import Center, Statistics, find_center
 from ..experts import ExpertStack
 from ..methods import METHODS
 from ..methods._spectra import squared_spectrum
@@ -101,7 +101,7 @@ def diagnose(
         name: find_center(stack, center=name, seed=seed, progress=progress, statistics=statistics)
         for name in dict.fromkeys(centers)
     }
-    gains = {name: 1 - common.objective / scale if scale else 0.0 for name, common in found.items()}
+    gains = {name: 1 - center.objective / scale if scale else 0.0 for name, center in found.items()}
     best = found[max(gains, key=lambda name: gains[name])]
     facts: dict[str, Any] = {
         "layer": stack.layer,
@@ -109,7 +109,7 @@ def diagnose(
         "residual_gain": gains,
         "best_center": best.name,
         "spectrum": _spectrum(stack, best, scale),
-        "permutation_distance": {name: permutation_distance(common.permutations) for name, common in found.items()},
+        "permutation_distance": {name: permutation_distance(center.permutations) for name, center in found.items()},
         "similarity": {"as_they_stand": _mean_similarity(stack, None), "aligned": _mean_similarity(stack, best)},
         "routing_load": None if statistics is None else routing_load(statistics),
         "equal_bytes": _equal_bytes(stack, best, keep, scale),
@@ -161,7 +161,7 @@ def advise(facts: Mapping[str, Any]) -> str:
     return text
 
 
-def _spectrum(stack: ExpertStack, best: CommonExpert, scale: float) -> dict[str, list[float]]:
+def _spectrum(stack: ExpertStack, best: Center, scale: float) -> dict[str, list[float]]:
     rank = min(stack.intermediate_size, stack.width)
     outside = [rank - round(share * rank) for share in RANK_SHARES]
 
@@ -174,13 +174,13 @@ def _spectrum(stack: ExpertStack, best: CommonExpert, scale: float) -> dict[str,
     return {"rank_share": list(RANK_SHARES), "expert": whole, "residual": residual}
 
 
-def _mean_similarity(stack: ExpertStack, common: CommonExpert | None) -> float:
-    similarity = expert_similarity(stack, common)
+def _mean_similarity(stack: ExpertStack, center: Center | None) -> float:
+    similarity = expert_similarity(stack, center)
     count = len(similarity)
     return float((similarity.sum() - count) / (count * (count - 1))) if count > 1 else 1.0
 
 
-def _equal_bytes(stack: ExpertStack, best: CommonExpert, keep: float, scale: float) -> dict[str, float]:
+def _equal_bytes(stack: ExpertStack, best: Center, keep: float, scale: float) -> dict[str, float]:
     """Compare ResMoE (UP) with UP where both weigh the same."""
     residual, plain = METHODS["resmoe-up"](), METHODS["up"]()
     budget = forecast(residual, stack.shape, keep=keep, center=best.stored).true_bytes

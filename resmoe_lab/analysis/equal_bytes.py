@@ -61,14 +61,14 @@ def compare_at_equal_bytes(
     for stack in stacks:
         scale = stack.mean_squared_norm()
         given: dict[str, Any] = {"statistics": (statistics or {}).get(stack.layer), "seed": seed}
-        common = find_center(stack, center=center, progress=progress, **given)
+        fitted = find_center(stack, center=center, progress=progress, **given)
         shape = stack.shape
-        budget = _budget(keep, shape, center=common.stored, reference=reference)
+        budget = _budget(keep, shape, center=fitted.stored, reference=reference)
         for name in tracked(list(methods), f"equal bytes, layer {stack.layer}", progress):
             method = METHODS[name](seed=seed)
-            stored = method.uses_center and common.stored
+            stored = method.uses_center and fitted.stored
             own = match_bytes(method, budget, shape, center=stored)
-            [row] = error_rows(method, stack, [own], scale=scale, common=common, statistics=given["statistics"])
+            [row] = error_rows(method, stack, [own], scale=scale, center=fitted, statistics=given["statistics"])
             size = forecast(method, shape, keep=own, center=stored).true_bytes
             rows.append((*row, size, budget))
     return pd.DataFrame(rows, columns=[*COLUMNS, "true_bytes", "budget"])

@@ -53,7 +53,7 @@ def layer_flops(layer: CompressedLayer, *, top_k: int, matrices: int) -> float:
     """
     owners = range(len(layer.pieces)) if layer.groups is None else layer.groups
     mean = sum(piece_multiplications(layer.pieces[k], matrices) for k in owners) / layer.num_experts
-    center = 0 if layer.common is None else math.prod(layer.pieces[0].shape)
+    center = 0 if layer.center is None else math.prod(layer.pieces[0].shape)
     return _BOTH * (top_k * mean + center)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..centers import CommonExpert
+from ..centers import Center
 from ..experts import ExpertStack
 
 
-def expert_similarity(stack: ExpertStack, common: CommonExpert | None = None) -> np.ndarray:
+def expert_similarity(stack: ExpertStack, center: Center | None = None) -> np.ndarray:
     """Cosine similarity of the experts' design matrices, aligned with a common expert where one is given.
 
     Returns
@@ -18,8 +18,8 @@ def expert_similarity(stack: ExpertStack, common: CommonExpert | None = None) ->
         (N, N) float64, ones on the diagonal; a zero expert is similar to nothing.
     """
     weights = stack.weights
-    if common is not None:
-        index = common.permutations.to(weights.device)[:, :, None].expand_as(weights)
+    if center is not None:
+        index = center.permutations.to(weights.device)[:, :, None].expand_as(weights)
         weights = torch.gather(weights, 1, index)
     flat = weights.flatten(1).double()
     norms = flat.norm(dim=1, keepdim=True)

@@ -9,7 +9,7 @@ from ..experts import ExpertStack
 from ._alignment import align_with as align_with
 from ._alignment import merge_many as merge_many
 from ._base import CENTERS as CENTERS
-from ._base import CommonExpert as CommonExpert
+from ._base import Center as Center
 from ._statistics import Statistics as Statistics
 from ._statistics import needed as needed
 
@@ -22,7 +22,7 @@ def find_center(
     progress: Progress = silent,
     statistics: Statistics | None = None,
     **options: Any,
-) -> CommonExpert:
+) -> Center:
     """Find the common expert of a layer.
 
     Parameters

@@ -16,15 +16,15 @@ from ..transport.cost import BUFFER_ENTRIES, blocks
 
 
 @dataclass(frozen=True)
-class CommonExpert:
+class Center:
     """A common expert and the permutations that align every expert with it.
 
     Parameters
     ----------
     name
         The way it was found (a key of the registry of centers).
-    center
-        (p_I, D) float32 tensor.
+    matrix
+        (p_I, D) float32 tensor: the common expert.
     permutations
         (N, p_I) int64 tensor: row i of the aligned expert k is row ``permutations[k, i]`` of W_k.
     objective
@@ -45,7 +45,7 @@ class CommonExpert:
     """
 
     name: str
-    center: torch.Tensor
+    matrix: torch.Tensor
     permutations: torch.Tensor
     objective: float
     solver: str
@@ -59,10 +59,10 @@ class CommonExpert:
     def expert(self, k: int) -> torch.Tensor:
         """Return the (p_I, D) center as expert k has it: with the expert's order of outputs in the columns of W2^T."""
         if self.outputs is None:
-            return self.center
-        start = self.center.shape[1] - self.outputs.shape[1]
-        order = self.outputs[k].to(self.center.device) + start
-        return torch.cat([self.center[:, :start], self.center[:, order]], dim=1)
+            return self.matrix
+        start = self.matrix.shape[1] - self.outputs.shape[1]
+        order = self.outputs[k].to(self.matrix.device) + start
+        return torch.cat([self.matrix[:, :start], self.matrix[:, order]], dim=1)
 
     def residuals(self, stack: ExpertStack) -> Iterator[torch.Tensor]:
         """Yield the (p_I, D) residual R_k = W_k[T_k] - center of each expert, one at a time."""
@@ -70,7 +70,7 @@ class CommonExpert:
             yield weights[permutation.to(weights.device)].sub_(self.expert(k))
 
 
-def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun: float) -> CommonExpert:
+def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun: float) -> Center:
     """Return the mean of the experts in given (N, p_I) orders as a common expert.
 
     Parameters
@@ -89,9 +89,9 @@ def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun:
         for weights, order in zip(stack.weights, orders, strict=True):
             total += weights[order[part]]
         center[part] = total / stack.num_experts
-    return CommonExpert(
+    return Center(
         name=name,
-        center=center,
+        matrix=center,
         permutations=permutations,
         objective=objective(stack.weights, permutations, center),
         solver=name,
@@ -103,5 +103,5 @@ def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun:
 
 
 #: A way to find a common expert: ``center(stack, *, seed, progress, statistics, ...)``.
-Center = Callable[..., CommonExpert]
-CENTERS: Registry[Center] = Registry("center", "resmoe_lab.centers")
+CenterFunction = Callable[..., Center]
+CENTERS: Registry[CenterFunction] = Registry("center", "resmoe_lab.centers")

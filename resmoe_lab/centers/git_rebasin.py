@@ -7,14 +7,14 @@ import time
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ._alignment import merge_many
-from ._base import CENTERS, CommonExpert, mean_of
+from ._base import CENTERS, Center, mean_of
 from ._statistics import Statistics
 
 
 @CENTERS.register("git-rebasin")
 def git_rebasin(
     stack: ExpertStack, *, seed: int = 0, progress: Progress = silent, statistics: Statistics | None = None
-) -> CommonExpert:
+) -> Center:
     """Match every expert with the mean of the others until nothing changes, and average.
 
     References

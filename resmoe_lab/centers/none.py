@@ -6,19 +6,19 @@ import torch
 
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics
 
 
 @CENTERS.register("none")
 def none(
     stack: ExpertStack, *, seed: int = 0, progress: Progress = silent, statistics: Statistics | None = None
-) -> CommonExpert:
+) -> Center:
     """Return a center of zeros, which nobody has to store."""
     identity = torch.arange(stack.intermediate_size).repeat(stack.num_experts, 1)
-    return CommonExpert(
+    return Center(
         name="none",
-        center=torch.zeros_like(stack.weights[0]),
+        matrix=torch.zeros_like(stack.weights[0]),
         permutations=identity,
         objective=stack.mean_squared_norm(),
         solver="none",

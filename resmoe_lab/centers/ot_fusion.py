@@ -10,7 +10,7 @@ import torch
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ..transport import barycenter
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics
 
 
@@ -23,7 +23,7 @@ def ot_fusion(
     statistics: Statistics | None = None,
     solver: str = "alternating",
     **options: Any,
-) -> CommonExpert:
+) -> Center:
     """Find the barycenter of the first layers, pre-align the second layers with its permutations, and find theirs.
 
     The neurons follow W1 (with b1 and, where the expert is gated, W3 and b3) alone; W2 then has a barycenter of its
@@ -41,9 +41,9 @@ def ot_fusion(
     aligned = [rows[order.to(rows.device)].T.contiguous() for rows, order in pairs]
     second = barycenter(aligned, **options)
     moved = not torch.equal(second.permutations, torch.arange(len(aligned[0])).expand_as(second.permutations))
-    return CommonExpert(
+    return Center(
         name="ot-fusion",
-        center=torch.cat([first.center, second.center.T], dim=1).to(stack.weights.dtype),
+        matrix=torch.cat([first.center, second.center.T], dim=1).to(stack.weights.dtype),
         permutations=first.permutations,
         objective=first.objective + second.objective,
         solver=solver,

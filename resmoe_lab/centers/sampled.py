@@ -13,7 +13,7 @@ from ..experts import ExpertStack
 from ..neural import SOLVERS, Problem, solve
 from ..transport import objective
 from ._alignment import match_experts
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics
 
 #: Few and large steps: a layer of a small model is to take seconds.
@@ -30,7 +30,7 @@ def sampled(
     solver: str = "cwb",
     directions: int = 32,
     **settings: Any,
-) -> CommonExpert:
+) -> Center:
     """Learn the barycenter of the experts as distributions of neurons, and take p_I points of it.
 
     Every expert is centred at its mean neuron, as the barycenter's mean is the mean of the means. Networks learn maps
@@ -87,9 +87,9 @@ def sampled(
     moved = (training.solver.push(points).detach()[one] - points[one]).to(clouds) * scale
     center = (centred[one] + means.mean(dim=0) + moved @ basis.T).to(stack.weights.dtype)
     orders = match_experts(stack, center, progress=progress)
-    return CommonExpert(
+    return Center(
         name="sampled",
-        center=center,
+        matrix=center,
         permutations=orders,
         objective=objective(stack.weights, orders, center),
         solver=solver,

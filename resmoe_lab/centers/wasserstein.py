@@ -7,7 +7,7 @@ from typing import Any
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ..transport import barycenter
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics
 
 
@@ -20,7 +20,7 @@ def wasserstein(
     statistics: Statistics | None = None,
     solver: str = "coordinate",
     **options: Any,
-) -> CommonExpert:
+) -> Center:
     """Find the Wasserstein barycenter of the neuron clouds and the permutations onto it.
 
     Parameters
@@ -43,9 +43,9 @@ def wasserstein(
     ResMoE, Algorithm 1 and Proposition 4.1.
     """
     result = barycenter(stack.weights, solver=solver, seed=seed, progress=progress, **options)
-    return CommonExpert(
+    return Center(
         name="wasserstein",
-        center=result.center,
+        matrix=result.center,
         permutations=result.permutations,
         objective=result.objective,
         solver=result.solver,

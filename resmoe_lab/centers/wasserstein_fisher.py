@@ -7,7 +7,7 @@ from typing import Any
 from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics, needed
 from ._weighted import weighted_barycenter
 
@@ -20,7 +20,7 @@ def wasserstein_fisher(
     progress: Progress = silent,
     statistics: Statistics | None = None,
     **options: Any,
-) -> CommonExpert:
+) -> Center:
     """Find the barycenter in which an expert counts by its empirical Fisher information, a mean over its weights.
 
     An option beyond the paper, after D2-MoE (arXiv 2502.17298).

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
-from ._base import CENTERS, CommonExpert
+from ._base import CENTERS, Center
 from ._statistics import Statistics, needed
 from ._weighted import weighted_barycenter
 
@@ -19,7 +19,7 @@ def wasserstein_usage(
     progress: Progress = silent,
     statistics: Statistics | None = None,
     **options: Any,
-) -> CommonExpert:
+) -> Center:
     """Find the barycenter in which an expert counts as often as calibration text is routed to it.
 
     An option beyond the paper, after D2-MoE (arXiv 2502.17298).

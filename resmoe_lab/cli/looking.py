@@ -69,19 +69,19 @@ def barycenter(
     options = wasserstein_options(center, solver=solver, start=start)
     stack = load_stack(open_checkpoint(checkpoint), layer=layer)
     with progress_bar() as progress:
-        common = find_center(stack, center=center, seed=seed, progress=progress, **options)
-    bound = common.certificate
+        fitted = find_center(stack, center=center, seed=seed, progress=progress, **options)
+    bound = fitted.certificate
     facts = {
         "checkpoint": checkpoint,
         "layer": layer,
         "center": center,
-        "objective": common.objective,
-        "relative_objective": common.objective / (stack.mean_squared_norm() or 1.0),
+        "objective": fitted.objective,
+        "relative_objective": fitted.objective / (stack.mean_squared_norm() or 1.0),
         "lower_bound": bound.lower_bound if bound else None,
         "certified_gap": bound.gap if bound else None,
-        "solver": common.solver,
-        "iterations": common.iterations,
-        "seconds": common.seconds,
+        "solver": fitted.solver,
+        "iterations": fitted.iterations,
+        "seconds": fitted.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
     }
     show(facts, json, lambda: show_facts(facts))

@@ -19,7 +19,7 @@ import torch
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
 from .._core.machine import give_back, machine, peak_memory
-from ..centers import CommonExpert, Statistics, find_center
+from ..centers import Center, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import Block, ExpertStack, LayerShape
 from ..methods import METHODS, Method, piece_tensors
@@ -183,19 +183,19 @@ class _Work:
         parts = enumerate(zip([0, *ends[:-1]], ends, strict=True), start=1)
         return ExpertStack(weights, tuple(Block(f"w{number}", *part) for number, part in parts), layer=0)
 
-    def search(self, stack: ExpertStack) -> CommonExpert | None:
+    def search(self, stack: ExpertStack) -> Center | None:
         if self.center == "none":
             return None
         given: dict[str, Any] = {"seed": self.seed, "statistics": Statistics.even(stack)}
         return find_center(stack, center=self.center, **given, **self.options)
 
-    def stand_in(self, stack: ExpertStack) -> CommonExpert:
+    def stand_in(self, stack: ExpertStack) -> Center:
         """A center that takes no search, for what does not depend on how it was found."""
         return find_center(stack, center="none" if self.center == "none" else "average")
 
-    def compress(self, stack: ExpertStack, common: CommonExpert) -> None:
+    def compress(self, stack: ExpertStack, center: Center) -> None:
         method = METHODS[self.method](seed=self.seed)
-        for piece in method.compress(stack, self.keep, common, statistics=Statistics.even(stack)).pieces:
+        for piece in method.compress(stack, self.keep, center, statistics=Statistics.even(stack)).pieces:
             piece.restore()
         stack.mean_squared_norm()
 
@@ -261,11 +261,11 @@ def _working(shape: LayerShape, work: _Work) -> float:
         pair = replace(shape, num_experts=2)
     stack = work.layer(pair)
     for _ in range(2):  # what the first call takes for good is not counted
-        common = work.stand_in(stack)
+        center = work.stand_in(stack)
         give_back()
         with peak_memory() as peak:
             before = peak.nbytes
-            work.compress(stack, common)
+            work.compress(stack, center)
     made = piece_bytes(METHODS[work.method](seed=work.seed), pair, keep=work.keep)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 

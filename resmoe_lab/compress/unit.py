@@ -116,11 +116,11 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     """Return a layer's experts as they are stored, and what was lost and gained."""
     how, stack = unit.settings, family.load(checkpoint, unit.layer)
     known: dict[str, Any] = {"statistics": unit.statistics}
-    keep, method, common = how["keep"], METHODS[how["method"]](seed=how["seed"]), None
+    keep, method, center = how["keep"], METHODS[how["method"]](seed=how["seed"]), None
     scale = stack.mean_squared_norm()
     if method.uses_center:
-        common = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
-    compressed = method.compress(stack, keep, common, **known)
+        center = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
+    compressed = method.compress(stack, keep, center, **known)
     error = _restore(stack, compressed, keep_restored=not unit.packed)
     keys = list(family.expert_keys(unit.layer, stack.num_experts))
     if unit.packed:
@@ -131,7 +131,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         ledger, stored = weigh(compressed), {}
         del compressed
         tensors = family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype])
-    certificate = common.certificate if common is not None else None
+    certificate = center.certificate if center is not None else None
     return tensors, stored | {
         "approximation_error": error,
         "relative_error": error / scale if scale else 0.0,
@@ -139,7 +139,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         "paper_bytes": ledger.paper_bytes,
         "original_bytes": ledger.original_bytes,
         "format": ledger.format,
-        "permutation_hash": permutation_hash(common.permutations) if common is not None else None,
+        "permutation_hash": permutation_hash(center.permutations) if center is not None else None,
         "certified_gap": certificate.gap if certificate is not None else None,
         "source_hash": digest(read_tensors(checkpoint, keys)),
     }
@@ -168,8 +168,8 @@ def _restore(stack: ExpertStack, compressed: CompressedLayer, *, keep_restored: 
     orders, error = compressed.orders, 0.0
     for k, group in enumerate(compressed.groups or range(len(compressed.pieces))):
         original, restored = stack.weights[k], compressed.pieces[group].restore()
-        if compressed.common is not None:
-            restored = restored + compressed.common.expert(k)
+        if compressed.center is not None:
+            restored = restored + compressed.center.expert(k)
         order = torch.arange(len(original)) if orders is None else orders[k]
         error += float(matched_distances(restored, original, order).sum())
         if keep_restored:

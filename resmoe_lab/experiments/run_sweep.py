@@ -22,7 +22,7 @@ from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import error_curves
 from ..analysis.equal_bytes import size_table
 from ..analysis.similarity import expert_similarity
-from ..centers import CommonExpert, Statistics, find_center
+from ..centers import Center, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
 from ..experts import ExpertStack, Family, family_of
@@ -46,7 +46,7 @@ DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 @dataclass(frozen=True)
 class _Layer:
     stack: ExpertStack
-    common: CommonExpert
+    center: Center
     statistics: Statistics | None
 
 
@@ -147,13 +147,13 @@ def _measure(
     def opened_layer(layer: int) -> _Layer:
         """One layer with its center."""
         stack, statistics = family.load(checkpoint, layer, device=device), known.get(layer)
-        common = find_center(stack, center=center, seed=seed, statistics=statistics, progress=progress)
-        return _Layer(stack, common, statistics)
+        fitted = find_center(stack, center=center, seed=seed, statistics=statistics, progress=progress)
+        return _Layer(stack, fitted, statistics)
 
     opened = [opened_layer(layer) for layer in settings["layers"]]
     options: dict[str, Any] = {"methods": methods, "keeps": sorted({*CURVE_KEEPS, *keeps}), "seed": seed}
     errors = pd.concat(
-        error_curves(layer.stack, common=layer.common, statistics=layer.statistics, **options)
+        error_curves(layer.stack, center=layer.center, statistics=layer.statistics, **options)
         for layer in tracked(opened, "error curves", progress)
     )
     scores = _Scorer(running, checkpoint, opened, out, settings, data_dir).table(chosen, progress)
@@ -165,8 +165,8 @@ def _measure(
         sizes=size_table(checkpoint, opened[0].stack, **sizes),
         centers=pd.DataFrame([_center_row(layer) for layer in opened], columns=list(TABLES["centers"])),
         routing=_routing(running, family, checkpoint),
-        similarity={layer.stack.layer: expert_similarity(layer.stack, layer.common) for layer in opened},
-        permutations={layer.stack.layer: layer.common.permutations.numpy() for layer in opened},
+        similarity={layer.stack.layer: expert_similarity(layer.stack, layer.center) for layer in opened},
+        permutations={layer.stack.layer: layer.center.permutations.numpy() for layer in opened},
     )
     sweep.save(out)
     write_json(out / MANIFEST_FILE, manifest | {"finished": True})
@@ -236,11 +236,11 @@ def _restored(opened: Sequence[_Layer], method: Method | str, keep: float) -> It
         return
     for layer in opened:
         if isinstance(method, Method):
-            compressed = method.compress(layer.stack, keep, layer.common, statistics=layer.statistics)
+            compressed = method.compress(layer.stack, keep, layer.center, statistics=layer.statistics)
             yield layer.stack.with_weights(compressed.restore())
         else:
             yield layer.stack.with_weights(
-                torch.stack([layer.common.expert(k) for k in range(layer.stack.num_experts)])
+                torch.stack([layer.center.expert(k) for k in range(layer.stack.num_experts)])
             )
 
 
@@ -254,12 +254,12 @@ def _indented(progress: Progress) -> Progress:
 
 
 def _center_row(layer: _Layer) -> tuple[Any, ...]:
-    common, scale = layer.common, layer.stack.mean_squared_norm()
-    bound = common.certificate
+    center, scale = layer.center, layer.stack.mean_squared_norm()
+    bound = center.certificate
     return (
-        *(layer.stack.layer, common.name, common.solver, common.objective, common.objective / scale if scale else 0.0),
+        *(layer.stack.layer, center.name, center.solver, center.objective, center.objective / scale if scale else 0.0),
         *((bound.lower_bound, bound.gap) if bound is not None else (None, None)),
-        *(common.iterations, common.seconds),
+        *(center.iterations, center.seconds),
     )
 
 

@@ -13,7 +13,7 @@ from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.progress import Progress, silent
 from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
-from ..centers import CENTERS, CommonExpert, Statistics, find_center
+from ..centers import CENTERS, Center, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
 from ..methods import METHODS
@@ -135,8 +135,8 @@ class Variants:
         method = METHODS[variant.method](seed=self._seed)
         for layer in self.layers:
             stack, statistics = self._stack(layer), self._statistics.get(layer)
-            common = self._commons[layer] if method.uses_center else None
-            compressed = method.compress(stack, variant.keep, common, statistics=statistics)
+            center = self._centers[layer] if method.uses_center else None
+            compressed = method.compress(stack, variant.keep, center, statistics=statistics)
             yield stack.with_weights(compressed.restore())
 
     def _open(self) -> tuple[Any, Any]:
@@ -145,13 +145,13 @@ class Variants:
     def _stack(self, layer: int) -> ExpertStack:
         return self._family.load(self.checkpoint, layer, device=self._device)
 
-    def _common(self, layer: int) -> CommonExpert:
+    def _find_center(self, layer: int) -> Center:
         options: dict[str, Any] = {"center": self._center, "seed": self._seed, "progress": self._progress}
         return find_center(self._stack(layer), statistics=self._statistics.get(layer), **options)
 
     @cached_property
-    def _commons(self) -> dict[int, CommonExpert]:
-        return {layer: self._common(layer) for layer in self.layers}
+    def _centers(self) -> dict[int, Center]:
+        return {layer: self._find_center(layer) for layer in self.layers}
 
     @cached_property
     def _statistics(self) -> dict[int, Statistics]:

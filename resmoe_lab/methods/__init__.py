@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS as METHODS
 from ._base import CompressedLayer as CompressedLayer
@@ -23,7 +23,7 @@ def compress_layer(
     *,
     method: str = "resmoe-up",
     keep: float = 0.25,
-    common: CommonExpert | None = None,
+    center: Center | None = None,
     statistics: Statistics | None = None,
     seed: int = 0,
 ) -> CompressedLayer:
@@ -37,7 +37,7 @@ def compress_layer(
         A name in the registry of methods.
     keep
         Kept fraction of the parameters per expert, in (0, 1].
-    common
+    center
         The layer's common expert, for the methods that store residuals.
     statistics
         What calibration text tells about the layer, for the methods that use it.
@@ -49,4 +49,4 @@ def compress_layer(
     UsageError
         If there is no such method, `keep` is out of range, or the method lacks a center or statistics.
     """
-    return METHODS[method](seed=seed).compress(stack, keep, common, statistics=statistics)
+    return METHODS[method](seed=seed).compress(stack, keep, center, statistics=statistics)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack
 
 
-def importances(stack: ExpertStack, common: CommonExpert | None, statistics: Statistics) -> Iterator[torch.Tensor]:
+def importances(stack: ExpertStack, center: Center | None, statistics: Statistics) -> Iterator[torch.Tensor]:
     """Yield, for every expert, the (p_I, D) root mean square of what each weight is multiplied with.
 
     A weight of W1 or W3 is multiplied with an input feature, one of W2 with its neuron's value, a bias with one. Rows
@@ -23,8 +23,8 @@ def importances(stack: ExpertStack, common: CommonExpert | None, statistics: Sta
     for k, weights in enumerate(stack.weights):
         inputs = statistics.inputs[k].to(weights).sqrt()
         neurons = statistics.neurons[k].to(weights).sqrt()
-        if common is not None:
-            neurons = neurons[common.permutations[k].to(weights.device)]
+        if center is not None:
+            neurons = neurons[center.permutations[k].to(weights.device)]
         importance = torch.ones_like(weights)
         for block in stack.blocks:
             if block.name in ("w1", "w3"):

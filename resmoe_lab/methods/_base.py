@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from .._core.registry import Registry
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ._pieces import Piece
 
@@ -26,7 +26,7 @@ class CompressedLayer:
     pieces
         The stored matrices: one an expert (the expert itself, or its residual where there is a center), or one a
         group of experts.
-    common
+    center
         The common expert that the residuals belong to (None: the pieces stand alone).
     groups
         (N,) which piece each expert is restored from, where several share one: the router's choice of expert k means
@@ -39,7 +39,7 @@ class CompressedLayer:
     method: str
     keep: float
     pieces: tuple[Piece, ...]
-    common: CommonExpert | None
+    center: Center | None
     groups: tuple[int, ...] | None = None
     permutations: torch.Tensor | None = None
 
@@ -51,7 +51,7 @@ class CompressedLayer:
     @property
     def orders(self) -> torch.Tensor | None:
         """(N, p_I) order of each original expert's rows that the restored one has; None: as they stand."""
-        return self.permutations if self.common is None else self.common.permutations
+        return self.permutations if self.center is None else self.center.permutations
 
     def restore(self) -> torch.Tensor:
         """Return the (N, p_I, D) restored experts, in the order of the center's rows.
@@ -60,15 +60,15 @@ class CompressedLayer:
         """
         restored = [piece.restore() for piece in self.pieces]
         matrices = torch.stack(restored if self.groups is None else [restored[group] for group in self.groups])
-        if self.common is not None:
+        if self.center is not None:
             for k, matrix in enumerate(matrices):
-                matrix.add_(self.common.expert(k))
+                matrix.add_(self.center.expert(k))
         return matrices
 
     @property
     def center_name(self) -> str:
         """Name of the center, ``"none"`` where there is none."""
-        return "none" if self.common is None else self.common.name
+        return "none" if self.center is None else self.center.name
 
 
 class Method(ABC):
@@ -107,7 +107,7 @@ class Method(ABC):
         self,
         stack: ExpertStack,
         keep: float,
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> CompressedLayer:
@@ -119,7 +119,7 @@ class Method(ABC):
             The experts.
         keep
             Kept fraction of the parameters per expert, in (0, 1].
-        common
+        center
             The common expert; needed if, and used only if, the method stores residuals.
         statistics
             What calibration text tells about the layer, for the methods that use it.
@@ -135,7 +135,7 @@ class Method(ABC):
         self,
         stack: ExpertStack,
         keeps: Sequence[float],
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> list[float]:

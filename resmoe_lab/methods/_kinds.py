@@ -11,7 +11,7 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ._base import CompressedLayer, Method
 from ._choices import (
@@ -48,27 +48,27 @@ class MatrixMethod(Method):
         self,
         stack: ExpertStack,
         keep: float,
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> CompressedLayer:
         """Compress each expert, or its residual."""
         KEEP.validate(keep)
-        pairs = zip(self.matrices(stack, common), self.hints(stack, common, statistics), strict=False)
-        return self._layer(keep, [self.compress_matrix(matrix, keep, hint) for matrix, hint in pairs], common)
+        pairs = zip(self.matrices(stack, center), self.hints(stack, center, statistics), strict=False)
+        return self._layer(keep, [self.compress_matrix(matrix, keep, hint) for matrix, hint in pairs], center)
 
     def errors(
         self,
         stack: ExpertStack,
         keeps: Sequence[float],
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> list[float]:
         """Approximation error at every keep: the mean of the experts' own."""
         for keep in keeps:
             KEEP.validate(keep)
-        pairs = zip(self.matrices(stack, common), self.hints(stack, common, statistics), strict=False)
+        pairs = zip(self.matrices(stack, center), self.hints(stack, center, statistics), strict=False)
         curves = side_by_side(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
 
@@ -76,20 +76,20 @@ class MatrixMethod(Method):
         """One piece an expert."""
         return (self.piece_outline(shape, keep),) * shape.num_experts
 
-    def matrices(self, stack: ExpertStack, common: CommonExpert | None) -> Iterator[torch.Tensor]:
+    def matrices(self, stack: ExpertStack, center: Center | None) -> Iterator[torch.Tensor]:
         """Yield what the method compresses: experts, or their residuals, one at a time."""
         if not self.uses_center:
             return iter(stack.weights)
-        if common is None:
+        if center is None:
             raise UsageError(f"method {self.name!r} needs a center: find one first, for example 'wasserstein'")
-        return common.residuals(stack)
+        return center.residuals(stack)
 
-    def hints(self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None) -> Iterator[Any]:
+    def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Any]:
         """Yield what the method knows of each expert beside its matrix: nothing, unless a method says otherwise."""
         return repeat(None)
 
-    def _layer(self, keep: float, pieces: Sequence[Piece], common: CommonExpert | None) -> CompressedLayer:
-        stored = common if self.uses_center and common is not None and common.stored else None
+    def _layer(self, keep: float, pieces: Sequence[Piece], center: Center | None) -> CompressedLayer:
+        stored = center if self.uses_center and center is not None and center.stored else None
         return CompressedLayer(self.name, keep, tuple(pieces), stored)
 
 
@@ -145,6 +145,6 @@ class SeparateLowRankMethod(MatrixMethod):
         """Sizes without contents."""
         return truncate_apart_outline(shape.intermediate_size, shape.widths, keep)
 
-    def hints(self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None) -> Iterator[Any]:
+    def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Any]:
         """Yield the columns of each weight matrix."""
         return repeat(stack.shape.widths)

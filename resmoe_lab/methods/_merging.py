@@ -10,7 +10,7 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ._base import CompressedLayer, Method
 from ._pieces import Dense, Piece
@@ -70,7 +70,7 @@ class MergingMethod(Method):
         self,
         stack: ExpertStack,
         keep: float,
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> CompressedLayer:
@@ -92,7 +92,7 @@ class MergingMethod(Method):
         self,
         stack: ExpertStack,
         keeps: Sequence[float],
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> list[float]:

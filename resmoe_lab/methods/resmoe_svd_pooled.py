@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .._core.params import KEEP
-from ..centers import CommonExpert, Statistics
+from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ._base import METHODS, CompressedLayer
 from ._choices import keep_rank, kept_rank
@@ -29,30 +29,30 @@ class ResMoESVDPooled(LowRankMethod):
         self,
         stack: ExpertStack,
         keep: float,
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> CompressedLayer:
         """Keep as many singular values in all as :class:`LowRankMethod` would, wherever in the layer they are."""
         total = self._total(stack, keep)
-        spectra = torch.stack([squared_spectrum(matrix) for matrix in self.matrices(stack, common)])
+        spectra = torch.stack([squared_spectrum(matrix) for matrix in self.matrices(stack, center)])
         kept = torch.zeros(spectra.numel(), dtype=torch.bool, device=spectra.device)
         kept[spectra.flatten().argsort(descending=True, stable=True)[:total]] = True
         ranks = kept.view_as(spectra).sum(1).tolist()
-        pairs = zip(self.matrices(stack, common), ranks, strict=True)
-        return self._layer(keep, [keep_rank(matrix, rank) for matrix, rank in pairs], common)
+        pairs = zip(self.matrices(stack, center), ranks, strict=True)
+        return self._layer(keep, [keep_rank(matrix, rank) for matrix, rank in pairs], center)
 
     def errors(
         self,
         stack: ExpertStack,
         keeps: Sequence[float],
-        common: CommonExpert | None = None,
+        center: Center | None = None,
         *,
         statistics: Statistics | None = None,
     ) -> list[float]:
         """Errors at every keep, from one spectrum an expert."""
         totals = [self._total(stack, keep) for keep in keeps]
-        pool = torch.cat([squared_spectrum(matrix) for matrix in self.matrices(stack, common)])
+        pool = torch.cat([squared_spectrum(matrix) for matrix in self.matrices(stack, center)])
         dropped = smallest_sums(pool, [max(0, len(pool) - total) for total in totals])
         return [error / stack.num_experts for error in dropped]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import repeat
 
-from ..centers import CommonExpert, Statistics, needed
+from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack
 from ._base import METHODS
 from ._kinds import LowRankMethod
@@ -22,9 +22,7 @@ class ResMoESVDWhite(LowRankMethod):
     uses_center = True
     needs_statistics = True
 
-    def hints(
-        self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None
-    ) -> Iterator[Whitening]:
+    def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Whitening]:
         """Yield the layer's whitening: one for all its experts, since few tokens do not span each one's inputs."""
         moments = needed(statistics, f"method {self.name!r}").moments
         return repeat(whiten(moments, stack.blocks, like=stack.weights))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..centers import CommonExpert, Statistics, needed
+from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack
 from ._awareness import importances
 from ._base import METHODS
@@ -23,8 +23,6 @@ class ResMoEUPAware(PruningMethod):
     uses_center = True
     needs_statistics = True
 
-    def hints(
-        self, stack: ExpertStack, common: CommonExpert | None, statistics: Statistics | None
-    ) -> Iterator[torch.Tensor]:
+    def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[torch.Tensor]:
         """Yield the importance of every weight."""
-        return importances(stack, common, needed(statistics, f"method {self.name!r}"))
+        return importances(stack, center, needed(statistics, f"method {self.name!r}"))

@@ -66,12 +66,12 @@ def pack(
     UsageError
         If the pieces cannot be stored in that form.
     """
-    if layer.common is not None and layer.common.outputs is not None:
+    if layer.center is not None and layer.center.outputs is not None:
         raise UsageError(f"center {layer.center_name!r} permutes outputs too, which no packed form holds: restore it")
-    form = choose_form(layer, form, has_center=layer.common is not None)
+    form = choose_form(layer, form, has_center=layer.center is not None)
     residual = _PACKERS[form](layer.pieces, blocks, values)
     return ResMoEExperts(
-        apart(layer.common.center, blocks).to(center_type(values)) if layer.common is not None else None,
+        apart(layer.center.matrix, blocks).to(center_type(values)) if layer.center is not None else None,
         residual,
         num_experts=len(layer.pieces),
         groups=layer.groups,

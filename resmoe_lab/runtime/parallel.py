@@ -128,8 +128,8 @@ def pack_share(
     """
     own = part(stack.num_experts, dist.get_rank(group), dist.get_world_size(group))
     share = stack.with_weights(stack.weights[own])
-    common = find_center(share, center=center, seed=seed)
-    layer = compress_layer(share, method=method, keep=keep, common=common, seed=seed)
+    fitted = find_center(share, center=center, seed=seed)
+    layer = compress_layer(share, method=method, keep=keep, center=fitted, seed=seed)
     return ParallelExperts(pack(layer, stack.blocks, activation=activation, **options), first=own.start, group=group)
 
 

@@ -90,10 +90,10 @@ def weigh(layer: CompressedLayer, *, value_bytes: int = VALUE_BYTES) -> Ledger:
     -----
     Permutations are not stored: a restored expert stays in the order of the center's rows and computes the same.
     """
-    outputs = layer.common.outputs if layer.common is not None else None
+    outputs = layer.center.outputs if layer.center is not None else None
     orders = 0 if outputs is None else outputs.numel()
     shape = _Shape(layer.num_experts, *layer.pieces[0].shape)
-    return _weigh(layer.pieces, shape, center=layer.common is not None, orders=orders, value_bytes=value_bytes)
+    return _weigh(layer.pieces, shape, center=layer.center is not None, orders=orders, value_bytes=value_bytes)
 
 
 def forecast(

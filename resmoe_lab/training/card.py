@@ -103,7 +103,7 @@ def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: P
     tasks = [*EMBEDDED_TASKS, "wikitext"]
     scores = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
     stacks = [family.load(checkpoint, layer) for layer in layers]
-    centers = [stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks]
+    centers = [stack.with_weights(find_center(stack).matrix.expand_as(stack.weights)) for stack in stacks]
     with restored_experts(model, checkpoint, centers):
         alone = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
     texts = [

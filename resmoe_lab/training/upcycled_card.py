@@ -137,14 +137,14 @@ def write_upcycled_card(
 def _measured_layer(checkpoint: Checkpoint, recipe: Upcycling, layer: int) -> dict[str, Any]:
     """How far apart a layer's experts are, and how many neurons the wasserstein center puts back into their places."""
     stack = family_of(checkpoint).load(checkpoint, layer)
-    common = find_center(stack)
+    center = find_center(stack)
     orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
-    places = torch.stack([order[rows] for order, rows in zip(orders, common.permutations, strict=True)])
+    places = torch.stack([order[rows] for order, rows in zip(orders, center.permutations, strict=True)])
     found = (places == places.mode(dim=0).values).float().mean()
-    bound = common.certificate
+    bound = center.certificate
     return {
         "layer": layer,
-        "residual": common.objective / stack.mean_squared_norm(),
+        "residual": center.objective / stack.mean_squared_norm(),
         "neurons_found": float(found),
         "certified_gap": bound.gap if bound is not None else None,
         "average_residual": find_center(stack, center="average").objective / stack.mean_squared_norm(),
@@ -158,7 +158,7 @@ def _scores(checkpoint: Checkpoint, dense: tuple[Any, Any], **options: Any) -> d
     before = _outcomes(*dense, **options)
     model, tokenizer = load_model(checkpoint)
     stacks = (family.load(checkpoint, layer) for layer in layers)
-    centers = (stack.with_weights(find_center(stack).center.expand_as(stack.weights)) for stack in stacks)
+    centers = (stack.with_weights(find_center(stack).matrix.expand_as(stack.weights)) for stack in stacks)
     with lower_states_kept(model, first=min(layers)):
         after = _outcomes(model, tokenizer, **options)
         with restored_experts(model, checkpoint, centers):

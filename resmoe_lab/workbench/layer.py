@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._core.progress import Progress, Tick, silent
-from ..centers import CommonExpert, find_center
+from ..centers import Center, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, load_stack
 from ..methods import METHODS, MatrixMethod
@@ -22,12 +22,12 @@ class LayerBench:
     """The experts of a layer and their common expert, shared by all panels that look at it."""
 
     stack: ExpertStack
-    common: CommonExpert
+    center: Center
 
     @property
     def permutations(self) -> np.ndarray:
         """(N, p_I) int64 array."""
-        return self.common.permutations.cpu().numpy()
+        return self.center.permutations.cpu().numpy()
 
     @property
     def blocks(self) -> dict[str, tuple[int, int]]:
@@ -43,11 +43,11 @@ class LayerBench:
 def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = METHODS[method]()
     if isinstance(chosen, MatrixMethod):
-        hints = chosen.hints(bench.stack, bench.common, None)
-        pairs = zip(chosen.matrices(bench.stack, bench.common), hints, strict=False)
+        hints = chosen.hints(bench.stack, bench.center, None)
+        pairs = zip(chosen.matrices(bench.stack, bench.center), hints, strict=False)
         matrix, hint = next(islice(pairs, expert, None))
         return matrix.cpu().numpy(), chosen.compress_matrix(matrix, keep, hint).restore().cpu().numpy()
-    layer = chosen.compress(bench.stack, keep, bench.common)
+    layer = chosen.compress(bench.stack, keep, bench.center)
     weights = bench.stack.weights[expert]
     original = weights if layer.orders is None else weights[layer.orders[expert].to(weights.device)]
     return original.cpu().numpy(), layer.restore()[expert].cpu().numpy()

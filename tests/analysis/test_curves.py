@@ -16,11 +16,11 @@ _METHODS = ["up", "svd", "resmoe-up", "meo"]
 
 def test_both_curves_are_what_the_single_functions_say(tiny: Checkpoint) -> None:
     stack = rl.load_stack(tiny, layer=1)
-    common = rl.find_center(stack)
+    center = rl.find_center(stack)
     budget = forecast(METHODS["resmoe-up"](), stack.shape, keep=0.25).true_bytes
     share = budget / (2 * stack.weights.numel())
-    keeps, matched = equal_curves(stack, methods=_METHODS, commons=[common], keeps=[0.25, 0.5], shares=[share])
-    known = rl.error_curves(stack, methods=_METHODS, keeps=[0.25, 0.5], common=common)
+    keeps, matched = equal_curves(stack, methods=_METHODS, centers=[center], keeps=[0.25, 0.5], shares=[share])
+    known = rl.error_curves(stack, methods=_METHODS, keeps=[0.25, 0.5], center=center)
     pd.testing.assert_frame_equal(keeps, known)
     other = compare_at_equal_bytes([stack], methods=_METHODS, keep=0.25)
     assert matched["method"].tolist() == other["method"].tolist()
@@ -30,9 +30,9 @@ def test_both_curves_are_what_the_single_functions_say(tiny: Checkpoint) -> None
 
 def test_residual_methods_have_a_curve_for_every_center(pico_checkpoint: Checkpoint) -> None:
     stack = rl.load_stack(pico_checkpoint, layer=0)
-    commons = [rl.find_center(stack, center=name) for name in ("wasserstein", "average")]
+    centers = [rl.find_center(stack, center=name) for name in ("wasserstein", "average")]
     keeps, matched = equal_curves(
-        stack, methods=["up", "resmoe-up"], commons=commons, keeps=KEEP.grid(), shares=[0.01, 0.9]
+        stack, methods=["up", "resmoe-up"], centers=centers, keeps=KEEP.grid(), shares=[0.01, 0.9]
     )
     assert sorted(set(zip(keeps["method"], keeps["center"], strict=True))) == [
         ("resmoe-up", "average"),

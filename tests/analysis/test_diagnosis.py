@@ -104,7 +104,7 @@ def test_one_table_holds_every_method_center_layer_and_keep() -> None:
     assert len(table) == 2 * (2 + 1 + 2 + 2 * (2 + 1))
     assert not table.duplicated(["layer", "method", "center", "keep"]).any()
     row = table[(table.layer == 3) & (table.method == "resmoe-svd") & (table.center == "wasserstein")].iloc[0]
-    layer = compress_layer(stacks[1], method="resmoe-svd", keep=0.5, common=find_center(stacks[1]))
+    layer = compress_layer(stacks[1], method="resmoe-svd", keep=0.5, center=find_center(stacks[1]))
     assert row.error == pytest.approx(approximation_error(stacks[1], layer), rel=1e-4)
     assert set(table[table.method.isin([m for m in methods if not METHODS[m].uses_center])].center) == {"none"}
 

@@ -34,8 +34,8 @@ def test_a_model_costs_what_torch_counts(model_type: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("method", "matrices"), [("up", 3), ("sp", 3), ("meo", 3), ("svd", 3), ("resmoe-svd", 3)])
 def test_a_layer_costs_what_its_products_cost(method: str, matrices: int, random_stack: ExpertStack) -> None:
     """One token, two experts: the products of the stored factors, done one by one under torch's counter."""
-    common = find_center(random_stack)
-    layer = compress_layer(random_stack, method=method, keep=0.5, common=common)
+    center = find_center(random_stack)
+    layer = compress_layer(random_stack, method=method, keep=0.5, center=center)
     x = torch.randn(1, 4)
     counter = FlopCounterMode(display=False)
     with counter:
@@ -48,8 +48,8 @@ def test_a_layer_costs_what_its_products_cost(method: str, matrices: int, random
                 rows = getattr(piece, "rows", None)
                 w1, w3, w2 = (piece.restore() if rows is None else rows).split(4, dim=1)
                 ((x @ w1.T) * (x @ w3.T)) @ w2
-        if layer.common is not None:
-            w1, w3, w2 = layer.common.center.split(4, dim=1)
+        if layer.center is not None:
+            w1, w3, w2 = layer.center.matrix.split(4, dim=1)
             ((x @ w1.T) * (x @ w3.T)) @ w2
     sparse = 0.5 if method == "up" else 1.0  # torch's counter takes zeros for numbers
     assert layer_flops(layer, top_k=2, matrices=matrices) == sparse * counter.get_total_flops()

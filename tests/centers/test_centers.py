@@ -39,11 +39,11 @@ def test_the_center_of_a_few_neurons_is_the_best_there_is() -> None:
     """p_I = 4, three experts: all 13,824 joint permutations."""
     for seed in range(3):
         stack = _stack(3, 4, 5, seed=seed)
-        common = find_center(stack, solver="coordinate")
+        center = find_center(stack, solver="coordinate")
         best = _best_by_trying_all(stack.weights.double().numpy())
-        assert common.certificate is not None
-        assert common.certificate.lower_bound <= best * (1 + 1e-6)
-        assert best <= common.objective * (1 + 1e-6)
+        assert center.certificate is not None
+        assert center.certificate.lower_bound <= best * (1 + 1e-6)
+        assert best <= center.objective * (1 + 1e-6)
         # Descent may stop in a local minimum; from all starts together it does not, at this size.
         starts = [find_center(stack, start=q).objective for q in range(3)]
         assert min(starts) == pytest.approx(best, rel=1e-5)
@@ -71,25 +71,25 @@ def test_never_above_the_published_call() -> None:
 
 @pytest.mark.parametrize("name", CENTERS.names())
 def test_objective_permutations_and_center_belong_together(name: str, random_stack: ExpertStack) -> None:
-    common = find_center(random_stack, center=name, statistics=statistics(5, 7, 4))
-    assert common.name == name
+    center = find_center(random_stack, center=name, statistics=statistics(5, 7, 4))
+    assert center.name == name
     aligned = np.stack(
-        [weights[order] for weights, order in zip(random_stack.weights.double(), common.permutations, strict=True)]
+        [weights[order] for weights, order in zip(random_stack.weights.double(), center.permutations, strict=True)]
     )
-    seen = np.stack([common.expert(k).double().numpy() for k in range(random_stack.num_experts)])
+    seen = np.stack([center.expert(k).double().numpy() for k in range(random_stack.num_experts)])
     spread = ((aligned - seen) ** 2).sum() / random_stack.num_experts
-    assert common.objective == pytest.approx(spread, rel=1e-5)
-    for order in common.permutations:
+    assert center.objective == pytest.approx(spread, rel=1e-5)
+    for order in center.permutations:
         assert sorted(order.tolist()) == list(range(random_stack.intermediate_size))
-    residuals = torch.stack(list(common.residuals(random_stack)))
+    residuals = torch.stack(list(center.residuals(random_stack)))
     torch.testing.assert_close(residuals, torch.from_numpy(aligned - seen).float(), atol=1e-5, rtol=1e-5)
 
 
 def test_shuffled_copies_have_a_center_without_residual() -> None:
     base = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
     copies = torch.stack([base[torch.randperm(9, generator=torch.Generator().manual_seed(k))] for k in range(4)])
-    common = find_center(ExpertStack(copies, (), layer=0))
-    assert common.objective == pytest.approx(0.0, abs=1e-9)
+    center = find_center(ExpertStack(copies, (), layer=0))
+    assert center.objective == pytest.approx(0.0, abs=1e-9)
     average = find_center(ExpertStack(copies, (), layer=0), center="average")
     assert average.objective > 1.0
 
@@ -111,14 +111,14 @@ def test_nothing_is_nearer_with_the_paper_s_own_solver() -> None:
 def test_git_rebasin_ends_where_no_single_expert_can_improve() -> None:
     """MergeMany's fixed point: each expert is matched best with the mean of the others, by scipy's own solver."""
     stack = _stack(4, 9, 5, seed=2)
-    common = find_center(stack, center="git-rebasin")
-    aligned = np.stack([w[o].double().numpy() for w, o in zip(stack.weights, common.permutations, strict=True)])
+    center = find_center(stack, center="git-rebasin")
+    aligned = np.stack([w[o].double().numpy() for w, o in zip(stack.weights, center.permutations, strict=True)])
     for k in range(4):
         others = aligned.sum(0) - aligned[k]
         products = others @ stack.weights[k].double().numpy().T
         rows, columns = linear_sum_assignment(products, maximize=True)
         assert (others * aligned[k]).sum() == pytest.approx(products[rows, columns].sum(), rel=1e-5)
-    assert common.objective < find_center(stack, center="average").objective
+    assert center.objective < find_center(stack, center="average").objective
 
 
 def test_git_rebasin_takes_its_order_from_the_seed() -> None:
@@ -142,12 +142,12 @@ def _moved_copies() -> ExpertStack:
 def test_ot_fusion_follows_neurons_and_outputs() -> None:
     """Appendix B.2: (T2)^T E: outputs in another order cost OT Fusion nothing, and a barycenter much."""
     stack = _moved_copies()
-    common = find_center(stack, center="ot-fusion")
-    assert common.objective == pytest.approx(0.0, abs=1e-9)
+    center = find_center(stack, center="ot-fusion")
+    assert center.objective == pytest.approx(0.0, abs=1e-9)
     assert find_center(stack).objective > 1.0
-    layer = compress_layer(stack, method="resmoe-up", keep=0.1, common=common)
+    layer = compress_layer(stack, method="resmoe-up", keep=0.1, center=center)
     for k, restored in enumerate(layer.restore()):
-        torch.testing.assert_close(restored, stack.weights[k][common.permutations[k]], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(restored, stack.weights[k][center.permutations[k]], atol=1e-5, rtol=1e-5)
     assert [entry.nbytes for entry in weigh(layer).entries if entry.item == "outputs"] == [4 * 5 * 2]
 
 
@@ -161,7 +161,7 @@ def test_outputs_that_stay_are_not_stored() -> None:
 @pytest.mark.parametrize("pair", [("resmoe-up", "up"), ("resmoe-svd", "svd")])
 def test_without_a_center_a_residual_method_is_the_plain_one(pair: tuple[str, str], random_stack: ExpertStack) -> None:
     none = find_center(random_stack, center="none")
-    residual, plain = (compress_layer(random_stack, method=name, keep=0.5, common=none) for name in pair)
+    residual, plain = (compress_layer(random_stack, method=name, keep=0.5, center=none) for name in pair)
     assert residual.center_name == "none"
     torch.testing.assert_close(residual.restore(), plain.restore())
     assert weigh(residual) == weigh(plain)
@@ -173,7 +173,7 @@ def test_weights_pull_the_center() -> None:
     given = statistics(3, 6, 2)
     one = torch.tensor([1e-9, 1.0, 1e-9], dtype=torch.float64)
     pulled = find_center(stack, center="wasserstein-usage", statistics=replace(given, usage=one))
-    torch.testing.assert_close(pulled.center, stack.weights[1][pulled.permutations[1]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pulled.matrix, stack.weights[1][pulled.permutations[1]], atol=1e-5, rtol=1e-5)
     even = find_center(stack, center="wasserstein-fisher", statistics=replace(given, fisher=torch.ones(3)))
     assert even.objective == pytest.approx(find_center(stack).objective, rel=1e-6)
 
@@ -207,9 +207,9 @@ def test_points_of_the_learnt_barycenter_are_near_the_best_and_never_better() ->
 
 def test_a_learnt_barycenter_is_decided_by_its_seed(random_stack: ExpertStack) -> None:
     found = [find_center(random_stack, center="sampled", seed=seed, steps=5) for seed in (0, 0, 1)]
-    assert torch.equal(found[0].center, found[1].center)
+    assert torch.equal(found[0].matrix, found[1].matrix)
     assert torch.equal(found[0].permutations, found[1].permutations)
-    assert not torch.equal(found[0].center, found[2].center)
+    assert not torch.equal(found[0].matrix, found[2].matrix)
 
 
 @pytest.mark.parametrize(

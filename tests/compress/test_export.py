@@ -36,7 +36,7 @@ def test_a_packed_export_computes_what_the_restored_experts_do(name: str, tmp_pa
     packed, info = type(model).from_pretrained(tmp_path / "out", dtype=torch.float32, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     stack = load_stack(checkpoint, layer=layer)
-    restored = compress_layer(stack, common=find_center(stack), **how).restore()
+    restored = compress_layer(stack, center=find_center(stack), **how).restore()
     with restored_experts(model, checkpoint, [stack.with_weights(restored)]):
         expected = pico.logits(model, TOKENS)
     torch.testing.assert_close(pico.logits(packed.eval(), TOKENS), expected, rtol=1e-4, atol=1e-5)
@@ -57,8 +57,8 @@ def test_a_layer_is_as_large_as_the_ledger_says(
     assert manifest["forecast"]["layers"][0]["output_bytes"] == manifest["bytes"]
     if values != "int8":
         stack = load_stack(pico_checkpoint, layer=1)
-        common = find_center(stack) if METHODS[method].uses_center else None
-        ledger = weigh(compress_layer(stack, common=common, **how), value_bytes={"bf16": 2, "fp32": 4}[values])
+        center = find_center(stack) if METHODS[method].uses_center else None
+        ledger = weigh(compress_layer(stack, center=center, **how), value_bytes={"bf16": 2, "fp32": 4}[values])
         in_config = sum(entry.nbytes for entry in ledger.entries if entry.item == "map")
         assert manifest["bytes"] == ledger.true_bytes - in_config
         assert manifest["original_bytes"] == ledger.original_bytes

@@ -24,7 +24,7 @@ def test_the_output_opens_and_holds_the_restored_experts(pico_checkpoint: Checkp
     manifest = compress_checkpoint(pico_checkpoint, out, layers=[1], method="resmoe-up", keep=0.4, export="dense")
     result = open_checkpoint(out)
     stack = load_stack(pico_checkpoint, layer=1)
-    expected = compress_layer(stack, method="resmoe-up", keep=0.4, common=find_center(stack)).restore()
+    expected = compress_layer(stack, method="resmoe-up", keep=0.4, center=find_center(stack)).restore()
     assert torch.equal(load_stack(result, layer=1).weights, expected)
     assert torch.equal(load_stack(result, layer=0).weights, load_stack(pico_checkpoint, layer=0).weights)
     model = AutoModelForCausalLM.from_pretrained(out)
@@ -52,8 +52,8 @@ def test_every_family_opens_and_computes_the_same_when_all_is_kept(model_type: s
 def test_the_error_is_that_of_the_method(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[1], method=method, keep=0.5)
     stack, used = load_stack(pico_checkpoint, layer=1), METHODS[method]()
-    common = find_center(stack) if used.uses_center else None
-    [expected] = used.errors(stack, [0.5], common)
+    center = find_center(stack) if used.uses_center else None
+    [expected] = used.errors(stack, [0.5], center)
     assert manifest["approximation_error"] == pytest.approx(expected, rel=1e-4)
     assert manifest["relative_error"] == pytest.approx(expected / stack.mean_squared_norm(), rel=1e-4)
 

@@ -155,7 +155,7 @@ def test_scores_of_a_method_are_those_of_its_restored_experts(pico_model: Path, 
     found = score_methods(checkpoint, methods=["resmoe-up"], layers=[2], tasks=[files["texts"]], book=book, keep=0.5)
     model, tokenizer = load_model(checkpoint)
     stack = family_of(checkpoint).load(checkpoint, 2)
-    compressed = compress_layer(stack, method="resmoe-up", keep=0.5, common=find_center(stack))
+    compressed = compress_layer(stack, method="resmoe-up", keep=0.5, center=find_center(stack))
     with restored_experts(model, checkpoint, [stack.with_weights(compressed.restore())]):
         [expected, *_] = evaluate_model(model, tokenizer, tasks=[files["texts"]])
     value = found[(found.method == "resmoe-up") & found.main].value.item()

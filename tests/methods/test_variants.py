@@ -80,7 +80,7 @@ def test_one_pool_of_entries_is_the_best_choice_over_the_whole_layer() -> None:
     squares = weights.flatten().double().square()
     best = min(float(squares.sum() - squares[list(choice)].sum()) for choice in combinations(range(12), 6)) / 2
     assert error == pytest.approx(best)
-    counts = [p.values.numel() for p in compress_layer(stack, method="resmoe-up-pooled", keep=0.5, common=none).pieces]
+    counts = [p.values.numel() for p in compress_layer(stack, method="resmoe-up-pooled", keep=0.5, center=none).pieces]
     assert sum(counts) == 6
     assert counts[1] > counts[0]
 
@@ -88,8 +88,8 @@ def test_one_pool_of_entries_is_the_best_choice_over_the_whole_layer() -> None:
 @pytest.mark.parametrize("plain", ["resmoe-up", "resmoe-svd"])
 def test_a_pool_never_loses_to_equal_shares(plain: str) -> None:
     stack = _stack(4, 16)
-    common = find_center(stack)
-    pooled, fixed = (METHODS[name]().errors(stack, [0.4, 0.8], common) for name in (f"{plain}-pooled", plain))
+    center = find_center(stack)
+    pooled, fixed = (METHODS[name]().errors(stack, [0.4, 0.8], center) for name in (f"{plain}-pooled", plain))
     assert all(a < b for a, b in zip(pooled, fixed, strict=True))
 
 
@@ -100,7 +100,7 @@ def test_a_pool_gives_no_rank_to_an_expert_that_is_the_center() -> None:
         stack.with_weights(weights),
         method="resmoe-svd-pooled",
         keep=0.4,
-        common=find_center(stack.with_weights(weights), center="average"),
+        center=find_center(stack.with_weights(weights), center="average"),
     )
     ranks = [piece.left.shape[1] for piece in layer.pieces if isinstance(piece, LowRank)]
     assert ranks[0] == 0
@@ -110,13 +110,13 @@ def test_a_pool_gives_no_rank_to_an_expert_that_is_the_center() -> None:
 def test_awareness_keeps_the_weights_that_inputs_and_neurons_use() -> None:
     """The score written out, with the neurons in the center's order."""
     stack = _stack()
-    common, calibrated = find_center(stack), statistics(3, 8, P)
-    layer = compress_layer(stack, method="resmoe-up-aware", keep=0.25, common=common, statistics=calibrated)
-    for k, (residual, piece) in enumerate(zip(common.residuals(stack), layer.pieces, strict=True)):
+    center, calibrated = find_center(stack), statistics(3, 8, P)
+    layer = compress_layer(stack, method="resmoe-up-aware", keep=0.25, center=center, statistics=calibrated)
+    for k, (residual, piece) in enumerate(zip(center.residuals(stack), layer.pieces, strict=True)):
         assert isinstance(piece, Sparse)
         size = torch.ones_like(residual)
         size[:, :P] = calibrated.inputs[k].sqrt()
-        size[:, P + 1 :] = calibrated.neurons[k][common.permutations[k]].sqrt()[:, None]
+        size[:, P + 1 :] = calibrated.neurons[k][center.permutations[k]].sqrt()[:, None]
         score = residual.abs() * size
         assert float(score[piece.mask].min()) >= float(score[~piece.mask].max())
 
@@ -124,12 +124,12 @@ def test_awareness_keeps_the_weights_that_inputs_and_neurons_use() -> None:
 def test_whitening_is_nearest_on_the_inputs_themselves() -> None:
     """Before W2, the whitened truncation errs less on the calibration inputs than the plain one of equal rank."""
     stack = _stack(3, 24)
-    common, calibrated = find_center(stack), statistics(3, 24, P)
+    center, calibrated = find_center(stack), statistics(3, 24, P)
     root = torch.linalg.cholesky(calibrated.moments.double())
 
     def output_error(name: str) -> float:
-        layer = compress_layer(stack, method=name, keep=0.5, common=common, statistics=calibrated)
-        residuals = zip(common.residuals(stack), layer.pieces, strict=True)
+        layer = compress_layer(stack, method=name, keep=0.5, center=center, statistics=calibrated)
+        residuals = zip(center.residuals(stack), layer.pieces, strict=True)
         return sum(float(((r - piece.restore())[:, :P].double() @ root).square().sum()) for r, piece in residuals)
 
     assert output_error("resmoe-svd-white") < 0.9 * output_error("resmoe-svd")
@@ -139,9 +139,9 @@ def test_white_inputs_change_nothing() -> None:
     from dataclasses import replace
 
     stack = _stack(3, 24)
-    common, calibrated = find_center(stack), replace(statistics(3, 24, P), moments=2.5 * torch.eye(P))
+    center, calibrated = find_center(stack), replace(statistics(3, 24, P), moments=2.5 * torch.eye(P))
     white, plain = (
-        compress_layer(stack, method=name, keep=0.5, common=common, statistics=calibrated).restore()
+        compress_layer(stack, method=name, keep=0.5, center=center, statistics=calibrated).restore()
         for name in ("resmoe-svd-white", "resmoe-svd")
     )
     torch.testing.assert_close(white, plain, atol=1e-4, rtol=1e-4)

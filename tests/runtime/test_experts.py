@@ -98,12 +98,12 @@ def reference(module: ResMoEExperts, blocks: Sequence[Block], hidden: Tensor, in
 @pytest.mark.parametrize("grad", [False, True])
 def test_it_is_the_restored_experts(mode, blocks, make, center, tokens, grad) -> None:
     torch.manual_seed(0)
-    common, residual = random(P_I, blocks[-1].stop) if center else None, make(blocks)
+    fitted, residual = random(P_I, blocks[-1].stop) if center else None, make(blocks)
     if mode == "factored" and not residual.multiplies:
         with pytest.raises(UsageError, match="restored mode"):
-            build(common, residual, mode=mode)
+            build(fitted, residual, mode=mode)
         return
-    module = build(common, residual, mode=mode, cache_experts=1)
+    module = build(fitted, residual, mode=mode, cache_experts=1)
     index = torch.stack([torch.randperm(N - 1)[:2] for _ in range(tokens)]) if tokens else torch.empty(0, 2).long()
     if tokens > 1:
         index[0] = N  # nobody

@@ -41,7 +41,7 @@ FORMS = [
 def layer_of(method: str, form: str | None, values: str = "fp32") -> ResMoEExperts:
     weights = torch.randn(N, P_I, 3 * P, generator=torch.Generator().manual_seed(0))
     stack = ExpertStack(weights, BLOCKS, layer=0)
-    layer = compress_layer(stack, method=method, keep=0.5, common=find_center(stack))
+    layer = compress_layer(stack, method=method, keep=0.5, center=find_center(stack))
     return pack(layer, BLOCKS, activation=silu, form=form, values=values)
 
 

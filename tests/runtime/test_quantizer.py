@@ -57,7 +57,7 @@ def pack_model(
         tensors |= load_file(file)
     for layer in family.layers(checkpoint):
         stack = family.load(checkpoint, layer)
-        compressed = compress_layer(stack, method=method, keep=0.5, common=find_center(stack))
+        compressed = compress_layer(stack, method=method, keep=0.5, center=find_center(stack))
         original = family.experts_module(model, layer)
         module = pack(compressed, stack.blocks, activation=activation_of(original), values=values, form=form)
         restored[layer] = whole(module, stack)

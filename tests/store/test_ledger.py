@@ -40,8 +40,8 @@ def test_few_entries_are_cheaper_with_columns_than_with_bits() -> None:
 
 
 def test_the_center_counts_once_and_only_in_true_bytes(random_stack: ExpertStack) -> None:
-    common = find_center(random_stack)
-    layer = compress_layer(random_stack, method="resmoe-svd", keep=0.5, common=common)
+    center = find_center(random_stack)
+    layer = compress_layer(random_stack, method="resmoe-svd", keep=0.5, center=center)
     ledger = weigh(layer)
     factors = sum(piece.left.numel() + piece.right.numel() for piece in layer.pieces if isinstance(piece, LowRank))
     assert ledger.paper_bytes == 2 * factors

@@ -78,13 +78,13 @@ def view_errors(
     residual = any(METHODS[name].uses_center for name in methods)
     errors, matched = [], []
     for done, layer in enumerate(layers):
-        commons = []
+        opened = []
         for center in centers if residual else ("none",):
             bench = open_layer(checkpoint, layer, center=center, progress=progress).value
-            commons.append(bench.common)
+            opened.append(bench.center)
         progress(Tick("error curves", done, len(layers), {"layer": layer}))
         keep, byte = equal_curves(
-            bench.stack, methods=methods, commons=commons, keeps=KEEP.grid(), shares=KEEP.grid(), progress=progress
+            bench.stack, methods=methods, centers=opened, keeps=KEEP.grid(), shares=KEEP.grid(), progress=progress
         )
         errors.append(keep)
         matched.append(byte)

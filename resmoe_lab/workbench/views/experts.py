@@ -113,8 +113,8 @@ def view_experts(
         center=center,
         diagnosis=found,
         standing=expert_similarity(bench.stack),
-        aligned=expert_similarity(bench.stack, bench.common),
-        norms=_norms(bench.stack, bench.common.residuals(bench.stack)),
+        aligned=expert_similarity(bench.stack, bench.center),
+        norms=_norms(bench.stack, bench.center.residuals(bench.stack)),
         load=None if statistics is None else _load(layer, statistics),
         load_missing=missing,
     )

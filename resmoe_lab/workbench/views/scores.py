@@ -10,7 +10,7 @@ import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, Tick, silent
-from ...centers import CommonExpert
+from ...centers import Center
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import Protocol, TaskScorer, score_variants
 from ...experiments.sweep import ORIGINAL
@@ -155,8 +155,8 @@ class _OpenVariants(Variants):
     def _stack(self, layer: int) -> ExpertStack:
         return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.stack
 
-    def _common(self, layer: int) -> CommonExpert:
-        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.common
+    def _find_center(self, layer: int) -> Center:
+        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.center
 
 
 def _restored(
@@ -164,5 +164,5 @@ def _restored(
 ) -> ExpertStack:
     bench = open_layer(checkpoint, layer, center=center, progress=progress).value
     progress(Tick(f"compressing layer {layer}", 0))
-    compressed = METHODS[method]().compress(bench.stack, keep, bench.common)
+    compressed = METHODS[method]().compress(bench.stack, keep, bench.center)
     return bench.stack.with_weights(compressed.restore())

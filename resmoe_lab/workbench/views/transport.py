@@ -97,21 +97,21 @@ def view_transport(
         Told the objective at every step; raising from it cancels.
     """
     bench = open_layer(checkpoint, layer, center=center, solver=solver, progress=progress).value
-    common, scale = bench.common, bench.stack.mean_squared_norm()
+    fitted, scale = bench.center, bench.stack.mean_squared_norm()
     steps = [
-        (i, step.name, step.objective, step.seconds, step.changed) for i, step in enumerate(common.history, start=1)
+        (i, step.name, step.objective, step.seconds, step.changed) for i, step in enumerate(fitted.history, start=1)
     ]
-    bound = common.certificate
+    bound = fitted.certificate
     return TransportView(
         layer=layer,
         center=center,
-        solver=common.solver,
+        solver=fitted.solver,
         permutations=bench.permutations,
         history=pd.DataFrame(steps, columns=["step", "round", "objective", "seconds", "changed"]),
-        objective=common.objective,
-        relative_objective=common.objective / scale if scale else 0.0,
+        objective=fitted.objective,
+        relative_objective=fitted.objective / scale if scale else 0.0,
         lower_bound=bound.lower_bound if bound else None,
         gap=bound.gap if bound else None,
         kind=bound.kind if bound else "",
-        seconds=common.seconds,
+        seconds=fitted.seconds,
     )

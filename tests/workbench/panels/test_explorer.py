@@ -22,12 +22,12 @@ def explorer(pico_checkpoint: Checkpoint) -> Explorer:
 
 def test_it_says_the_error_that_the_library_computes(explorer: Explorer, pico_checkpoint: Checkpoint) -> None:
     stack = rl.load_stack(pico_checkpoint, layer=0)
-    common = rl.find_center(stack)
+    center = rl.find_center(stack)
     for keep in (0.25, 0.6):
         explorer.selection.keep = keep
         explorer.wait(PATIENCE)
-        restored = rl.compress_layer(stack, method="resmoe-up", keep=keep, common=common).restore()
-        aligned = torch.stack([w[t] for w, t in zip(stack.weights, common.permutations, strict=True)])
+        restored = rl.compress_layer(stack, method="resmoe-up", keep=keep, center=center).restore()
+        aligned = torch.stack([w[t] for w, t in zip(stack.weights, center.permutations, strict=True)])
         relative = float((aligned - restored).square().sum() / stack.weights.square().sum())
         assert f"at keep {keep:g}: relative error {relative:.3f}" in explorer.said.value
 

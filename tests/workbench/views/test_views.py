@@ -35,10 +35,10 @@ def test_a_model_that_cannot_run_says_so_instead_of_its_load(pico_checkpoint: Ch
 
 def test_transport_is_the_search_itself(tiny: Checkpoint) -> None:
     view = view_transport(tiny, 0, solver="alternating")
-    common = rl.find_center(rl.load_stack(tiny, layer=0), solver="alternating")
-    assert np.array_equal(view.permutations, common.permutations.numpy())
-    assert view.history["objective"].tolist() == pytest.approx([step.objective for step in common.history])
-    assert view.objective == pytest.approx(common.objective)
+    center = rl.find_center(rl.load_stack(tiny, layer=0), solver="alternating")
+    assert np.array_equal(view.permutations, center.permutations.numpy())
+    assert view.history["objective"].tolist() == pytest.approx([step.objective for step in center.history])
+    assert view.objective == pytest.approx(center.objective)
     assert view.displacements()["share"].sum() == pytest.approx(1)
 
 
@@ -52,8 +52,8 @@ def test_errors_are_those_of_every_layer_and_center(pico_checkpoint: Checkpoint)
     view = view_errors(pico_checkpoint, [0, 1], methods=["up", "resmoe-up"], centers=["wasserstein", "average"])
     assert set(view.errors["layer"]) == {0, 1}
     stack = rl.load_stack(pico_checkpoint, layer=1)
-    common = rl.find_center(stack, center="average")
-    [known] = rl.error_curves(stack, methods=["resmoe-up"], keeps=[0.5], common=common)["relative_error"]
+    center = rl.find_center(stack, center="average")
+    [known] = rl.error_curves(stack, methods=["resmoe-up"], keeps=[0.5], center=center)["relative_error"]
     found = view.errors.query("layer == 1 and method == 'resmoe-up' and center == 'average' and keep == 0.5")
     assert found["relative_error"].item() == pytest.approx(known)
     assert (view.matched["share"] <= 1).all()
