@@ -13,7 +13,7 @@ import numpy as np
 
 from .cache import cache_folder
 from .errors import DataError
-from .files import whole_file
+from .files import atomic_write
 from .idx import idx_bytes
 
 #: Environment variable that names a folder of data sets.
@@ -117,6 +117,6 @@ def _from_hub(name: str) -> Path:
 
         content = source.write(load_dataset(source.hub_id, source.config, split=source.split))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(content)
     return path

@@ -20,7 +20,7 @@ _LOCK = ".lock"
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to, and put the file into its place when the block ends without an error.
 
     The content reaches the disk before the name does, so not even a power cut leaves half a file under the name.
@@ -53,20 +53,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def is_part(path: Path) -> bool:
+def is_partial_file(path: Path) -> bool:
     """Whether a file is what a writer that was killed has left: ours, or the safetensors library, which has its own."""
     return path.suffix == ".part" or re.fullmatch(r"\.tmp\w{6}", path.name) is not None
 
 
-def remove_parts(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder."""
     for path in folder.iterdir():
-        if is_part(path):
+        if is_partial_file(path):
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Keep every other process out of a folder until the block ends; the lock of a dead process holds nothing.
 
     Raises
@@ -108,7 +108,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         if _abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as made, held(Path(made)):
+    with tempfile.TemporaryDirectory(prefix=prefix) as made, folder_lock(Path(made)):
         yield Path(made)
 
 

@@ -47,7 +47,7 @@ def anonymous_bytes() -> int:
     return _kilobytes(_STATUS, "RssAnon") * 1024
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Give freed memory back to the system, where the C library knows how."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

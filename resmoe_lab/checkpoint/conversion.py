@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .._core.errors import CheckpointError, OutputError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from .index import SINGLE_FILE, Checkpoint
 from .reader import read_tensors
 from .writer import companions, write_index, write_json, write_tensors
@@ -90,7 +90,7 @@ def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
     if list(files) != [SINGLE_FILE]:
         write_index(out, written, total_bytes=checkpoint.total_bytes)
     for path in companions(checkpoint):
-        with whole_file(out / path.name) as part:
+        with atomic_write(out / path.name) as part:
             shutil.copyfile(path, part)
     write_json(out / "config.json", config)
     return out

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .._core.errors import OutputError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from .index import INDEX_FILE, Checkpoint
 
 #: Files that a checkpoint needs beside its tensors to be opened and used.
@@ -53,7 +53,7 @@ def write_tensors(
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         try:
             save_file(contiguous, part, metadata={"format": "pt", **(metadata or {})})
         except SafetensorError as error:
@@ -66,7 +66,7 @@ def write_tensors(
 
 def write_json(path: Path, content: Any) -> Path:
     """Write one JSON file; return its path."""
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
     return path
 
@@ -80,7 +80,7 @@ def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes
 def copy_companions(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the config, tokenizer and generation files of a checkpoint, byte for byte."""
     for path in companions(checkpoint):
-        with whole_file(folder / path.name) as part:
+        with atomic_write(folder / path.name) as part:
             shutil.copyfile(path, part)
 
 

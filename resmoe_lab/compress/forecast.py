@@ -14,11 +14,11 @@ from ..checkpoint import Checkpoint
 from ..experts import Family, LayerShape, family_of
 from ..methods import METHODS, Method
 from ..runtime.packable import forecast_packed
-from ..transport import Plan
-from ..transport.planning import look_alike, scratch_folder
+from ..transport import SearchConfig
 from ..transport.problem import Problem
+from ..transport.search_config import are_near_duplicates, scratch_folder
 from .schedule import worker_count
-from .speed import existing, measured_speed, piece_bytes, plan_search
+from .speed import center_search, existing, measured_speed, piece_bytes
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def forecast_run(
     family = family_of(checkpoint)
     family.check_layers(checkpoint, layers)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
-    alike, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])
-    needs = _Needs(METHODS[method](seed=seed), shape, keep, center, dict(options or {}), alike, stored)
+    near_duplicates, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])
+    needs = _Needs(METHODS[method](seed=seed), shape, keep, center, dict(options or {}), near_duplicates, stored)
     how: dict[str, Any] = {"method": method, "keep": keep, "center": needs.used_center, "options": needs.options}
-    measured = measured_speed(shape, alike=alike, folder=out, seed=seed, **how)
+    measured = measured_speed(shape, near_duplicates=near_duplicates, folder=out, seed=seed, **how)
     peak, search, processes = needs.memory(measured.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
@@ -170,7 +170,7 @@ def _alike(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
     """Whether a layer's experts are near-copies, from the first block of two of them; the hub is not asked for that."""
     if checkpoint.hub_id is not None or family.shape(checkpoint.config).num_experts < 2:
         return False
-    return look_alike(Problem([family.first_block(checkpoint, layer, expert) for expert in (0, 1)]))
+    return are_near_duplicates(Problem([family.first_block(checkpoint, layer, expert) for expert in (0, 1)]))
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,18 @@ class _Needs:
     keep: float
     center: str
     options: dict[str, Any]
-    alike: bool
+    near_duplicates: bool
     stored: int
 
     @property
     def used_center(self) -> str:
         return self.center if self.method.uses_center else "none"
 
-    def search(self) -> Plan | None:
+    def search(self) -> SearchConfig | None:
         """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
-        return plan_search(self.shape, self.options, alike=self.alike) if self.used_center == "wasserstein" else None
+        if self.used_center != "wasserstein":
+            return None
+        return center_search(self.shape, self.options, near_duplicates=self.near_duplicates)
 
     def memory(self, working: float) -> int:
         """Most memory of the process: while a center is searched, experts are compressed, or they are stored."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._core.errors import OutputError, UsageError
-from .._core.files import held, remove_parts
+from .._core.files import folder_lock, remove_partial_files
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
@@ -124,13 +124,13 @@ def compress_checkpoint(
     units = [Unit(checkpoint.source, out.absolute(), layer, settings, known.get(layer)) for layer in layers]
     if (manifest := found_manifest(out, settings))["finished"]:
         # A run that was killed at its very end leaves its lock behind; where nothing can be written, it stays.
-        with suppress(OutputError), held(out):
+        with suppress(OutputError), folder_lock(out):
             _tidy(units)
         return manifest
     expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how, **stored)
     expected.check(out)
     open_output(out, settings)
-    with held(out):
+    with folder_lock(out):
         manifest = found_manifest(out, settings)  # as the last holder left it
         if not manifest["finished"]:
             manifest |= {"export": _EXPORTS[export]}
@@ -165,7 +165,7 @@ def _write(
     progress: Progress,
 ) -> dict[str, Any]:
     """Write whatever is not there yet, the manifest first and, with what was measured, last."""
-    remove_parts(out)
+    remove_partial_files(out)
     write_json(out / MANIFEST_FILE, manifest)
     _compress_all(units, scheduler, progress)
     begun = time.perf_counter()

@@ -18,12 +18,12 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
-from .._core.machine import give_back, machine, peak_memory
+from .._core.machine import machine, peak_memory, release_memory
 from ..centers import Center, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import Block, ExpertStack, LayerShape
 from ..methods import METHODS, Method, piece_tensors
-from ..transport import Plan, plan
+from ..transport import SearchConfig, plan_search
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
@@ -89,7 +89,7 @@ def measured_speed(
     keep: float,
     center: str,
     options: Mapping[str, Any],
-    alike: bool,
+    near_duplicates: bool,
     folder: Path,
     seed: int = 0,
 ) -> Speed:
@@ -101,14 +101,14 @@ def measured_speed(
         Sizes of the whole layer.
     method, keep, center, options, seed
         As they will be used.
-    alike
+    near_duplicates
         Whether the experts are near-copies of one another, which are matched much faster than unrelated ones.
     folder
         On the disk that will be written to.
     """
     if center == "wasserstein":  # a small layer would be searched in another way than the whole
-        options = {**options, "mode": plan_search(shape, options, alike=alike).mode}
-    work = _Work(method, keep, center, options, alike, seed)
+        options = {**options, "mode": center_search(shape, options, near_duplicates=near_duplicates).mode}
+    work = _Work(method, keep, center, options, near_duplicates, seed)
     place = existing(folder)
     key = json.dumps(
         [machine(), torch.__version__, torch.get_num_threads(), astuple(shape), astuple(work), place.stat().st_dev]
@@ -123,10 +123,10 @@ def measured_speed(
     return Speed(Curve(**found["center"]), Curve(**found["method"]), found["working"], found["moving"])
 
 
-def plan_search(shape: LayerShape, options: Mapping[str, Any], *, alike: bool) -> Plan:
+def center_search(shape: LayerShape, options: Mapping[str, Any], *, near_duplicates: bool) -> SearchConfig:
     """Plan the search for a Wasserstein center with the options that decide what it takes."""
     chosen = {name: options[name] for name in ("mode", "solver") if name in options}
-    return plan(*shape.sizes, alike=alike, **chosen)
+    return plan_search(*shape.sizes, near_duplicates=near_duplicates, **chosen)
 
 
 def piece_bytes(method: Method, shape: LayerShape, *, keep: float) -> int:
@@ -160,7 +160,7 @@ class _Work:
     keep: float
     center: str
     options: Mapping[str, Any]
-    alike: bool
+    near_duplicates: bool
     seed: int
 
     def fits(self, shape: LayerShape) -> bool:
@@ -174,7 +174,7 @@ class _Work:
     def layer(self, shape: LayerShape) -> ExpertStack:
         generator = torch.Generator().manual_seed(self.seed)
         weights = torch.randn(shape.sizes, generator=generator)
-        if self.alike:
+        if self.near_duplicates:
             parent = weights[0].clone()
             for expert in weights:
                 order = torch.randperm(len(parent), generator=generator)
@@ -262,7 +262,7 @@ def _working(shape: LayerShape, work: _Work) -> float:
     stack = work.layer(pair)
     for _ in range(2):  # what the first call takes for good is not counted
         center = work.stand_in(stack)
-        give_back()
+        release_memory()
         with peak_memory() as peak:
             before = peak.nbytes
             work.compress(stack, center)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from .._core.errors import ResmoeWarning, UsageError
-from .._core.files import held
+from .._core.files import folder_lock
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent, tracked
@@ -119,7 +119,7 @@ def run_sweep(
         settings |= {"calibrate": calibrate, "tokens": tokens}
     if open_output(out, settings)["finished"]:
         return Sweep.load(out)
-    with held(out):
+    with folder_lock(out):
         return _measure(
             checkpoint, out, settings, chosen=chosen, data_dir=data_dir, device=device, tokens=tokens, progress=progress
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._core.errors import DataError, OutputError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 
 #: The tidy tables of a sweep and their columns, in order.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -88,14 +88,14 @@ class Sweep:
             raise OutputError(f"{folder} is a file, expected a folder for the sweep: name another place")
         folder.mkdir(parents=True, exist_ok=True)
         for name, columns in TABLES.items():
-            with whole_file(folder / f"{name}.csv") as part:
+            with atomic_write(folder / f"{name}.csv") as part:
                 getattr(self, name)[list(columns)].to_csv(part, index=False)
-        with whole_file(folder / _ARRAYS) as part, part.open("wb") as stream:
+        with atomic_write(folder / _ARRAYS) as part, part.open("wb") as stream:
             arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
             arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
             np.savez_compressed(stream, allow_pickle=False, **arrays)
         # The facts come last: a folder that has them has everything else.
-        with whole_file(folder / _FACTS) as part:
+        with atomic_write(folder / _FACTS) as part:
             part.write_text(json.dumps(self.facts, indent=2, sort_keys=True), "utf-8")
         return folder
 

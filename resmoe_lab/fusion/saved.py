@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .._core.errors import CheckpointError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from .networks import MLPNet
 
 
@@ -20,7 +20,7 @@ def save_network(network: nn.Module, path: str | Path) -> Path:
     """Write a network's tensors as safetensors, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part)
     return path
 

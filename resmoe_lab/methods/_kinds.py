@@ -11,6 +11,7 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
+from .._core.threads import map_parallel
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ._base import CompressedLayer, Method
@@ -25,7 +26,6 @@ from ._choices import (
     truncate_errors,
     truncate_outline,
 )
-from ._lanes import side_by_side
 from ._pieces import LowRank, Piece, SeparateLowRank, Sparse
 
 
@@ -69,7 +69,7 @@ class MatrixMethod(Method):
         for keep in keeps:
             KEEP.validate(keep)
         pairs = zip(self.matrices(stack, center), self.hints(stack, center, statistics), strict=False)
-        curves = side_by_side(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
+        curves = map_parallel(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
 
     def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:

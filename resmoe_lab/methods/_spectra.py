@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.linalg import cython_lapack
 
-from ._lanes import one_blas_thread
+from .._core.threads import one_blas_thread
 
 #: Spectra of larger matrices are computed in float32, whose rounding a curve does not show.
 _EXACT_SIDE = 1024

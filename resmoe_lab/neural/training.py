@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .._core.errors import Cancelled, ResmoeError, UsageError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from .._core.progress import Progress, Tick, silent
 from .problem import Problem
 from .solvers import SOLVERS, Solver
@@ -211,7 +211,7 @@ class _Kept:
             "stopped": training.stopped,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as part:
+        with atomic_write(self.path) as part:
             save_file({k: v.contiguous() for k, v in training.solver.state().items()}, str(part), metadata=facts)
 
     def load(self, training: Training) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 
 from .._core.errors import OutputError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from .._core.progress import Progress, Tick, silent
 from ..experiments.sweep import Sweep
 
@@ -84,5 +84,5 @@ def _write_whole(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from .._core.errors import ResmoeError, UsageError
-from .._core.machine import anonymous_bytes, give_back, peak_memory
+from .._core.machine import anonymous_bytes, peak_memory, release_memory
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..store.manifest import MANIFEST_FILE
@@ -135,14 +135,14 @@ def measure(way: Way, folder: str, *, prompt: int, new: int, rounds: int, seed: 
     checkpoint = open_checkpoint(Path(folder))
     import transformers  # noqa: F401  (what an empty process has anyway)
 
-    give_back()
+    release_memory()
     before = anonymous_bytes()
     with peak_memory() as peak:
         begun = time.perf_counter()
         mode: Any = None if way == "original" else way
         model: Any = open_model(checkpoint, dtype=torch.float32, mode=mode)
         loaded = time.perf_counter() - begun
-        give_back()
+        release_memory()
         resident = anonymous_bytes() - before
         times = [_generate(model, prompt, new, seed) for _ in range(rounds + 1)][1:]  # the first compiles and caches
     first, rest = (median(column) for column in zip(*times, strict=True))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.cache import cache_folder
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from ..checkpoint import Checkpoint
 from .likelihood import Likelihood
 from .outcome import Outcome
@@ -59,7 +59,7 @@ def _hashed(path: str, size: int, changed: int) -> str:
             digest.update(block)
     if size > _BLOCK:  # a small file is read again as quickly
         known.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(known) as part:
+        with atomic_write(known) as part:
             part.write_text(digest.hexdigest(), "utf-8")
     return digest.hexdigest()
 
@@ -104,7 +104,7 @@ class ScoreBook:
         """Keep outcomes; what had been kept of the unfinished evaluation goes."""
         path = self.path(facts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             content = {"facts": dict(facts), "outcomes": [outcome.as_dict() for outcome in outcomes]}
             part.write_text(json.dumps(content, default=str), "utf-8")
         self.partial(facts).path.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class PartialFile:
         if time.monotonic() - self._written < _EVERY:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_text(json.dumps({number: asdict(result) for number, result in results.items()}), "utf-8")
         self._written = time.monotonic()
 

@@ -167,7 +167,7 @@ _ALL = (
     Task("piqa", "choice", "piqa/valid.jsonl", False, read_piqa, "Question: {goal}\nAnswer:", 0.5),
     Task("winogrande", "partial", "winogrande/dev.jsonl", False, read_jsonl, chance=0.5),
 )
-TASKS: Registry[Task] = Registry("task", "resmoe_lab.evaluate")
+TASKS: Registry[Task] = Registry("task", "resmoe_lab.scoring")
 for _task in _ALL:
     TASKS.register(_task.name)(_task)
 

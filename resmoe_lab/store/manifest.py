@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .._core.errors import OutputError
-from .._core.files import is_part
+from .._core.files import is_partial_file
 from ..checkpoint import Checkpoint
 
 MANIFEST_FILE = "resmoe_manifest.json"
@@ -99,6 +99,6 @@ def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             raise OutputError(f"{folder} holds another result, made with {', '.join(different)}: name another place")
         return manifest
     # A run that was killed before its first layer leaves nothing but its lock and parts of files.
-    if folder.is_dir() and any(item.name != ".lock" and not is_part(item) for item in folder.iterdir()):
+    if folder.is_dir() and any(item.name != ".lock" and not is_partial_file(item) for item in folder.iterdir()):
         raise OutputError(f"{folder} holds something else (no {MANIFEST_FILE}), expected a new or empty folder")
     return {"settings": settings, "layers": {}, "finished": False}

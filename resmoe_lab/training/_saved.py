@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .._core.files import whole_file
+from .._core.files import atomic_write
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -39,7 +39,7 @@ class SavedPhase:
             tensors |= {f"optimizer.{number}.{key}": optimizer.state[parameter][key] for key in _MOMENTS}
         facts = {"fingerprint": self._fingerprint, "log": json.dumps(log), "step": str(step)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._path) as part:
+        with atomic_write(self._path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:

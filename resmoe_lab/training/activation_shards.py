@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .._core.files import remove_parts, whole_file
+from .._core.files import atomic_write, remove_partial_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,7 +65,7 @@ class HiddenBatches:
         self._dense, self._folder, self._split, self._fingerprint = dense, folder, split, fingerprint
         self._rows = tokens.split(batch_size)
         folder.mkdir(parents=True, exist_ok=True)
-        remove_parts(folder)
+        remove_partial_files(folder)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -77,7 +77,7 @@ class HiddenBatches:
                 if stored.metadata()["fingerprint"] == self._fingerprint:
                     return HiddenBatch(*(stored.get_tensor(name) for name in ("tokens", "entering")))
         batch = self._computed(self._rows[number])
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             save_file(vars(batch), str(part), metadata={"fingerprint": self._fingerprint})
         return batch
 

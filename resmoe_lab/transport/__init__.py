@@ -4,8 +4,8 @@ from .assignment import Assignment, assign
 from .barycenter import barycenter
 from .cost import objective, squared_distances
 from .coupling import Coupling, couple, identity_coupling, permutation_coupling
-from .planning import Plan, plan
 from .result import Barycenter, Certificate, Step
+from .search_config import SearchConfig, plan_search
 from .serialization import load_barycenter, save_barycenter
 from .soft import SoftBarycenter, soft_barycenter, transport_plan
 
@@ -14,7 +14,7 @@ __all__ = [
     "Barycenter",
     "Certificate",
     "Coupling",
-    "Plan",
+    "SearchConfig",
     "SoftBarycenter",
     "Step",
     "assign",
@@ -24,7 +24,7 @@ __all__ = [
     "load_barycenter",
     "objective",
     "permutation_coupling",
-    "plan",
+    "plan_search",
     "save_barycenter",
     "soft_barycenter",
     "squared_distances",

@@ -11,12 +11,12 @@ from torch import Tensor
 from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from .certificate import certify as make_certificate
-from .geometry import Direct, Geometry
-from .gram import Gram
-from .planning import Plan, look_alike, plan, scratch_folder
+from .gram_backend import Gram
+from .matching_backends import Direct, Geometry
 from .problem import Problem
 from .result import Barycenter
 from .run import SOLVERS, Options, Run
+from .search_config import SearchConfig, are_near_duplicates, plan_search, scratch_folder
 
 
 def barycenter(
@@ -52,7 +52,7 @@ def barycenter(
         For everything random.
     mode
         ``"direct"`` computes products as they are needed, ``"gram"`` keeps each for later rounds, ``"auto"`` chooses
-        by :func:`~resmoe_lab.transport.plan`.
+        by :func:`~resmoe_lab.transport.plan_search`.
     memory
         Bytes that may be used beside the experts, half of the machine's if left out; kept products that need more go
         to files.
@@ -92,14 +92,14 @@ def barycenter(
         raise UsageError(f"sample_pairs is {sample_pairs}, expected at least 1, or None for all")
     options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify and sample_pairs is None)
     problem = Problem(stack, weights)
-    chosen = plan(
+    chosen = plan_search(
         problem.count,
         problem.neurons,
         problem.width,
         mode=mode,
         solver=solver,
         certify=certify,
-        alike=mode == "auto" and look_alike(problem),
+        near_duplicates=mode == "auto" and are_near_duplicates(problem),
         memory=memory,
     )
     with closing(_geometry(problem, chosen)) as geometry:
@@ -120,7 +120,7 @@ def barycenter(
     )
 
 
-def _geometry(problem: Problem, chosen: Plan) -> Geometry:
+def _geometry(problem: Problem, chosen: SearchConfig) -> Geometry:
     if chosen.mode == "direct":
         return Direct(problem, lanes=chosen.lanes)
     return Gram(problem, scratch_folder() if chosen.scratch else None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .planning import Plan
+from .search_config import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ class Barycenter:
     seconds: float
     solver: str
     certificate: Certificate | None
-    plan: Plan
+    plan: SearchConfig

@@ -15,8 +15,8 @@ from .._core.progress import Progress, Tick, silent
 from .._core.registry import Registry
 from .bounds import screen
 from .cost import objective
-from .geometry import Geometry, Rematch
 from .matching import Match
+from .matching_backends import Geometry, Rematch
 from .problem import Problem
 from .result import Step
 from .threads import chunks

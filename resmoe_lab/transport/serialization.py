@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .._core.errors import CheckpointError, OutputError
-from .._core.files import whole_file
-from .planning import Plan
+from .._core.files import atomic_write
 from .result import Barycenter, Certificate, Step
+from .search_config import SearchConfig
 
 _KIND = "resmoe_lab barycenter"
 
@@ -38,7 +38,7 @@ def save_barycenter(result: Barycenter, path: str | Path) -> None:
     }
     tensors = {"center": result.center.cpu().contiguous(), "permutations": result.permutations.contiguous()}
     try:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             save_file(tensors, part, metadata={"kind": _KIND, "facts": json.dumps(facts)})
     except SafetensorError as error:
         raise OutputError(f"barycenter cannot be written to {path} ({error}): choose a folder with room") from error
@@ -67,6 +67,6 @@ def load_barycenter(path: str | Path, *, device: torch.device | str = "cpu") -> 
         permutations=permutations,
         history=tuple(Step(**step) for step in facts.pop("history")),
         certificate=None if certificate is None else Certificate(**certificate),
-        plan=Plan(**facts.pop("plan")),
+        plan=SearchConfig(**facts.pop("plan")),
         **facts,
     )

@@ -67,7 +67,7 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "keep": 0.25,
         "center": "none",
         "options": {},
-        "alike": False,
+        "near_duplicates": False,
         "folder": tmp_path / "a" / "b",
     }
     first = measured_speed(LayerShape(2, 16, (12, 12)), **options)
@@ -160,7 +160,7 @@ def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, mon
     with pytest.raises(UsageError, match="no rank"):
         _method(method).outline(half, 0.25)
     how = {"method": method, "keep": 0.25, "center": "average", "options": {}}
-    found = measured_speed(shape, alike=False, folder=tmp_path, **how)
+    found = measured_speed(shape, near_duplicates=False, folder=tmp_path, **how)
     assert found.method.side == 1.0
     assert found.method.whole() > 0
 

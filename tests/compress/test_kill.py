@@ -73,13 +73,13 @@ def test_killed_ten_times_it_ends_the_same(export: str, pico_checkpoint: Checkpo
 
 
 def test_the_second_run_into_a_folder_is_refused(pico_checkpoint: Checkpoint, tmp_path: Path, fork) -> None:
-    from resmoe_lab._core.files import held
+    from resmoe_lab._core.files import folder_lock
 
     out, ready = tmp_path / "out", fork.Event()
     out.mkdir()
 
     def hold() -> None:
-        with held(out):
+        with folder_lock(out):
             ready.set()
             time.sleep(600)
 

@@ -8,7 +8,7 @@ import pytest
 
 import resmoe_lab as rl
 from resmoe_lab._core.errors import OutputError
-from resmoe_lab._core.files import held
+from resmoe_lab._core.files import folder_lock
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.run_sweep import run_sweep
 from resmoe_lab.experiments.sweep import UNIT
@@ -34,5 +34,5 @@ def test_it_counts_what_is_to_be_scored_and_what_is_there(tiny: Checkpoint, tmp_
 def test_two_do_not_sweep_into_one_folder(tiny: Checkpoint, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     out.mkdir()
-    with held(out), pytest.raises(OutputError, match="is being written by process"):
+    with folder_lock(out), pytest.raises(OutputError, match="is being written by process"):
         run_sweep(tiny, out, **_CHOICES)

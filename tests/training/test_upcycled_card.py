@@ -15,8 +15,8 @@ from resmoe_lab.training.tokenizer import train_tokenizer
 from resmoe_lab.training.upcycled_card import build_upcycled, unmet
 
 from ..conftest import data_or_skip
-from ..training.test_loop import corpus as corpus
-from ..training.test_upcycling import RECIPE, pico_llama
+from .test_loop import corpus as corpus
+from .test_upcycling import RECIPE, pico_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 

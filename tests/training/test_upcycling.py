@@ -17,7 +17,7 @@ from resmoe_lab.training.tokenizer import train_tokenizer
 from resmoe_lab.training.upcycling import upcycled
 from resmoe_lab.zoo.upcycle_recipes import SMOL_MOE, Upcycling
 
-from ..training.test_loop import corpus as corpus
+from .test_loop import corpus as corpus
 
 #: There is no shared expert, and torch says so.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

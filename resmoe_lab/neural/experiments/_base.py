@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..._core.errors import UsageError
-from ..._core.files import whole_file
+from ..._core.files import atomic_write
 from ..._core.progress import Progress, Tick, silent
 from ..._core.registry import Registry
 from ..problem import Problem
@@ -202,7 +202,7 @@ def _run_case(name: str, case: Case, *, seed: int, folder: Path | None, progress
     table = pd.DataFrame([{**shared, "metric": metric, "value": value} for metric, value in found.items()])
     table = table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
     if kept is not None:
-        with whole_file(kept) as part:
+        with atomic_write(kept) as part:
             table.to_csv(part, index=False)
     return table
 

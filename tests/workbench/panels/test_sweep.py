@@ -9,7 +9,7 @@ import pytest
 
 from resmoe_lab import cli, workbench
 from resmoe_lab._core.errors import Cancelled, ResmoeError
-from resmoe_lab._core.files import held
+from resmoe_lab._core.files import folder_lock
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.sweep import UNIT
@@ -109,7 +109,7 @@ def test_nothing_checked_is_said(panel: Any) -> None:
 def test_two_notebooks_do_not_write_into_one_folder(panel: Any) -> None:
     out = Path(panel.form.out.value)
     out.mkdir()
-    with held(out):
+    with folder_lock(out):
         panel.run.click()
         _settle(panel)
     assert "is being written by process" in panel.said.value

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .assignment import solve
 from .cost import BLOCK_ENTRIES, add_products, row_norms
-from .geometry import Rematch
 from .matching import SAME, Match, Pair, match_pair
+from .matching_backends import Rematch
 from .problem import Problem
 
 #: Rows that are gathered at a time at least, so that their transpose is not written entry by entry.

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.transport import plan
-from resmoe_lab.transport.planning import look_alike
+from resmoe_lab.transport import plan_search
 from resmoe_lab.transport.problem import Problem
+from resmoe_lab.transport.search_config import are_near_duplicates
 
 from .clouds import unrelated, upcycled
 
@@ -15,44 +15,44 @@ LIMIT = 8 << 30
 
 
 def test_wide_experts_are_kept_and_narrow_ones_are_not():
-    assert plan(8, 3072, 6144, memory=LIMIT).mode == "gram"
-    assert plan(8, 3072, 32, certify=False, memory=LIMIT).mode == "direct"
+    assert plan_search(8, 3072, 6144, memory=LIMIT).mode == "gram"
+    assert plan_search(8, 3072, 32, certify=False, memory=LIMIT).mode == "direct"
 
 
 def test_copies_are_computed_as_needed():
-    found = plan(8, 3072, 6144, alike=True, memory=LIMIT)
+    found = plan_search(8, 3072, 6144, near_duplicates=True, memory=LIMIT)
     assert found.mode == "direct"
     assert "near-copies" in found.reason
 
 
 def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
-    wide = plan(8, 3072, 24576, memory=1 << 28)
+    wide = plan_search(8, 3072, 24576, memory=1 << 28)
     assert (wide.mode, wide.scratch) == ("gram", True)
     assert wide.peak_bytes < wide.scratch_bytes + 4 * 3072 * 24576 * 4
-    assert plan(8, 3072, 6144, memory=1 << 28).mode == "direct"  # files are too slow for that little
-    monkeypatch.setattr("resmoe_lab.transport.planning._disk", lambda: 0)
-    found = plan(8, 3072, 24576, memory=1 << 28)
+    assert plan_search(8, 3072, 6144, memory=1 << 28).mode == "direct"  # files are too slow for that little
+    monkeypatch.setattr("resmoe_lab.transport.search_config._disk", lambda: 0)
+    found = plan_search(8, 3072, 24576, memory=1 << 28)
     assert found.mode == "direct"
     assert "room" in found.reason
 
 
 def test_forecasts_grow_with_the_problem():
-    small, large = plan(8, 1024, 512, memory=LIMIT), plan(8, 2048, 512, memory=LIMIT)
+    small, large = plan_search(8, 1024, 512, memory=LIMIT), plan_search(8, 2048, 512, memory=LIMIT)
     assert 0 < small.seconds < large.seconds
     assert 0 < small.peak_bytes < large.peak_bytes
 
 
 def test_modes_are_as_asked():
-    assert plan(2, 10, 10, mode="gram").reason == "asked for"
+    assert plan_search(2, 10, 10, mode="gram").reason == "asked for"
     with pytest.raises(UsageError, match="mode is 'fast'"):
-        plan(2, 10, 10, mode="fast")
+        plan_search(2, 10, 10, mode="fast")
 
 
 def test_copies_look_alike_and_strangers_do_not():
-    assert look_alike(Problem(upcycled(3, 100, 60)[0]))
-    assert not look_alike(Problem(unrelated(3, 100, 60)))
-    assert not look_alike(Problem(unrelated(1, 100, 60)))
-    assert not look_alike(Problem(torch.zeros(3, 10, 4)))
+    assert are_near_duplicates(Problem(upcycled(3, 100, 60)[0]))
+    assert not are_near_duplicates(Problem(unrelated(3, 100, 60)))
+    assert not are_near_duplicates(Problem(unrelated(1, 100, 60)))
+    assert not are_near_duplicates(Problem(torch.zeros(3, 10, 4)))
 
 
 MEASURE = """

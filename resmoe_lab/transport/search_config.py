@@ -28,7 +28,7 @@ ALIKE = 0.35
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchConfig:
     """How a search will be done.
 
     Attributes
@@ -58,7 +58,7 @@ class Plan:
     lanes: int = 1
 
 
-def plan(
+def plan_search(
     experts: int,
     neurons: int,
     width: int,
@@ -66,9 +66,9 @@ def plan(
     mode: str = "auto",
     solver: str = "coordinate",
     certify: bool = True,
-    alike: bool = False,
+    near_duplicates: bool = False,
     memory: int | None = None,
-) -> Plan:
+) -> SearchConfig:
     """Forecast a search, and choose its mode by a model of its cost.
 
     Parameters
@@ -79,7 +79,7 @@ def plan(
         ``"direct"``, ``"gram"``, or ``"auto"``.
     solver, certify
         As in :func:`~resmoe_lab.transport.barycenter`.
-    alike
+    near_duplicates
         Whether the experts are near-copies of one another.
     memory
         Bytes that may be used; half of the machine's if left out.
@@ -99,19 +99,19 @@ def plan(
     gathered = experts * rounds * experts * neurons**2
     seconds["gram"] += gathered / (GATHERED_FROM_FILES if scratch else GATHERED)
     if mode == "auto":
-        mode, reason = _choose(seconds, alike=alike, room=not scratch or kept < 0.8 * _disk())
+        mode, reason = _choose(seconds, near_duplicates=near_duplicates, room=not scratch or kept < 0.8 * _disk())
     else:
         reason = "asked for"
     scratch = scratch and mode == "gram"
     held = kept if mode == "gram" and not scratch else 0
-    lanes = useful_lanes() if mode == "direct" and not alike else 1
+    lanes = useful_lanes() if mode == "direct" and not near_duplicates else 1
     working = _working(neurons, width, lanes=lanes) + (_pot(experts, neurons, width) if solver == "pot" else 0)
-    forecast = ALIKE * experts * _product(neurons, width) if alike else seconds[mode]
-    return Plan(mode, scratch, reason, forecast, held + working, kept if scratch else 0, lanes)
+    forecast = ALIKE * experts * _product(neurons, width) if near_duplicates else seconds[mode]
+    return SearchConfig(mode, scratch, reason, forecast, held + working, kept if scratch else 0, lanes)
 
 
-def _choose(seconds: dict[str, float], *, alike: bool, room: bool) -> tuple[str, str]:
-    if alike:
+def _choose(seconds: dict[str, float], *, near_duplicates: bool, room: bool) -> tuple[str, str]:
+    if near_duplicates:
         return "direct", "the experts are near-copies, which a part of the products is enough for"
     direct, gram = seconds["direct"], seconds["gram"]
     if gram >= direct:
@@ -162,7 +162,7 @@ def scratch_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def look_alike(problem: Problem, *, rows: int = 64) -> bool:
+def are_near_duplicates(problem: Problem, *, rows: int = 64) -> bool:
     """Whether most of a few neurons of the first expert have a partner in the second that is clearly the nearest."""
     if problem.count < 2 or problem.neurons < 2:
         return False

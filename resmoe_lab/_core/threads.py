@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
-from .._core.shared import SharedSetting
+from .shared import SharedSetting
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +40,7 @@ def one_blas_thread() -> AbstractContextManager[None]:
     return _ONE_BLAS_THREAD.held()
 
 
-def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def map_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Do work for every item, two at a time where this process has two threads, and return the results in order.
 
     Items are taken from their iterator only as they are needed.

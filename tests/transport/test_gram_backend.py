@@ -2,8 +2,8 @@ import torch
 
 from resmoe_lab.transport import barycenter
 from resmoe_lab.transport.assignment import assign
-from resmoe_lab.transport.geometry import Direct
-from resmoe_lab.transport.gram import Gram
+from resmoe_lab.transport.gram_backend import Gram
+from resmoe_lab.transport.matching_backends import Direct
 from resmoe_lab.transport.problem import Problem
 
 from .clouds import unrelated

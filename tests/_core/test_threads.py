@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from resmoe_lab.methods._lanes import one_blas_thread, side_by_side
+from resmoe_lab._core.threads import map_parallel, one_blas_thread
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_results_come_in_order_from_two_threads() -> None:
         meeting.wait()
         return item, torch.get_num_threads()
 
-    assert side_by_side(work, range(6)) == [(item, 1) for item in range(6)]
+    assert map_parallel(work, range(6)) == [(item, 1) for item in range(6)]
     assert torch.get_num_threads() == 2
 
 
@@ -40,7 +40,7 @@ def test_items_are_made_as_they_are_needed() -> None:
             made.append(item)
             yield item
 
-    assert len(side_by_side(done.append, items())) == 6
+    assert len(map_parallel(done.append, items())) == 6
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -51,7 +51,7 @@ def test_an_error_gives_the_threads_back() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        side_by_side(fail, range(3))
+        map_parallel(fail, range(3))
     assert torch.get_num_threads() == 2
     assert [library["num_threads"] for library in threadpool_info()] == before
 
