@@ -26,7 +26,9 @@ _HOMES = {
     "load_stack": "experts",
     "find_center": "centers",
     "compress_layer": "methods",
-    "weigh": "store",
+    "storage_ledger": "methods",
+    "CompressionConfig": "compress",
+    "Storage": "store",
     "compress_checkpoint": "compress",
     "select_layers": "compress",
     "load": "runtime",
@@ -44,12 +46,16 @@ _HOMES = {
 }
 __all__ = list(_HOMES)
 
+#: Old public name -> where it lives on for one release.
+_RENAMED = {"weigh": "methods"}
+
 if TYPE_CHECKING:
     from ._core.errors import ResmoeError as ResmoeError
     from .analysis.approximation import error_curves as error_curves
     from .analysis.diagnosis import diagnose as diagnose
     from .centers import find_center as find_center
     from .checkpoint import open_checkpoint as open_checkpoint
+    from .compress import CompressionConfig as CompressionConfig
     from .compress import compress_checkpoint as compress_checkpoint
     from .compress import select_layers as select_layers
     from .experiments.comparison import score_methods as score_methods
@@ -58,16 +64,19 @@ if TYPE_CHECKING:
     from .experts import load_stack as load_stack
     from .experts import moe_layers as moe_layers
     from .methods import compress_layer as compress_layer
+    from .methods import storage_ledger as storage_ledger
     from .report import build_report as build_report
     from .runtime import load as load
     from .runtime import load_model as load_model
     from .runtime.bench import bench as bench
     from .scoring.zeroshot import evaluate_model as evaluate_model
-    from .store import weigh as weigh
+    from .store import Storage as Storage
     from .workbench import Explorer as Explorer
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        return getattr(importlib.import_module(f".{_RENAMED[name]}", __name__), name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

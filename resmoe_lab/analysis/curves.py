@@ -11,9 +11,12 @@ from .._core.progress import Progress, Tick, silent
 from ..centers import Center
 from ..experts import ExpertStack
 from ..methods import METHODS, Method
-from ..store import match_bytes
-from ..store.ledger import VALUE_BYTES
+from ..store.layout import DEFAULT_STORAGE, Storage
 from .approximation import COLUMNS, error_rows, possible_keeps
+from .budget import match_bytes
+
+#: Bytes of a value of the original, which budgets are shares of.
+_VALUE_BYTES = 2
 
 
 def equal_curves(
@@ -23,6 +26,7 @@ def equal_curves(
     centers: Sequence[Center],
     keeps: Sequence[float],
     shares: Sequence[float],
+    storage: Storage = DEFAULT_STORAGE,
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -40,6 +44,8 @@ def equal_curves(
         Kept fractions; a method that cannot keep so little has no row there.
     shares
         Budgets, as shares of the original experts' bytes at 16 bit; what does not fit has no row.
+    storage
+        How values are stored.
     seed
         For whatever is random in a method.
     progress
@@ -58,23 +64,25 @@ def equal_curves(
     for done, (name, center) in enumerate(pairs):
         progress(Tick(f"errors of layer {stack.layer}", done, len(pairs), {"method": name}))
         method = METHODS[name](seed=seed)
-        own = possible_keeps(method, keeps, stack)
-        fitting = _fitting(method, stack, center, shares)
-        rows = error_rows(method, stack, [*own, *fitting.values()], scale=scale, center=center)
-        by_keep += rows[: len(own)]
-        by_bytes += [(*row, share) for row, share in zip(rows[len(own) :], fitting, strict=True)]
+        possible = possible_keeps(method, keeps, stack)
+        fitting = _fitting(method, stack, center, shares, storage=storage)
+        rows = error_rows(method, stack, [*possible, *fitting.values()], scale=scale, center=center, storage=storage)
+        by_keep += rows[: len(possible)]
+        by_bytes += [(*row, share) for row, share in zip(rows[len(possible) :], fitting, strict=True)]
     progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))
     return pd.DataFrame(by_keep, columns=list(COLUMNS)), pd.DataFrame(by_bytes, columns=[*COLUMNS, "share"])
 
 
-def _fitting(method: Method, stack: ExpertStack, center: Center, shares: Sequence[float]) -> dict[float, float]:
+def _fitting(
+    method: Method, stack: ExpertStack, center: Center, shares: Sequence[float], *, storage: Storage
+) -> dict[float, float]:
     """The largest kept fraction that fits into each budget that anything fits into."""
     stores_center = method.uses_center and center.stored
-    original = VALUE_BYTES * stack.weights.numel()
-    found = {}
+    original = _VALUE_BYTES * stack.weights.numel()
+    fitting = {}
     for share in shares:
         try:
-            found[share] = match_bytes(method, share * original, stack.shape, center=stores_center)
+            fitting[share] = match_bytes(method, share * original, stack.shape, center=stores_center, storage=storage)
         except UsageError:
             continue
-    return found
+    return fitting

@@ -14,10 +14,10 @@ from .._core.params import KEEP
 from .._core.progress import Progress, silent
 from ..centers import Center, Statistics, find_center
 from ..experts import ExpertStack
-from ..methods import METHODS
+from ..methods import METHODS, forecast_ledger
 from ..methods._spectra import squared_spectrum
 from ..methods._sums import first_sums
-from ..store import forecast, match_bytes
+from .budget import match_bytes
 from .similarity import expert_similarity
 
 DEFAULT_CENTERS: tuple[str, ...] = ("wasserstein", "average", "git-rebasin", "ot-fusion")
@@ -183,7 +183,7 @@ def _mean_similarity(stack: ExpertStack, center: Center | None) -> float:
 def _equal_bytes(stack: ExpertStack, best: Center, keep: float, scale: float) -> dict[str, float]:
     """Compare ResMoE (UP) with UP where both weigh the same."""
     residual, plain = METHODS["resmoe-up"](), METHODS["up"]()
-    budget = forecast(residual, stack.shape, keep=keep, center=best.stored).true_bytes
+    budget = forecast_ledger(residual, stack.shape, keep=keep, center=best.stored).true_bytes
     matched = match_bytes(plain, budget, stack.shape)
     errors = {
         "resmoe_up": residual.errors(stack, [keep], best)[0],
@@ -201,14 +201,3 @@ def gain_table(found: Sequence[Diagnosis]) -> pd.DataFrame:
         for center, gain in one.residual_gain.items()
     ]
     return pd.DataFrame(rows, columns=["layer", "center", "gain", "permutation_distance", "by_chance"])
-
-
-def spectrum_table(found: Sequence[Diagnosis]) -> pd.DataFrame:
-    """Return one row a layer, matrix and share of the singular values: ``layer, matrix, rank_share, left``."""
-    rows = [
-        (one.layer, matrix, share, left)
-        for one in found
-        for matrix in ("expert", "residual")
-        for share, left in zip(one.spectrum["rank_share"], one.spectrum[matrix], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["layer", "matrix", "rank_share", "left"])

@@ -1,18 +1,24 @@
-"""What every way of finding a common expert returns, and the registry of the ways."""
+"""What a center is, what a way to find one is, and the registry of the ways."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 
+from .._core.errors import UsageError
+from .._core.progress import Progress, silent
 from .._core.registry import Registry
-from ..experts import ExpertStack
-from ..transport import Certificate, objective
+from ..experts import Block, ExpertStack, LayerShape
+from ..store.encodings import Encoded, Encoding, encode_rows
+from ..transport import Certificate, SearchConfig, objective
 from ..transport.cost import BUFFER_ENTRIES, blocks
+from ._statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Center:
     permutations
         (N, p_I) int64 tensor: row i of the aligned expert k is row ``permutations[k, i]`` of W_k.
     objective
-        (1/N) sum_k ||W_k[T_k] - center||_F^2, the approximation error with no residual kept.
+        (1/N) sum_k ||W_k[T_k] - matrix||_F^2, the approximation error with no residual kept.
     solver
         What computed it.
     history
@@ -69,9 +75,99 @@ class Center:
         for k, (weights, permutation) in enumerate(zip(stack.weights, self.permutations, strict=True)):
             yield weights[permutation.to(weights.device)].sub_(self.expert(k))
 
+    def encode(self, columns: Sequence[Block], encoding: Encoding) -> tuple[Encoded, ...]:
+        """Encode the rows of each block of columns."""
+        return tuple(encode_rows(self.matrix[:, block.start : block.stop], encoding) for block in columns)
+
+    def rounded(self, encoded: Sequence[Encoded]) -> Center:
+        """Return the center whose matrix is what :meth:`encode` has stored of it."""
+        dtype = self.matrix.dtype
+        parts = [block.encoding.encoder.decode(block.encoding, block.parts, dtype) for block in encoded]
+        return replace(self, matrix=torch.cat(parts, dim=1))
+
+
+class CenterMethod(ABC):
+    """One way to find a center: subclass it in a file of its own and register it.
+
+    Its options are the keywords of its ``__init__``.
+
+    Parameters
+    ----------
+    seed
+        For whatever is random.
+
+    Attributes
+    ----------
+    name
+        What users type.
+    needs_statistics, needs_fisher
+        Whether it cannot do without calibration text, and without the Fisher information of it.
+    permutes_outputs
+        Whether it gives each expert an order of its outputs, which packed checkpoints cannot hold.
+    stored
+        Whether there is a center to store.
+    """
+
+    name: ClassVar[str]
+    needs_statistics: ClassVar[bool] = False
+    needs_fisher: ClassVar[bool] = False
+    permutes_outputs: ClassVar[bool] = False
+    stored: ClassVar[bool] = True
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def find(self, stack: ExpertStack, *, statistics: Statistics | None = None, progress: Progress = silent) -> Center:
+        """Find the center of a layer's experts.
+
+        Parameters
+        ----------
+        stack
+            The experts of one layer.
+        statistics
+            What calibration text tells about the layer, where the way needs it.
+        progress
+            Called with every step; raising from it cancels.
+        """
+
+    def search(self, shape: LayerShape, *, near_duplicates: bool) -> SearchConfig | None:
+        """Forecast memory, disk and time of the search, where it takes any worth mentioning beside the experts."""
+        return None
+
+    def like_whole(self, shape: LayerShape, *, near_duplicates: bool) -> CenterMethod:
+        """Return the way that a layer of this shape is searched in, to be timed on a smaller one."""
+        return self
+
+    def cheaper(self) -> list[tuple[str, CenterMethod]]:
+        """Return ways that take less memory, each with the command-line options that choose it."""
+        return []
+
+
+CENTERS: Registry[type[CenterMethod]] = Registry("center", "resmoe_lab.centers")
+
+
+def center_method(name: str, *, seed: int = 0, options: Mapping[str, Any] | None = None) -> CenterMethod:
+    """Make the way of that name, with its options.
+
+    Raises
+    ------
+    UsageError
+        If there is no such center, or it has no such option.
+    """
+    center_class, options = CENTERS[name], options or {}
+    parameters = inspect.signature(center_class).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        allowed = [option for option in parameters if option != "seed"]
+        for option in options:
+            if option not in allowed:
+                expected = f"expected some of {', '.join(allowed)}" if allowed else "it has none"
+                raise UsageError(f"center {name!r} has no option {option!r}: {expected}")
+    return center_class(seed=seed, **options)
+
 
 def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun: float) -> Center:
-    """Return the mean of the experts in given (N, p_I) orders as a common expert.
+    """Return the mean of the experts in given (N, p_I) orders as a center.
 
     Parameters
     ----------
@@ -100,8 +196,3 @@ def mean_of(stack: ExpertStack, permutations: torch.Tensor, *, name: str, begun:
         seconds=time.perf_counter() - begun,
         certificate=None,
     )
-
-
-#: A way to find a common expert: ``center(stack, *, seed, progress, statistics, ...)``.
-CenterFunction = Callable[..., Center]
-CENTERS: Registry[CenterFunction] = Registry("center", "resmoe_lab.centers")

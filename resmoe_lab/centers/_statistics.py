@@ -74,5 +74,5 @@ def needed(statistics: Statistics | None, who: str) -> Statistics:
         If there are none.
     """
     if statistics is None:
-        raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibrate TASK)")
+        raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibration TASK)")
     return statistics

@@ -7,20 +7,23 @@ import time
 from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ._alignment import merge_many
-from ._base import CENTERS, Center, mean_of
+from ._base import CENTERS, Center, CenterMethod, mean_of
 from ._statistics import Statistics
 
 
 @CENTERS.register("git-rebasin")
-def git_rebasin(
-    stack: ExpertStack, *, seed: int = 0, progress: Progress = silent, statistics: Statistics | None = None
-) -> Center:
+class GitRebasin(CenterMethod):
     """Match every expert with the mean of the others until nothing changes, and average.
 
     References
     ----------
     Git Re-Basin, arXiv 2209.04836, algorithm 3 (MergeMany).
     """
-    begun = time.perf_counter()
-    orders = merge_many(stack, seed=seed, progress=progress)
-    return mean_of(stack, orders, name="git-rebasin", begun=begun)
+
+    name = "git-rebasin"
+
+    def find(self, stack: ExpertStack, *, statistics: Statistics | None = None, progress: Progress = silent) -> Center:
+        """Align the experts and average them."""
+        begun = time.perf_counter()
+        orders = merge_many(stack, seed=self.seed, progress=progress)
+        return mean_of(stack, orders, name=self.name, begun=begun)

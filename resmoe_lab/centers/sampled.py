@@ -13,7 +13,7 @@ from ..experts import ExpertStack
 from ..neural import SOLVERS, Problem, solve
 from ..transport import objective
 from ._alignment import match_experts
-from ._base import CENTERS, Center
+from ._base import CENTERS, Center, CenterMethod
 from ._statistics import Statistics
 
 #: Few and large steps: a layer of a small model is to take seconds.
@@ -21,16 +21,7 @@ _USUAL: dict[str, dict[str, Any]] = {"cwb": {"steps": 200, "batch": 128, "learni
 
 
 @CENTERS.register("sampled")
-def sampled(
-    stack: ExpertStack,
-    *,
-    seed: int = 0,
-    progress: Progress = silent,
-    statistics: Statistics | None = None,
-    solver: str = "cwb",
-    directions: int = 32,
-    **settings: Any,
-) -> Center:
+class Sampled(CenterMethod):
     """Learn the barycenter of the experts as distributions of neurons, and take p_I points of it.
 
     Every expert is centred at its mean neuron, as the barycenter's mean is the mean of the means. Networks learn maps
@@ -42,14 +33,8 @@ def sampled(
 
     Parameters
     ----------
-    stack
-        The experts of one layer.
     seed
         Decides the networks, their batches, and the expert.
-    progress
-        Told the steps of the training and the matching.
-    statistics
-        Not used: all experts count alike.
     solver
         A continuous barycenter solver that has maps, in ``resmoe_lab.neural.SOLVERS``.
     directions
@@ -60,44 +45,60 @@ def sampled(
     Raises
     ------
     UsageError
-        If `directions` is not positive, or the solver cannot be set so or has no maps.
-    DivergenceError
-        If the training leaves the numbers.
+        If `directions` is not positive, or the solver has no maps.
 
     References
     ----------
     Fan, Taghvaei and Chen (2021), section 3.3 (both recoveries); the usual solver is Korotin et al. (2021), as the
     quickest in so many dimensions.
     """
-    begun = time.perf_counter()
-    if directions < 1:
-        raise UsageError(f"directions is {directions}, expected at least 1")
-    if not SOLVERS[solver].has_maps:
-        raise UsageError(f"solver {solver} has no maps from the experts, expected one that has, such as cwb")
-    clouds = stack.checked().weights.float()
-    means = clouds.mean(dim=1, keepdim=True)
-    centred = clouds - means
-    basis = _main_directions(centred.flatten(0, 1), min(directions, stack.width, stack.intermediate_size - 1), seed)
-    points = centred @ basis
-    scale = points.square().mean().sqrt()
-    points = (points / scale).cpu()
-    chosen = {**_USUAL.get(solver, {}), **settings}
-    training = solve(Problem(list(points)), solver, seed=seed, progress=progress, **chosen)
-    one = int(torch.randint(stack.num_experts, (1,), generator=torch.Generator().manual_seed(seed)))
-    moved = (training.solver.push(points).detach()[one] - points[one]).to(clouds) * scale
-    center = (centred[one] + means.mean(dim=0) + moved @ basis.T).to(stack.weights.dtype)
-    orders = match_experts(stack, center, progress=progress)
-    return Center(
-        name="sampled",
-        matrix=center,
-        permutations=orders,
-        objective=objective(stack.weights, orders, center),
-        solver=solver,
-        history=(),
-        iterations=training.solver.done,
-        seconds=time.perf_counter() - begun,
-        certificate=None,
-    )
+
+    name = "sampled"
+
+    def __init__(self, *, seed: int = 0, solver: str = "cwb", directions: int = 32, **settings: Any) -> None:
+        super().__init__(seed=seed)
+        if directions < 1:
+            raise UsageError(f"directions is {directions}, expected at least 1")
+        if not SOLVERS[solver].has_maps:
+            raise UsageError(f"solver {solver} has no maps from the experts, expected one that has, such as cwb")
+        self.solver, self.directions = solver, directions
+        self.settings = {**_USUAL.get(solver, {}), **settings}
+
+    def find(self, stack: ExpertStack, *, statistics: Statistics | None = None, progress: Progress = silent) -> Center:
+        """Train the maps, and take the images of one expert's neurons.
+
+        Raises
+        ------
+        UsageError
+            If the solver cannot be set so.
+        DivergenceError
+            If the training leaves the numbers.
+        """
+        begun = time.perf_counter()
+        clouds = stack.checked().weights.float()
+        means = clouds.mean(dim=1, keepdim=True)
+        centred = clouds - means
+        count = min(self.directions, stack.width, stack.intermediate_size - 1)
+        basis = _main_directions(centred.flatten(0, 1), count, self.seed)
+        points = centred @ basis
+        scale = points.square().mean().sqrt()
+        points = (points / scale).cpu()
+        training = solve(Problem(list(points)), self.solver, seed=self.seed, progress=progress, **self.settings)
+        expert = int(torch.randint(stack.num_experts, (1,), generator=torch.Generator().manual_seed(self.seed)))
+        moved = (training.solver.push(points).detach()[expert] - points[expert]).to(clouds) * scale
+        matrix = (centred[expert] + means.mean(dim=0) + moved @ basis.T).to(stack.weights.dtype)
+        orders = match_experts(stack, matrix, progress=progress)
+        return Center(
+            name=self.name,
+            matrix=matrix,
+            permutations=orders,
+            objective=objective(stack.weights, orders, matrix),
+            solver=self.solver,
+            history=(),
+            iterations=training.solver.done,
+            seconds=time.perf_counter() - begun,
+            certificate=None,
+        )
 
 
 def _main_directions(rows: torch.Tensor, count: int, seed: int) -> torch.Tensor:

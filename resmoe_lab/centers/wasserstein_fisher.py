@@ -1,37 +1,35 @@
-"""The Wasserstein barycenter, experts weighed by how much the loss depends on each expert."""
+"""The Wasserstein barycenter, experts weighted by how much the loss depends on each expert."""
 
 from __future__ import annotations
 
-from typing import Any
+import torch
 
 from .._core.errors import UsageError
-from .._core.progress import Progress, silent
-from ..experts import ExpertStack
-from ._base import CENTERS, Center
+from ._barycenter import BarycenterMethod
+from ._base import CENTERS
 from ._statistics import Statistics, needed
-from ._weighted import weighted_barycenter
 
 
 @CENTERS.register("wasserstein-fisher")
-def wasserstein_fisher(
-    stack: ExpertStack,
-    *,
-    seed: int = 0,
-    progress: Progress = silent,
-    statistics: Statistics | None = None,
-    **options: Any,
-) -> Center:
+class FisherWasserstein(BarycenterMethod):
     """Find the barycenter in which an expert counts by its empirical Fisher information, a mean over its weights.
 
     An option beyond the paper, after D2-MoE (arXiv 2502.17298).
-
-    Raises
-    ------
-    UsageError
-        If the statistics have no Fisher information.
     """
-    who = "center 'wasserstein-fisher'"
-    weights = needed(statistics, who).fisher
-    if weights is None:
-        raise UsageError(f"{who} needs Fisher information, found statistics without: calibrate with fisher=True")
-    return weighted_barycenter(stack, weights, name="wasserstein-fisher", seed=seed, progress=progress, **options)
+
+    name = "wasserstein-fisher"
+    needs_statistics = needs_fisher = True
+
+    def weights(self, statistics: Statistics | None) -> torch.Tensor:
+        """Return the Fisher information of each expert.
+
+        Raises
+        ------
+        UsageError
+            If there are no statistics, or none of that kind.
+        """
+        who = f"center {self.name!r}"
+        fisher = needed(statistics, who).fisher
+        if fisher is None:
+            raise UsageError(f"{who} needs Fisher information, found statistics without: calibrate with fisher=True")
+        return fisher

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .._core.errors import ResourceError
 from .._core.machine import anonymous_bytes, available_bytes
+from ..centers import CenterMethod
 from ..checkpoint import Checkpoint
 from ..experts import Family, LayerShape, family_of
-from ..methods import METHODS, Method
 from ..runtime.packable import forecast_packed
 from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
+from .config import CompressionConfig
+from .plan import resolve_layers
 from .schedule import worker_count
-from .speed import center_search, existing, measured_speed, piece_bytes
+from .speed import existing, measured_speed, stored_bytes
 
 
 @dataclass(frozen=True)
@@ -112,61 +114,50 @@ class Forecast:
 
 
 def forecast_run(
-    checkpoint: Checkpoint,
-    out: str | Path,
-    *,
-    layers: Sequence[int],
-    method: str,
-    keep: float,
-    center: str,
-    options: Mapping[str, Any] | None = None,
-    scheduler: str | None = None,
-    seed: int = 0,
-    export: str = "packed",
-    form: str | None = None,
-    values: str = "bf16",
+    checkpoint: Checkpoint, out: str | Path, config: CompressionConfig, *, scheduler: str | None = None
 ) -> Forecast:
     """Tell what compressing some layers will cost, from their shapes, a look at two experts, and this machine's speed.
 
     Parameters
     ----------
-    checkpoint, out, layers, method, keep, center, options, scheduler, seed, export, form, values
+    checkpoint, out, config, scheduler
         As for :func:`~resmoe_lab.compress.compress_checkpoint`; nothing stays in `out`.
 
     Raises
     ------
     UsageError
-        If an argument is not allowed.
+        If a setting is not allowed.
     """
+    config = resolve_layers(checkpoint, config)
     family = family_of(checkpoint)
-    family.check_layers(checkpoint, layers)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
-    near_duplicates, stored = _alike(checkpoint, family, layers[0]), family.expert_bytes(checkpoint, layers[0])
-    needs = _Needs(METHODS[method](seed=seed), shape, keep, center, dict(options or {}), near_duplicates, stored)
-    how: dict[str, Any] = {"method": method, "keep": keep, "center": needs.used_center, "options": needs.options}
-    measured = measured_speed(shape, near_duplicates=near_duplicates, folder=out, seed=seed, **how)
-    peak, search, processes = needs.memory(measured.working), needs.search(), max(1, workers)
+    near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])
+    stored = family.expert_bytes(checkpoint, config.layer_numbers[0])
+    needs = _Needs(config, config.make_center(), shape, near_duplicates, stored)
+    speed = measured_speed(shape, config, near_duplicates=near_duplicates, folder=out)
+    peak, search, processes = needs.memory(speed.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
-    seconds = measured.center.whole() + measured.method.whole() + measured.moving * stored
+    seconds = speed.center.whole() + speed.method.whole() + speed.moving * stored
     output = stored
-    if export == "packed":
-        packing: dict[str, Any] = {"keep": keep, "center": needs.used_center, "form": form, "values": values}
-        output = forecast_packed(checkpoint, needs.method, **packing)
-    rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer in layers]
+    if config.export == "packed":
+        output = forecast_packed(
+            checkpoint, config.make_method(), keep=config.keep, center=config.center, storage=config.storage
+        )
+    rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer in config.layer_numbers]
     rest = checkpoint.total_bytes - stored * len(rows)
     result = rest + output * len(rows)
     return Forecast(
         layers=tuple(rows),
-        seconds=sum(row.seconds for row in rows) + measured.moving * rest,
+        seconds=sum(row.seconds for row in rows) + speed.moving * rest,
         peak_rss_bytes=peak * processes,
         disk_bytes=result + scratch * processes,
         output_bytes=result,
         workers=workers,
-        alternatives=tuple(needs.alternatives(measured.working, processes)),
+        alternatives=tuple(needs.alternatives(speed.working, processes)),
     )
 
 
-def _alike(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
+def _near_duplicates(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
     """Whether a layer's experts are near-copies, from the first block of two of them; the hub is not asked for that."""
     if checkpoint.hub_id is not None or family.shape(checkpoint.config).num_experts < 2:
         return False
@@ -177,45 +168,33 @@ def _alike(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
 class _Needs:
     """Memory of one layer, and of the ways around it."""
 
-    method: Method
+    config: CompressionConfig
+    center: CenterMethod
     shape: LayerShape
-    keep: float
-    center: str
-    options: dict[str, Any]
     near_duplicates: bool
-    stored: int
-
-    @property
-    def used_center(self) -> str:
-        return self.center if self.method.uses_center else "none"
+    source_bytes: int
 
     def search(self) -> SearchConfig | None:
-        """How the center is searched for; only the Wasserstein center takes room worth mentioning."""
-        if self.used_center != "wasserstein":
-            return None
-        return center_search(self.shape, self.options, near_duplicates=self.near_duplicates)
+        """How the center is searched for, where that takes memory worth mentioning."""
+        return self.center.search(self.shape, near_duplicates=self.near_duplicates)
 
     def memory(self, working: float) -> int:
         """Most memory of the process: while a center is searched, experts are compressed, or they are stored."""
         count, rows, columns = self.shape.sizes
-        expert, search = 4 * rows * columns, self.search()
-        held = count * expert + (expert if self.method.uses_center else 0)
+        expert, search, method = 4 * rows * columns, self.search(), self.config.make_method()
+        held = count * expert + (expert if method.uses_center else 0)
         searching = held + (search.peak_bytes if search else 0)
-        pieces = piece_bytes(self.method, self.shape, keep=self.keep)
-        compressing = held + pieces + round(max(working, 3) * expert)  # restored, it is there three times
-        storing = held + self.stored
+        stored = stored_bytes(self.config, self.shape)
+        compressing = held + stored + round(max(working, 3) * expert)  # restored, it is there three times
+        storing = held + self.source_bytes
         return anonymous_bytes() + max(searching, compressing, storing)
 
     def alternatives(self, working: float, workers: int) -> Iterator[tuple[str, int]]:
         """Yield ways that take less, those that change the result last."""
         for fewer in range(workers - 1, 0, -1):
             yield f"--scheduler local:{fewer}", fewer * self.memory(working)
-        if self.used_center == "wasserstein":
-            changes = ({"mode": "direct"}, {"mode": "direct", "solver": "coordinate"})
-            for change in changes:
-                words = " ".join(f"--{name} {value}" for name, value in change.items())
-                yield words, workers * replace(self, options=self.options | change).memory(working)
-            yield "--center average", workers * replace(self, center="average", options={}).memory(working)
+        for options, center in self.center.cheaper():
+            yield options, workers * replace(self, center=center).memory(working)
 
 
 def _size(nbytes: int) -> str:

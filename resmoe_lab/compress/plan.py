@@ -6,6 +6,24 @@ import re
 from collections.abc import Sequence
 
 from .._core.errors import UsageError
+from ..checkpoint import Checkpoint
+from ..experts import family_of
+from .config import CompressionConfig
+
+
+def resolve_layers(checkpoint: Checkpoint, config: CompressionConfig) -> CompressionConfig:
+    """Return the settings with the numbers of the layers in place of the words for them.
+
+    Raises
+    ------
+    UsageError
+        If a layer is not there.
+    """
+    family = family_of(checkpoint)
+    if isinstance(config.layers, str):
+        return config.with_layers(select_layers(config.layers, family.layers(checkpoint)))
+    family.check_layers(checkpoint, config.layers)
+    return config
 
 
 def select_layers(spec: str, available: Sequence[int]) -> list[int]:

@@ -7,28 +7,27 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from .._core.deprecation import warn_renamed
 from .._core.errors import OutputError, UsageError
 from .._core.files import folder_lock, remove_partial_files
 from .._core.machine import machine, versions
-from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent
-from ..centers import Statistics, needed
+from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE, read_header
 from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companions, digest, write_index, write_json, write_tensors
 from ..experts import family_of
-from ..methods import METHODS
 from ..runtime.packable import check_packable
-from ..store.encoding import value_type
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
+from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
+from .plan import resolve_layers
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
 
-Export = Literal["packed", "dense"]
 #: What the manifest says of each.
 _EXPORTS = {"packed": "packed (small on disk and in memory)", "dense": "dense (restored weights: no memory saved)"}
 
@@ -36,25 +35,18 @@ _EXPORTS = {"packed": "packed (small on disk and in memory)", "dense": "dense (r
 def compress_checkpoint(
     checkpoint: Checkpoint,
     out: str | Path,
+    config: CompressionConfig | None = None,
     *,
-    layers: Sequence[int],
-    method: str = "resmoe-up",
-    keep: float = KEEP.default,
-    center: str = "wasserstein",
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    export: Export = "packed",
-    form: str | None = None,
-    values: str = "bf16",
     statistics: Mapping[int, Statistics] | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Compress layers of a checkpoint and write them as a checkpoint that ``from_pretrained`` opens.
 
     Packed, it is small on disk and in memory, and needs ``import resmoe_lab`` before it is opened. Dense, it holds the
     restored experts in the layout of the original, for any program, and saves no memory; its manifest tells what
-    the compressed form weighs.
+    the compressed form weighs. Either way the errors in the manifest are those of what the folder restores to.
 
     Parameters
     ----------
@@ -62,23 +54,16 @@ def compress_checkpoint(
         What to compress; one layer of it is in memory at a time.
     out
         A new or empty folder, or one that an unfinished run with the same settings left.
-    layers
-        Numbers of the layers.
-    method, keep, center, seed
-        How.
-    options
-        Options of the center, such as ``{"solver": "alternating"}``.
-    export
-        ``"packed"`` or ``"dense"``.
-    form, values
-        How a packed layer is stored: see :func:`~resmoe_lab.runtime.packing.pack`. The errors in the manifest are those
-        before values are rounded to what they are stored as.
+    config
+        Which layers, how, and how they are stored.
     statistics
         What calibration text tells about each layer, for the methods and centers that use it.
     scheduler
-        Who does it, see :func:`~resmoe_lab.compress.schedule.run_all`; the result is the same.
+        Where the work runs, see :func:`~resmoe_lab.compress.schedule.run_all`; the result is the same.
     progress
-        Told after every layer; raising from it stops the run, and finished layers stay.
+        Called after every layer; raising from it stops the run, and finished layers stay.
+    settings
+        Deprecated: the fields of a :class:`CompressionConfig` one by one.
 
     Returns
     -------
@@ -90,69 +75,70 @@ def compress_checkpoint(
     OutputError
         If `out` holds something else, is being written by another run, is damaged, or cannot be written.
     UsageError
-        If an argument is not allowed; nothing has been written then.
+        If a setting is not allowed; nothing has been written then.
     ResourceError
         If this machine has too little memory or disk; nothing has been written then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import resmoe_lab as rl
+    >>> checkpoint = rl.open_checkpoint("mixtral-tiny")
+    >>> config = rl.CompressionConfig(method="up", keep=0.25, layers="0")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     manifest = rl.compress_checkpoint(checkpoint, folder, config)
+    >>> manifest["bytes"] < manifest["original_bytes"]
+    True
     """
-    KEEP.validate(keep)
+    config = _merged(config, settings)
+    config = resolve_layers(checkpoint, config)
     worker_count(scheduler)
-    family_of(checkpoint).check_layers(checkpoint, layers)
-    how: dict[str, Any] = {
-        "method": method,
-        "keep": keep,
-        "center": center,
-        "options": dict(options or {}),
-        "seed": seed,
-    }
-    if not METHODS[method].uses_center:
-        how |= {"center": "none", "options": {}}
-    stored = _stored_as(checkpoint, layers, how, export=export, form=form, values=values)
-    settings: dict[str, Any] = {
-        "checkpoint": checkpoint.name,
-        "checkpoint_hash": checkpoint_hash(checkpoint),
-        "layers": list(layers),
-        **how,
-        **stored,
-    }
-    known = statistics or {}
-    if METHODS[method].needs_statistics:
-        needed(known.get(layers[0]), f"method {method!r}")
-    if known:
+    config.check_calibrated(bool(statistics))
+    if config.export == "packed":
+        check_packable(
+            checkpoint,
+            config.layer_numbers,
+            config.make_method(),
+            keep=config.keep,
+            center=config.center,
+            storage=config.storage,
+        )
+    known, out = statistics or {}, Path(out)
+    if known and config.calibration is None:
         first = next(iter(known.values()))
-        settings["calibration"] = {"source": first.source, "tokens": first.tokens}
-    out = Path(out)
-    units = [Unit(checkpoint.source, out.absolute(), layer, settings, known.get(layer)) for layer in layers]
-    if (manifest := found_manifest(out, settings))["finished"]:
+        calibration = Calibration(source=first.source, tokens=max(1, first.tokens))
+        config = config.model_copy(update={"calibration": calibration})
+    described = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
+    described |= config.model_dump(mode="json")
+    units = [Unit(checkpoint.source, out.absolute(), layer, config, known.get(layer)) for layer in config.layer_numbers]
+    if (manifest := found_manifest(out, described))["finished"]:
         # A run that was killed at its very end leaves its lock behind; where nothing can be written, it stays.
         with suppress(OutputError), folder_lock(out):
             _tidy(units)
         return manifest
-    expected = forecast_run(checkpoint, out, layers=layers, scheduler=scheduler, **how, **stored)
+    expected = forecast_run(checkpoint, out, config, scheduler=scheduler)
     expected.check(out)
-    open_output(out, settings)
+    open_output(out, described)
     with folder_lock(out):
-        manifest = found_manifest(out, settings)  # as the last holder left it
+        manifest = found_manifest(out, described)  # as the last holder left it
         if not manifest["finished"]:
-            manifest |= {"export": _EXPORTS[export]}
+            manifest |= {"export": _EXPORTS[config.export]}
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             manifest = _write(checkpoint, out, units, manifest=manifest, scheduler=scheduler, progress=progress)
     return manifest
 
 
-def _stored_as(
-    checkpoint: Checkpoint, layers: Sequence[int], how: Mapping[str, Any], *, export: str, form: str | None, values: str
-) -> dict[str, Any]:
-    """Return the settings of how layers are stored, of which dense ones have none; refuse what cannot be packed."""
-    if export not in _EXPORTS:
-        raise UsageError(f"export {export!r}, expected {' or '.join(_EXPORTS)}")
-    if export == "dense":
-        if form is not None:
-            raise UsageError(f"form {form!r} belongs to a packed export, found export 'dense'")
-        return {"export": export}
-    value_type(values)
-    method = METHODS[how["method"]](seed=how["seed"])
-    check_packable(checkpoint, layers, method, keep=how["keep"], center=how["center"], form=form)
-    return {"export": export, "form": form, "values": values}
+def _merged(config: CompressionConfig | None, settings: dict[str, Any]) -> CompressionConfig:
+    """The settings as one object; single ones, as version 0.1 took them, are still understood."""
+    if not settings:
+        return config or CompressionConfig()
+    if config is not None:
+        raise UsageError(f"settings {', '.join(settings)} beside a config: put them into it")
+    warn_renamed("compress_checkpoint(..., method=..., keep=...)", "a CompressionConfig", stacklevel=4)
+    if "options" in settings:
+        settings["center_options"] = dict(settings.pop("options") or {})
+    storage = {new: settings.pop(old) for old, new in (("values", "encoding"), ("form", "format")) if old in settings}
+    return CompressionConfig(**settings, **({"storage": storage} if storage else {}))
 
 
 def _write(
@@ -171,14 +157,14 @@ def _write(
     begun = time.perf_counter()
     manifest["files"] = _write_rest(checkpoint, out, units)
     copy_companions(checkpoint, out)
-    if units[0].settings["export"] == "packed":
+    if units[0].packed:
         _describe_packed(checkpoint, out, units)
     return _finish(out, manifest, units, copying=time.perf_counter() - begun)
 
 
 def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progress) -> None:
     """Do the layers that are not there yet; those that are, are checked byte by byte first."""
-    task = f"compress with {units[0].settings['method']}"
+    task = f"compress with {units[0].config.method}"
     waiting = [unit for unit in units if unit.row() is None]
     done = len(units) - len(waiting)
     progress(Tick(task, done, len(units)))
@@ -214,7 +200,7 @@ def _describe_packed(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -
     from ..runtime.quantizer import ResMoEConfig
 
     family = family_of(checkpoint)
-    layers = {f"{family.module_name(unit.layer)}.experts": _description(unit)["row"]["spec"] for unit in units}
+    layers = {f"{family.module_name(unit.layer)}.experts": _description(unit)["row"]["layout"] for unit in units}
     write_json(out / "config.json", {**checkpoint.config, "quantization_config": ResMoEConfig(layers).to_dict()})
 
 

@@ -6,11 +6,10 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ import torch
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
 from .._core.machine import machine, peak_memory, release_memory
-from ..centers import Center, Statistics, find_center
+from ..centers import NO_CENTER, Center, CenterMethod, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import Block, ExpertStack, LayerShape
-from ..methods import METHODS, Method, piece_tensors
-from ..transport import SearchConfig, plan_search
+from ..methods import forecast_ledger
+from ..store.layout import shape_blocks
+from .config import CompressionConfig
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
@@ -82,57 +82,44 @@ class Speed:
     moving: float
 
 
-def measured_speed(
-    shape: LayerShape,
-    *,
-    method: str,
-    keep: float,
-    center: str,
-    options: Mapping[str, Any],
-    near_duplicates: bool,
-    folder: Path,
-    seed: int = 0,
-) -> Speed:
+def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplicates: bool, folder: Path) -> Speed:
     """Measure small layers, each twice as wide as the one before, until one takes long enough.
 
     Parameters
     ----------
     shape
         Sizes of the whole layer.
-    method, keep, center, options, seed
-        As they will be used.
+    config
+        How it will be compressed.
     near_duplicates
         Whether the experts are near-copies of one another, which are matched much faster than unrelated ones.
     folder
         On the disk that will be written to.
     """
-    if center == "wasserstein":  # a small layer would be searched in another way than the whole
-        options = {**options, "mode": center_search(shape, options, near_duplicates=near_duplicates).mode}
-    work = _Work(method, keep, center, options, near_duplicates, seed)
+    center = config.make_center().like_whole(shape, near_duplicates=near_duplicates)
+    work = _Work(config, center, near_duplicates)
     place = existing(folder)
+    settings = config.model_dump(mode="json", exclude={"layers", "export", "calibration"})
+    searched = [near_duplicates, {name: str(value) for name, value in vars(center).items()}]
+    threads = torch.get_num_threads()
     key = json.dumps(
-        [machine(), torch.__version__, torch.get_num_threads(), astuple(shape), astuple(work), place.stat().st_dev]
+        [machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev], sort_keys=True
     )
-    known = _remembered()
-    if key not in known:
-        known[key] = asdict(_measure(shape, work, place))
+    measured = _remembered()
+    if key not in measured:
+        measured[key] = asdict(_measure(shape, work, place))
         with suppress(OutputError, OSError):  # a machine without a home measures every time
             cache_folder().mkdir(parents=True, exist_ok=True)
-            write_json(_file(), known)
-    found = known[key]
-    return Speed(Curve(**found["center"]), Curve(**found["method"]), found["working"], found["moving"])
+            write_json(_file(), measured)
+    speed = measured[key]
+    return Speed(Curve(**speed["center"]), Curve(**speed["method"]), speed["working"], speed["moving"])
 
 
-def center_search(shape: LayerShape, options: Mapping[str, Any], *, near_duplicates: bool) -> SearchConfig:
-    """Plan the search for a Wasserstein center with the options that decide what it takes."""
-    chosen = {name: options[name] for name in ("mode", "solver") if name in options}
-    return plan_search(*shape.sizes, near_duplicates=near_duplicates, **chosen)
-
-
-def piece_bytes(method: Method, shape: LayerShape, *, keep: float) -> int:
-    """Memory of the pieces that a method makes of a layer."""
-    tensors = [tensor for piece in method.outline(shape, keep) for tensor in piece_tensors(piece)]
-    return sum(tensor.nbytes for tensor in tensors)
+def stored_bytes(config: CompressionConfig, shape: LayerShape) -> int:
+    """Return the memory of what is stored of a layer."""
+    return forecast_ledger(
+        config.make_method(), shape, keep=config.keep, center=config.has_center, storage=config.storage
+    ).true_bytes
 
 
 def _file() -> Path:
@@ -156,47 +143,45 @@ def existing(folder: Path) -> Path:
 class _Work:
     """What is measured."""
 
-    method: str
-    keep: float
-    center: str
-    options: Mapping[str, Any]
+    config: CompressionConfig
+    center: CenterMethod
     near_duplicates: bool
-    seed: int
 
     def fits(self, shape: LayerShape) -> bool:
         """Whether the method can do it at all: few ranks fit into a very small matrix."""
         try:
-            METHODS[self.method]().outline(shape, self.keep)
+            self.config.make_method().counts(shape, self.config.keep)
         except UsageError:
             return False
         return True
 
     def layer(self, shape: LayerShape) -> ExpertStack:
-        generator = torch.Generator().manual_seed(self.seed)
+        """Draw a layer of that shape."""
+        generator = torch.Generator().manual_seed(self.config.seed)
         weights = torch.randn(shape.sizes, generator=generator)
         if self.near_duplicates:
             parent = weights[0].clone()
             for expert in weights:
                 order = torch.randperm(len(parent), generator=generator)
                 expert.mul_(_NOISE).add_(parent[order])
-        ends = list(accumulate(shape.widths))
-        parts = enumerate(zip([0, *ends[:-1]], ends, strict=True), start=1)
-        return ExpertStack(weights, tuple(Block(f"w{number}", *part) for number, part in parts), layer=0)
+        return ExpertStack(weights, tuple(Block(*block) for block in shape_blocks(shape)), layer=0)
 
     def search(self, stack: ExpertStack) -> Center | None:
-        if self.center == "none":
+        """Find the center as it will be found."""
+        if not self.config.has_center:
             return None
-        given: dict[str, Any] = {"seed": self.seed, "statistics": Statistics.even(stack)}
-        return find_center(stack, center=self.center, **given, **self.options)
+        return self.center.find(stack, statistics=Statistics.even(stack))
 
     def stand_in(self, stack: ExpertStack) -> Center:
-        """A center that takes no search, for what does not depend on how it was found."""
-        return find_center(stack, center="none" if self.center == "none" else "average")
+        """Return a center that takes no search, for what does not depend on how it was found."""
+        return find_center(stack, center="average" if self.config.has_center else NO_CENTER)
 
     def compress(self, stack: ExpertStack, center: Center) -> None:
-        method = METHODS[self.method](seed=self.seed)
-        for piece in method.compress(stack, self.keep, center, statistics=Statistics.even(stack)).pieces:
-            piece.restore()
+        """Compress and restore the layer, as a run does."""
+        config, statistics = self.config, Statistics.even(stack)
+        layer = config.make_method().compress(stack, config.keep, center, statistics=statistics, storage=config.storage)
+        for k in range(stack.num_experts):
+            layer.restore_expert(k)
         stack.mean_squared_norm()
 
 
@@ -266,7 +251,7 @@ def _working(shape: LayerShape, work: _Work) -> float:
         with peak_memory() as peak:
             before = peak.nbytes
             work.compress(stack, center)
-    made = piece_bytes(METHODS[work.method](seed=work.seed), pair, keep=work.keep)
+    made = stored_bytes(work.config, pair)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,15 @@ import torch
 
 from .._core.errors import OutputError, ResmoeError
 from .._core.machine import peak_memory
-from ..centers import Statistics, find_center
+from ..centers import Statistics
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
 from ..checkpoint.writer import digest, write_json, write_tensors
-from ..experts import Block, ExpertStack, Family, family_of
-from ..methods import METHODS, CompressedLayer
-from ..runtime.packing import pack, packed_prefix, spec_of, weigh_packed
-from ..store import Ledger, weigh
+from ..experts import ExpertStack, Family, family_of
+from ..methods import CompressedLayer, storage_ledger
+from ..runtime.packing import pack, packed_ledger, packed_prefix
 from ..store.manifest import permutation_hash
-from ..transport.cost import matched_distances
+from .config import CompressionConfig
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Unit:
         The output folder, which every worker sees.
     layer
         The layer's number.
-    settings
+    config
         Everything that decides the result.
     statistics
         What calibration text tells about the layer, for the methods and centers that use it.
@@ -47,7 +45,7 @@ class Unit:
     source: str
     out: Path
     layer: int
-    settings: dict[str, Any]
+    config: CompressionConfig
     statistics: Statistics | None = None
 
     @property
@@ -58,7 +56,7 @@ class Unit:
     @property
     def packed(self) -> bool:
         """Whether the compressed form is stored; else the restored experts are."""
-        return bool(self.settings["export"] == "packed")
+        return self.config.export == "packed"
 
     @property
     def stem(self) -> str:
@@ -73,7 +71,8 @@ class Unit:
     @property
     def fingerprint(self) -> str:
         """Hash of the settings that the layer was made with."""
-        return hashlib.blake2b(json.dumps(self.settings, sort_keys=True).encode(), digest_size=16).hexdigest()
+        settings = json.dumps([self.source, self.config.model_dump(mode="json")], sort_keys=True)
+        return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
     def row(self) -> dict[str, Any] | None:
         """The finished layer's lines of the manifest (None: it is not finished).
@@ -114,25 +113,29 @@ def compress_unit(unit: Unit) -> None:
 
 def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return a layer's experts as they are stored, and what was lost and gained."""
-    how, stack = unit.settings, family.load(checkpoint, unit.layer)
-    known: dict[str, Any] = {"statistics": unit.statistics}
-    keep, method, center = how["keep"], METHODS[how["method"]](seed=how["seed"]), None
+    config, stack = unit.config, family.load(checkpoint, unit.layer)
+    method, center = config.make_method(), None
     scale = stack.mean_squared_norm()
     if method.uses_center:
-        center = find_center(stack, center=how["center"], seed=how["seed"], **known, **how["options"])
-    compressed = method.compress(stack, keep, center, **known)
-    error = _restore(stack, compressed, keep_restored=not unit.packed)
+        center = config.make_center().find(stack, statistics=unit.statistics)
+    layer = method.compress(stack, config.keep, center, statistics=unit.statistics, storage=config.storage)
     keys = list(family.expert_keys(unit.layer, stack.num_experts))
+    ledger, tensors, layout = storage_ledger(layer), dict[str, torch.Tensor](), dict[str, Any]()
     if unit.packed:
-        blocks = stack.blocks
+        error = _error(stack, layer)
         del stack  # the largest thing in memory, and done with
-        tensors, ledger, stored = _pack(family, unit, compressed, blocks)
+        prefix = packed_prefix(family, unit.layer)
+        # What is stored does not depend on the activation, which the model that is loaded brings along.
+        module = pack(layer, activation=torch.relu)
+        tensors = {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+        ledger = packed_ledger(module.layout, original_bytes=ledger.original_bytes)
+        layout = {"layout": module.layout.model_dump(mode="json")}
     else:
-        ledger, stored = weigh(compressed), {}
-        del compressed
-        tensors = family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype])
+        dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
+        error = _error(stack, layer, replace_by=dtype)
+        tensors = family.split(stack, dtype=dtype)
     certificate = center.certificate if center is not None else None
-    return tensors, stored | {
+    return tensors, layout | {
         "approximation_error": error,
         "relative_error": error / scale if scale else 0.0,
         "bytes": ledger.true_bytes,
@@ -145,33 +148,18 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     }
 
 
-def _pack(
-    family: Family, unit: Unit, compressed: CompressedLayer, blocks: Sequence[Block]
-) -> tuple[dict[str, torch.Tensor], Ledger, dict[str, Any]]:
-    """Return a layer's packed tensors, what they weigh, and the specification by which they are read."""
-    values, form = unit.settings["values"], unit.settings["form"]
-    # What is stored does not depend on the activation, which the model that is loaded brings along.
-    module = pack(compressed, blocks, activation=torch.relu, values=values, form=form)
-    spec = spec_of(module, values=values)
-    original_bytes = weigh(compressed, value_bytes=spec.center_dtype.itemsize).original_bytes
-    prefix = packed_prefix(family, unit.layer)
-    tensors = {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-    return tensors, weigh_packed(module, original_bytes=original_bytes), {"spec": spec.model_dump(mode="json")}
+def _error(stack: ExpertStack, layer: CompressedLayer, *, replace_by: torch.dtype | None = None) -> float:
+    """Return the approximation error of what is stored, restoring one expert at a time.
 
-
-def _restore(stack: ExpertStack, compressed: CompressedLayer, *, keep_restored: bool) -> float:
-    """Restore the experts one by one, and return the approximation error.
-
-    All of them at once beside the originals would be the largest thing in memory: those that are wanted take the
-    originals' places.
+    All of them at once beside the originals would be the largest thing in memory: with `replace_by`, the type that they
+    are written in, each restored expert takes its original's place.
     """
-    orders, error = compressed.orders, 0.0
-    for k, group in enumerate(compressed.groups or range(len(compressed.pieces))):
-        original, restored = stack.weights[k], compressed.pieces[group].restore()
-        if compressed.center is not None:
-            restored = restored + compressed.center.expert(k)
-        order = torch.arange(len(original)) if orders is None else orders[k]
-        error += float(matched_distances(restored, original, order).sum())
-        if keep_restored:
+    error = 0.0
+    for k, original in enumerate(stack.weights):
+        restored = layer.restore_expert(k)
+        if replace_by is not None:
+            restored = restored.to(replace_by).to(original.dtype)
+        error += layer.expert_error(k, original, restored)
+        if replace_by is not None:
             original.copy_(restored)
     return error / stack.num_experts

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from .._core.deprecation import renamed_arguments, warn_renamed
 from ..centers import Center, Statistics
 from ..experts import ExpertStack
+from ..store.encodings import Encoding
+from ..store.layout import DEFAULT_STORAGE, Storage
+from ..store.ledger import Ledger
 from ._base import METHODS as METHODS
 from ._base import CompressedLayer as CompressedLayer
 from ._base import Method as Method
+from ._base import MethodEntry as MethodEntry
+from ._base import forecast_ledger as forecast_ledger
+from ._base import layout_ledger as layout_ledger
+from ._base import storage_ledger as storage_ledger
 from ._kinds import MatrixMethod as MatrixMethod
-from ._pieces import Clusters as Clusters
-from ._pieces import Dense as Dense
-from ._pieces import LowRank as LowRank
-from ._pieces import Neurons as Neurons
-from ._pieces import Piece as Piece
-from ._pieces import SeparateLowRank as SeparateLowRank
-from ._pieces import Sparse as Sparse
-from ._pieces import piece_tensors as piece_tensors
 
 
+@renamed_arguments(common="center")
 def compress_layer(
     stack: ExpertStack,
     *,
@@ -25,6 +26,7 @@ def compress_layer(
     keep: float = 0.25,
     center: Center | None = None,
     statistics: Statistics | None = None,
+    storage: Storage = DEFAULT_STORAGE,
     seed: int = 0,
 ) -> CompressedLayer:
     """Compress the experts of one layer.
@@ -38,15 +40,39 @@ def compress_layer(
     keep
         Kept fraction of the parameters per expert, in (0, 1].
     center
-        The layer's common expert, for the methods that store residuals.
+        The layer's center, for the methods that store residuals.
     statistics
         What calibration text tells about the layer, for the methods that use it.
+    storage
+        How values are stored: 16 bits in the smallest format if not given.
     seed
         For whatever is random in the method.
 
     Raises
     ------
     UsageError
-        If there is no such method, `keep` is out of range, or the method lacks a center or statistics.
+        If there is no such method, `keep` is out of range, the method lacks a center or statistics, or its matrices do
+        not fit into the format.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> layer = rl.compress_layer(stack, method="resmoe-up", keep=0.25, center=rl.find_center(stack))
+    >>> layer.restore().shape == stack.weights.shape
+    True
+    >>> round(layer.approximation_error(stack) / stack.mean_squared_norm(), 2)
+    0.01
     """
-    return METHODS[method](seed=seed).compress(stack, keep, center, statistics=statistics)
+    return METHODS[method](seed=seed).compress(stack, keep, center, statistics=statistics, storage=storage)
+
+
+def weigh(layer: CompressedLayer, *, value_bytes: int = 2) -> Ledger:
+    """Return the bytes of a compressed layer at 16 or 32 bit: the old name of :func:`storage_ledger`."""
+    warn_renamed("weigh", "storage_ledger")
+    names = {2: "bf16", 4: "fp32"}
+    storage = Storage(encoding=Encoding.parse(names[value_bytes]))
+    center = None if layer.layout.center is None else storage.center_encoding
+    layout = layer.layout.model_copy(update={"encoding": storage.encoding, "center": center})
+    outputs = layer.center.outputs if layer.center is not None else None
+    return layout_ledger(layout, layer.shape, outputs=0 if outputs is None else outputs.numel())

@@ -2,73 +2,126 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
+from .._core.errors import UsageError
+from .._core.params import KEEP
 from .._core.registry import Registry
-from ..centers import Center, Statistics
+from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack, LayerShape
-from ._pieces import Piece
+from ..store.encodings import Encoded
+from ..store.formats import FORMATS, Format, smallest_format
+from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
+from ..store.ledger import INDEX_BYTES, Entry, Ledger
+from ..store.matrices import CompressedMatrix
+from ..transport.cost import matched_distances
 
 
 @dataclass(frozen=True)
 class CompressedLayer:
-    """The experts of one layer as they are stored.
+    """The experts of one layer as they are stored: what it restores is what a checkpoint restores to.
 
     Parameters
     ----------
     method, keep
         What made it.
-    pieces
-        The stored matrices: one an expert (the expert itself, or its residual where there is a center), or one a
-        group of experts.
+    shape
+        Sizes of the original layer.
+    experts
+        The stored experts (or their residuals, where there is a center): one each, or one a group.
     center
-        The common expert that the residuals belong to (None: the pieces stand alone).
+        The center that the residuals belong to, its values rounded as they are stored (None: there is none).
+    center_blocks
+        The stored rows of the center, block by block.
     groups
-        (N,) which piece each expert is restored from, where several share one: the router's choice of expert k means
-        piece ``groups[k]``. None: every expert has its own.
+        (N,) which stored expert each one is restored from, where several share one: the router's choice of expert k
+        means stored expert ``groups[k]``. None: every expert has its own.
     permutations
-        (N, p_I) int64: the order of each expert's rows in which it is compared with its group's piece. None: as they
-        stand, or as the common expert has them.
+        (N, p_I) int64: the order of each expert's rows in which it is compared with its group's. None: as they stand,
+        or as the center has them.
+    dtype
+        What experts are restored in.
     """
 
     method: str
     keep: float
-    pieces: tuple[Piece, ...]
-    center: Center | None
+    shape: LayerShape
+    experts: Format
+    center: Center | None = None
+    center_blocks: tuple[Encoded, ...] = ()
     groups: tuple[int, ...] | None = None
     permutations: torch.Tensor | None = None
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def layout(self) -> Layout:
+        """How it is stored."""
+        return self.experts.layout
 
     @property
     def num_experts(self) -> int:
-        """N, however few matrices are stored."""
-        return len(self.pieces if self.groups is None else self.groups)
+        """N, however few are stored."""
+        return self.shape.num_experts
 
     @property
     def orders(self) -> torch.Tensor | None:
         """(N, p_I) order of each original expert's rows that the restored one has; None: as they stand."""
         return self.permutations if self.center is None else self.center.permutations
 
+    @property
+    def center_name(self) -> str:
+        """Name of the center, ``"none"`` where there is none."""
+        return "none" if self.center is None else self.center.name
+
+    def restore_expert(self, k: int) -> torch.Tensor:
+        """Return the (p_I, D) restored expert k, in the order of the center's rows."""
+        matrix = self.experts.restore_aligned(k if self.groups is None else self.groups[k], self.dtype)
+        return matrix if self.center is None else matrix.add_(self.center.expert(k))
+
     def restore(self) -> torch.Tensor:
         """Return the (N, p_I, D) restored experts, in the order of the center's rows.
 
         An expert computes the same whatever the order of its neurons, so the permutations need not be undone.
         """
-        restored = [piece.restore() for piece in self.pieces]
-        matrices = torch.stack(restored if self.groups is None else [restored[group] for group in self.groups])
-        if self.center is not None:
-            for k, matrix in enumerate(matrices):
-                matrix.add_(self.center.expert(k))
-        return matrices
+        return torch.stack([self.restore_expert(k) for k in range(self.num_experts)])
 
-    @property
-    def center_name(self) -> str:
-        """Name of the center, ``"none"`` where there is none."""
-        return "none" if self.center is None else self.center.name
+    def expert_error(self, k: int, original: torch.Tensor, restored: torch.Tensor) -> float:
+        """Squared Frobenius distance of the (p_I, D) original expert k, aligned, and what is restored of it."""
+        order = torch.arange(len(original)) if self.orders is None else self.orders[k]
+        return float(matched_distances(restored, original, order).sum())
+
+    def approximation_error(self, stack: ExpertStack) -> float:
+        """(1/N) sum_k ||W_k[T_k] - restored_k||_F^2 in float64, from the restored experts themselves.
+
+        References
+        ----------
+        ResMoE, equation (4) and the tables of approximation errors.
+        """
+        errors = (self.expert_error(k, weights, self.restore_expert(k)) for k, weights in enumerate(stack.weights))
+        return sum(errors) / stack.num_experts
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What a method makes of a layer, before anything is rounded.
+
+    Parameters
+    ----------
+    matrices
+        One an expert, or one a group; they may be made as they are asked for.
+    groups, permutations
+        As for :class:`CompressedLayer`.
+    """
+
+    matrices: Iterable[CompressedMatrix]
+    groups: tuple[int, ...] | None = None
+    permutations: torch.Tensor | None = None
 
 
 class Method(ABC):
@@ -76,33 +129,52 @@ class Method(ABC):
 
     Parameters
     ----------
+    entry
+        Under which name, and whether it compresses experts or their residuals from a center.
     seed
         For whatever is random.
 
     Attributes
     ----------
-    name
-        What users type.
-    title
-        What charts and tables call it.
-    reference
-        Where it comes from.
-    uses_center
-        Whether it stores residuals from a common expert.
+    matrix_type
+        The kind of compressed matrices that it makes.
     needs_statistics
         Whether it cannot do without calibration text.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    reference: ClassVar[str]
-    uses_center: ClassVar[bool] = False
+    matrix_type: ClassVar[type[CompressedMatrix]]
     needs_statistics: ClassVar[bool] = False
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, entry: MethodEntry, *, seed: int = 0) -> None:
+        self.entry = entry
         self.seed = seed
 
+    @property
+    def name(self) -> str:
+        """What users type."""
+        return self.entry.name
+
+    @property
+    def uses_center(self) -> bool:
+        """Whether it stores residuals from a center."""
+        return self.entry.uses_center
+
     @abstractmethod
+    def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
+        """Return the rank, rows or values of each compressed matrix, from the sizes of the layer alone.
+
+        Raises
+        ------
+        UsageError
+            If so little cannot be kept (not even rank 1).
+        """
+
+    @abstractmethod
+    def compress_exact(
+        self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
+    ) -> Compressed:
+        """Compress the experts of a layer, or their residuals from a center, to exact values."""
+
     def compress(
         self,
         stack: ExpertStack,
@@ -110,8 +182,11 @@ class Method(ABC):
         center: Center | None = None,
         *,
         statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> CompressedLayer:
-        """Compress the experts of a layer.
+        """Compress the experts of a layer and store them.
+
+        Residuals are taken from the center as it is stored, so that rounding it costs nothing twice.
 
         Parameters
         ----------
@@ -120,17 +195,38 @@ class Method(ABC):
         keep
             Kept fraction of the parameters per expert, in (0, 1].
         center
-            The common expert; needed if, and used only if, the method stores residuals.
+            The center; needed if, and used only if, the method stores residuals.
         statistics
             What calibration text tells about the layer, for the methods that use it.
+        storage
+            How values are stored.
 
         Raises
         ------
         UsageError
-            If `keep` is out of range, or the method needs a center or statistics and has none.
+            If `keep` is out of range, the method needs a center or statistics and has none, or its matrices do not fit
+            into the format.
         """
+        KEEP.validate(keep)
+        center = self._used(center, statistics)
+        has_center = center is not None and center.stored
+        layout = self.layout(stack.shape, keep, storage=storage, has_center=has_center)
+        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks)})
+        center, center_blocks = stored_center(center, layout)
+        compressed = self.compress_exact(stack, keep, center, statistics)
+        layout = layout.model_copy(update={"groups": compressed.groups})
+        return CompressedLayer(
+            method=self.name,
+            keep=keep,
+            shape=stack.shape,
+            experts=FORMATS[layout.format].pack(compressed.matrices, layout),
+            center=center if has_center else None,
+            center_blocks=center_blocks,
+            groups=compressed.groups,
+            permutations=compressed.permutations,
+            dtype=stack.weights.dtype,
+        )
 
-    @abstractmethod
     def errors(
         self,
         stack: ExpertStack,
@@ -138,12 +234,191 @@ class Method(ABC):
         center: Center | None = None,
         *,
         statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> list[float]:
-        """Approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 at every keep."""
+        """Return the approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 of what is stored, at every keep."""
+        options: dict[str, Any] = {"statistics": statistics, "storage": storage}
+        return [self.compress(stack, keep, center, **options).approximation_error(stack) for keep in keeps]
 
-    @abstractmethod
-    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
-        """The form of the pieces that :meth:`compress` makes of such a layer, on the meta device."""
+    def layout(
+        self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None
+    ) -> Layout:
+        """Tell how such a layer will be stored.
+
+        Parameters
+        ----------
+        shape, keep
+            Sizes of the layer, and the kept fraction.
+        storage
+            How values are to be stored.
+        has_center
+            Whether a center is stored; by default, whether the method uses one (center ``"none"`` stores none).
+
+        Raises
+        ------
+        UsageError
+            If so little cannot be kept, or the method's matrices do not fit into the format.
+        """
+        has_center = self.uses_center if has_center is None else has_center
+        counts = self.counts(shape, KEEP.validate(keep))
+        layout = Layout.model_construct(
+            format="",
+            encoding=storage.encoding,
+            center=storage.center_encoding if has_center else None,
+            blocks=shape_blocks(shape),
+            neurons=shape.intermediate_size,
+            counts=counts,
+            groups=None,
+        )
+        try:
+            format_class = smallest_format(self.matrix_type, layout, name=storage.format)
+        except UsageError as error:
+            raise UsageError(f"method {self.name!r} {error}") from error
+        return layout.model_copy(update={"format": format_class.name})
+
+    def _used(self, center: Center | None, statistics: Statistics | None) -> Center | None:
+        """The center where the method uses one; refuse to go on without what it needs."""
+        if self.needs_statistics:
+            needed(statistics, f"method {self.name!r}")
+        if not self.uses_center:
+            return None
+        if center is None:
+            raise UsageError(f"method {self.name!r} needs a center: find one first, for example 'wasserstein'")
+        return center
+
+    def _residuals(self, stack: ExpertStack, center: Center | None) -> Iterator[torch.Tensor]:
+        """Yield what the method compresses: experts, or their residuals, one at a time."""
+        return iter(stack.weights) if center is None else center.residuals(stack)
 
 
-METHODS: Registry[type[Method]] = Registry("method", "resmoe_lab.methods")
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method under one of its names: on experts as they are, or on their residuals from a center.
+
+    Parameters
+    ----------
+    name
+        What users type.
+    title
+        What charts and tables call it.
+    reference
+        Where it comes from.
+    uses_center
+        Whether it stores residuals from a center.
+    method
+        The class that does it.
+    """
+
+    name: str
+    title: str
+    reference: str
+    uses_center: bool
+    method: type[Method]
+
+    def __call__(self, **options: Any) -> Method:
+        """Make the method with its options, such as a seed."""
+        return self.method(self, **options)
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether it cannot do without calibration text."""
+        return self.method.needs_statistics
+
+
+class MethodRegistry(Registry[MethodEntry]):
+    """The methods by name; one class may have two, with a center and without."""
+
+    def register(  # type: ignore[override]
+        self, name: str, *, title: str, reference: str, uses_center: bool = False
+    ) -> Callable[[type[Method]], type[Method]]:
+        """Return a decorator that files a class under a name.
+
+        Parameters
+        ----------
+        name, title, reference, uses_center
+            As for :class:`MethodEntry`.
+        """
+
+        def add(method: type[Method]) -> type[Method]:
+            super(MethodRegistry, self).register(name)(MethodEntry(name, title, reference, uses_center, method))
+            return method
+
+        return add
+
+
+METHODS = MethodRegistry("method", "resmoe_lab.methods")
+
+
+def stored_center(center: Center | None, layout: Layout) -> tuple[Center | None, tuple[Encoded, ...]]:
+    """Return a center with its values as they are stored, and the stored rows of its blocks, if it is stored."""
+    if center is None or layout.center is None:
+        return center, ()
+    blocks = center.encode(layout.columns, layout.center)
+    return center.rounded(blocks), blocks
+
+
+def storage_ledger(layer: CompressedLayer) -> Ledger:
+    """Return the bytes of a compressed layer, as it is stored.
+
+    Notes
+    -----
+    Permutations are not stored: a restored expert stays in the order of the center's rows and computes the same.
+    """
+    outputs = layer.center.outputs if layer.center is not None else None
+    return layout_ledger(layer.layout, layer.shape, outputs=0 if outputs is None else outputs.numel())
+
+
+def forecast_ledger(
+    method: Method,
+    shape: LayerShape,
+    *,
+    keep: float,
+    center: bool | None = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> Ledger:
+    """Return the bytes of what a method would make of a layer, from its sizes alone.
+
+    Parameters
+    ----------
+    method
+        The method.
+    shape
+        Sizes of the layer.
+    keep
+        Kept fraction of the parameters per expert.
+    center
+        Whether a center is stored; by default, whether the method uses one (center ``"none"`` stores none).
+    storage
+        How values are stored.
+    """
+    layout = method.layout(shape, keep, storage=storage, has_center=center)
+    return layout_ledger(layout, shape)
+
+
+def layout_ledger(layout: Layout, shape: LayerShape, *, outputs: int = 0) -> Ledger:
+    """Return the bytes of a layer that is stored so.
+
+    Parameters
+    ----------
+    layout
+        How it is stored.
+    shape
+        Sizes of the original layer.
+    outputs
+        How many numbers the orders of the experts' outputs have, where the center permutes those too.
+    """
+    entries = FORMATS[layout.format].entries(layout)
+    if layout.center is not None:
+        encoder, rows = layout.center.encoder, shape.intermediate_size
+        specs = [
+            spec
+            for block in layout.columns
+            for spec in encoder.specs(layout.center, rows, block.stop - block.start).values()
+        ]
+        entries.append(Entry("center", "dense", sum(spec.nbytes for spec in specs)))
+    width = max(2, (layout.center or layout.encoding.beside).bits // 8)
+    if outputs:
+        entries.append(Entry("outputs", "int16", outputs * INDEX_BYTES))
+    if layout.num_stored < shape.num_experts:
+        entries.append(Entry("map", "int16", shape.num_experts * INDEX_BYTES))
+    return Ledger(tuple(entries), math.prod(shape.sizes) * width)

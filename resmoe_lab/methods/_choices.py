@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .._core.errors import UsageError
-from ._pieces import LowRank, Neurons, SeparateLowRank, Sparse
+from ..store.matrices import LowRankMatrix, NeuronSubset, SeparateLowRankMatrix, SparseMatrix
 from ._spectra import squared_spectrum
 from ._sums import first_sums, smallest_sums
 from ._whitening import Whitening
@@ -42,7 +42,7 @@ def kept_rank(rows: int, columns: int, keep: float) -> int:
     return rank
 
 
-def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = None) -> Sparse:
+def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = None) -> SparseMatrix:
     """Keep the entries of largest magnitude, one threshold for the whole matrix (ResMoE, appendix A.3).
 
     Parameters
@@ -59,8 +59,8 @@ def prune(matrix: torch.Tensor, keep: float, importance: torch.Tensor | None = N
         from ._passes import keep_largest
 
         values, bits = keep_largest(matrix.contiguous().numpy(), count)
-        return Sparse(torch.from_numpy(values), torch.from_numpy(bits), matrix.shape[1])
-    return Sparse.where(largest(scores(matrix, importance), count), matrix)
+        return SparseMatrix(torch.from_numpy(values), torch.from_numpy(bits), matrix.shape[1])
+    return SparseMatrix.where(largest(scores(matrix, importance), count), matrix)
 
 
 def scores(matrix: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
@@ -84,12 +84,6 @@ def _order_statistic(values: torch.Tensor, place: int) -> torch.Tensor:
     return values.kthvalue(place + 1).values
 
 
-def prune_outline(rows: int, columns: int, keep: float) -> Sparse:
-    """The form of what :func:`prune` returns, on the meta device: sizes without contents."""
-    values = torch.empty(kept_entries(rows * columns, keep), device="meta")
-    return Sparse(values, torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device="meta"), columns)
-
-
 def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch.Tensor | None = None) -> list[float]:
     """Squared Frobenius error of :func:`prune` at every keep, from one look at the entries."""
     squares = matrix.flatten().square()
@@ -99,34 +93,28 @@ def prune_errors(matrix: torch.Tensor, keeps: Sequence[float], importance: torch
     return first_sums(squares[scores(matrix, importance).flatten().argsort()], dropped)
 
 
-def truncate(matrix: torch.Tensor, keep: float, whitening: Whitening | None = None) -> LowRank:
+def truncate(matrix: torch.Tensor, keep: float, whitening: Whitening | None = None) -> LowRankMatrix:
     """Keep the largest singular values (ResMoE, appendix A.4), those of the whitened matrix where one is given."""
     return keep_rank(matrix, kept_rank(matrix.shape[0], matrix.shape[1], keep), whitening)
 
 
-def keep_rank(matrix: torch.Tensor, rank: int, whitening: Whitening | None = None) -> LowRank:
+def keep_rank(matrix: torch.Tensor, rank: int, whitening: Whitening | None = None) -> LowRankMatrix:
     """Keep `rank` singular values; they are multiplied into the left factor."""
     whitened = matrix if whitening is None else whitening.apply(matrix)
     left, values, right = torch.linalg.svd(whitened, full_matrices=False)
     right = right[:rank] if whitening is None else whitening.undo(right[:rank])
-    return LowRank((left[:, :rank] * values[:rank]).contiguous(), right.contiguous())
-
-
-def truncate_outline(rows: int, columns: int, keep: float) -> LowRank:
-    """The form of what :func:`truncate` returns, on the meta device: sizes without contents."""
-    rank = kept_rank(rows, columns, keep)
-    return LowRank(torch.empty(rows, rank, device="meta"), torch.empty(rank, columns, device="meta"))
+    return LowRankMatrix((left[:, :rank] * values[:rank]).contiguous(), right.contiguous())
 
 
 def truncate_errors(matrix: torch.Tensor, keeps: Sequence[float], whitening: Whitening | None = None) -> list[float]:
     """Squared Frobenius error of :func:`truncate` at every keep, from one spectrum."""
     ranks = [kept_rank(matrix.shape[0], matrix.shape[1], keep) for keep in keeps]
     squares = squared_spectrum(matrix) if whitening is None else _unwhitened_squares(matrix, whitening)
-    return first_sums(squares, [max(0, len(squares) - rank) for rank in ranks])
+    return _spectrum_errors(squares, ranks)
 
 
-def truncate_apart(matrix: torch.Tensor, widths: Sequence[int], keep: float) -> SeparateLowRank:
-    """Keep the largest singular values of each weight matrix by itself.
+def truncate_separate(matrix: torch.Tensor, widths: Sequence[int], keep: float) -> SeparateLowRankMatrix:
+    """Keep the largest singular values of each weight matrix by itself, as many of each as fit into all.
 
     Parameters
     ----------
@@ -137,18 +125,20 @@ def truncate_apart(matrix: torch.Tensor, widths: Sequence[int], keep: float) -> 
     keep
         Kept fraction of each.
     """
-    return SeparateLowRank(tuple(truncate(part, keep) for part in matrix.split(list(widths), dim=1)))
+    rank = min(kept_rank(len(matrix), width, keep) for width in widths)
+    return SeparateLowRankMatrix(tuple(keep_rank(part, rank) for part in matrix.split(list(widths), dim=1)))
 
 
-def truncate_apart_outline(rows: int, widths: Sequence[int], keep: float) -> SeparateLowRank:
-    """The form of what :func:`truncate_apart` returns, on the meta device: sizes without contents."""
-    return SeparateLowRank(tuple(truncate_outline(rows, width, keep) for width in widths))
-
-
-def truncate_apart_errors(matrix: torch.Tensor, widths: Sequence[int], keeps: Sequence[float]) -> list[float]:
-    """Squared Frobenius error of :func:`truncate_apart` at every keep, from one spectrum of each weight matrix."""
-    curves = [truncate_errors(part, keeps) for part in matrix.split(list(widths), dim=1)]
+def truncate_separate_errors(matrix: torch.Tensor, widths: Sequence[int], keeps: Sequence[float]) -> list[float]:
+    """Squared Frobenius error of :func:`truncate_separate` at every keep, from one spectrum of each weight matrix."""
+    ranks = [min(kept_rank(len(matrix), width, keep) for width in widths) for keep in keeps]
+    curves = [_spectrum_errors(squared_spectrum(part), ranks) for part in matrix.split(list(widths), dim=1)]
     return [sum(errors) for errors in zip(*curves, strict=True)]
+
+
+def _spectrum_errors(squares: torch.Tensor, ranks: Sequence[int]) -> list[float]:
+    """What is left of squared singular values, smallest first, beyond each rank."""
+    return first_sums(squares, [max(0, len(squares) - rank) for rank in ranks])
 
 
 def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Tensor:
@@ -162,25 +152,20 @@ def _unwhitened_squares(matrix: torch.Tensor, whitening: Whitening) -> torch.Ten
     return values.clamp(min=0) * lengths
 
 
-def prune_neurons(matrix: torch.Tensor, keep: float) -> Neurons:
+def prune_neurons(matrix: torch.Tensor, keep: float) -> NeuronSubset:
     """Keep the neurons of largest L1 norm (ResMoE, appendix A.3)."""
     count = kept_entries(matrix.shape[0], keep)
-    places = _neurons_by_norm(matrix)[-count:].sort().values
-    return Neurons(matrix[places], places, matrix.shape[0])
-
-
-def prune_neurons_outline(rows: int, columns: int, keep: float) -> Neurons:
-    """The form of what :func:`prune_neurons` returns, on the meta device: sizes without contents."""
-    count = kept_entries(rows, keep)
-    return Neurons(torch.empty(count, columns, device="meta"), torch.empty(count, device="meta"), rows)
+    places = neurons_by_norm(matrix)[-count:].sort().values
+    return NeuronSubset(matrix[places], places, matrix.shape[0])
 
 
 def prune_neurons_errors(matrix: torch.Tensor, keeps: Sequence[float]) -> list[float]:
     """Squared Frobenius error of :func:`prune_neurons` at every keep, from one sort."""
     # A row's own sum loses nothing in float32 that shows; those over rows are taken in float64.
-    squares = torch.linalg.vector_norm(matrix, dim=1).double().square()[_neurons_by_norm(matrix)]
+    squares = torch.linalg.vector_norm(matrix, dim=1).double().square()[neurons_by_norm(matrix)]
     return first_sums(squares, [matrix.shape[0] - kept_entries(matrix.shape[0], keep) for keep in keeps])
 
 
-def _neurons_by_norm(matrix: torch.Tensor) -> torch.Tensor:
+def neurons_by_norm(matrix: torch.Tensor) -> torch.Tensor:
+    """(p_I,) int64 neurons of a matrix in the order of their L1 norms, smallest first."""
     return torch.linalg.vector_norm(matrix, ord=1, dim=1).argsort(stable=True)

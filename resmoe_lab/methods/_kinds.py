@@ -1,61 +1,86 @@
-"""Methods that compress one matrix an expert, and the two ways of doing it that several share."""
+"""Methods that compress one matrix an expert, and the ways of doing it that several share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import repeat
-from typing import Any
+from itertools import islice, repeat
+from typing import Any, ClassVar
 
 import torch
 
-from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.threads import map_parallel
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
-from ._base import CompressedLayer, Method
+from ..store.formats import FORMATS
+from ..store.layout import DEFAULT_STORAGE, Layout, Storage, weight_blocks
+from ..store.matrices import CompressedMatrix, LowRankMatrix, SeparateLowRankMatrix, SparseMatrix
+from ._base import Compressed, Method, stored_center
 from ._choices import (
+    keep_rank,
+    kept_entries,
+    kept_rank,
     prune,
     prune_errors,
-    prune_outline,
     truncate,
-    truncate_apart,
-    truncate_apart_errors,
-    truncate_apart_outline,
     truncate_errors,
-    truncate_outline,
+    truncate_separate,
+    truncate_separate_errors,
 )
-from ._pieces import LowRank, Piece, SeparateLowRank, Sparse
+from ._rounding import prune_rounding, rank_errors
 
 
 class MatrixMethod(Method):
     """Compresses every expert, or its residual, by itself."""
 
     @abstractmethod
-    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> Piece:
+    def count(self, shape: LayerShape, keep: float) -> int:
+        """Return the rank, rows or values that are kept of one matrix."""
+
+    @abstractmethod
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> CompressedMatrix:
         """Compress one (p_I, D) matrix: an expert, or its residual; `hint` is what :meth:`hints` gave for it."""
 
-    @abstractmethod
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
-        """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep."""
+    def exact_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
+        """Squared Frobenius error that :meth:`compress_matrix` leaves at every keep, before anything is rounded.
 
-    @abstractmethod
-    def piece_outline(self, shape: LayerShape, keep: float) -> Piece:
-        """The form of the piece that :meth:`compress_matrix` makes of such a matrix, on the meta device."""
+        A method that can tell them all from one computation does so here.
+        """
+        restored = (self.compress_matrix(matrix, keep, hint).restore() for keep in keeps)
+        return [float((matrix.double() - exact.double()).square().sum()) for exact in restored]
 
-    def compress(
-        self,
-        stack: ExpertStack,
-        keep: float,
-        center: Center | None = None,
-        *,
-        statistics: Statistics | None = None,
-    ) -> CompressedLayer:
-        """Compress each expert, or its residual."""
-        KEEP.validate(keep)
-        pairs = zip(self.matrices(stack, center), self.hints(stack, center, statistics), strict=False)
-        return self._layer(keep, [self.compress_matrix(matrix, keep, hint) for matrix, hint in pairs], center)
+    def stored_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], layout: Layout, hint: Any = None
+    ) -> list[float]:
+        """Squared Frobenius error of what is stored at every keep; `layout` says how, and its counts do not matter."""
+        errors = []
+        for keep in keeps:
+            stored = FORMATS[layout.format].pack([self.compress_matrix(matrix, keep, hint)], layout)
+            errors.append(float((matrix.double() - stored.restore_aligned(0, matrix.dtype).double()).square().sum()))
+        return errors
+
+    def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
+        """Return the same count for every expert."""
+        return (self.count(shape, keep),) * shape.num_experts
+
+    def compress_exact(
+        self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
+    ) -> Compressed:
+        """Compress each expert, or its residual, when it is asked for."""
+        pairs = zip(self._residuals(stack, center), self.hints(stack, center, statistics), strict=False)
+        return Compressed(self.compress_matrix(matrix, keep, hint) for matrix, hint in pairs)
+
+    def restore_one(
+        self, stack: ExpertStack, keep: float, expert: int, *, center: Center | None, storage: Storage = DEFAULT_STORAGE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the (p_I, D) matrix that is compressed of one expert, itself or its residual, and what is restored."""
+        layout = self._layout_of(stack, keep, center, storage)
+        center, _ = stored_center(self._used(center, None), layout)
+        pairs = zip(self._residuals(stack, center), self.hints(stack, center, None), strict=False)
+        matrix, hint = next(islice(pairs, expert, None))
+        stored = FORMATS[layout.format].pack([self.compress_matrix(matrix, keep, hint)], layout)
+        return matrix, stored.restore_aligned(0, matrix.dtype)
 
     def errors(
         self,
@@ -64,67 +89,89 @@ class MatrixMethod(Method):
         center: Center | None = None,
         *,
         statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> list[float]:
-        """Approximation error at every keep: the mean of the experts' own."""
+        """Return the mean of the experts' own errors at every keep."""
         for keep in keeps:
             KEEP.validate(keep)
-        pairs = zip(self.matrices(stack, center), self.hints(stack, center, statistics), strict=False)
-        curves = map_parallel(lambda pair: self.matrix_errors(pair[0], keeps, pair[1]), pairs)
+        if not keeps:
+            return []
+        center = self._used(center, statistics)
+        layout = self._layout_of(stack, max(keeps), center, storage)
+        center, _ = stored_center(center, layout)
+        pairs = zip(self._residuals(stack, center), self.hints(stack, center, statistics), strict=False)
+
+        def curve(pair: tuple[torch.Tensor, Any]) -> list[float]:
+            if layout.encoding.lossless:
+                return self.exact_errors(pair[0], keeps, pair[1])
+            return self.stored_errors(pair[0], keeps, layout, pair[1])
+
+        curves = map_parallel(curve, pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]
-
-    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
-        """One piece an expert."""
-        return (self.piece_outline(shape, keep),) * shape.num_experts
-
-    def matrices(self, stack: ExpertStack, center: Center | None) -> Iterator[torch.Tensor]:
-        """Yield what the method compresses: experts, or their residuals, one at a time."""
-        if not self.uses_center:
-            return iter(stack.weights)
-        if center is None:
-            raise UsageError(f"method {self.name!r} needs a center: find one first, for example 'wasserstein'")
-        return center.residuals(stack)
 
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Any]:
         """Yield what the method knows of each expert beside its matrix: nothing, unless a method says otherwise."""
         return repeat(None)
 
-    def _layer(self, keep: float, pieces: Sequence[Piece], center: Center | None) -> CompressedLayer:
-        stored = center if self.uses_center and center is not None and center.stored else None
-        return CompressedLayer(self.name, keep, tuple(pieces), stored)
+    def _layout_of(self, stack: ExpertStack, keep: float, center: Center | None, storage: Storage) -> Layout:
+        has_center = center is not None and center.stored and self.uses_center
+        layout = self.layout(stack.shape, keep, storage=storage, has_center=has_center)
+        return layout.model_copy(update={"blocks": weight_blocks(stack.blocks)})
 
 
 class PruningMethod(MatrixMethod):
     """Keeps the entries of largest magnitude (ResMoE, appendix A.3)."""
 
-    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: torch.Tensor | None = None) -> Sparse:
+    matrix_type: ClassVar[type[CompressedMatrix]] = SparseMatrix
+
+    def count(self, shape: LayerShape, keep: float) -> int:
+        """Return how many entries are kept."""
+        return kept_entries(shape.intermediate_size * shape.width, keep)
+
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: torch.Tensor | None = None) -> SparseMatrix:
         """Keep the largest entries, one threshold for the whole matrix."""
         return prune(matrix, keep, hint)
 
-    def matrix_errors(
+    def exact_errors(
         self, matrix: torch.Tensor, keeps: Sequence[float], hint: torch.Tensor | None = None
     ) -> list[float]:
         """Errors at every keep, from one look at the entries."""
         return prune_errors(matrix, keeps, hint)
 
-    def piece_outline(self, shape: LayerShape, keep: float) -> Sparse:
-        """Sizes without contents."""
-        return prune_outline(shape.intermediate_size, shape.width, keep)
+    def stored_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], layout: Layout, hint: torch.Tensor | None = None
+    ) -> list[float]:
+        """Add what rounding costs the entries that are kept."""
+        counts = [kept_entries(matrix.numel(), keep) for keep in keeps]
+        rounding = None if hint is not None else prune_rounding(matrix, counts, layout.encoding)
+        if rounding is None:
+            return super().stored_errors(matrix, keeps, layout, hint)
+        return [exact + added for exact, added in zip(self.exact_errors(matrix, keeps), rounding, strict=True)]
 
 
 class LowRankMethod(MatrixMethod):
     """Keeps the largest singular values (ResMoE, appendix A.4)."""
 
-    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> LowRank:
+    matrix_type: ClassVar[type[CompressedMatrix]] = LowRankMatrix
+
+    def count(self, shape: LayerShape, keep: float) -> int:
+        """Return the rank that fits into the kept fraction."""
+        return kept_rank(shape.intermediate_size, shape.width, keep)
+
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: Any = None) -> CompressedMatrix:
         """Keep as many singular values as fit into the kept fraction."""
         return truncate(matrix, keep, hint)
 
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
+    def exact_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: Any = None) -> list[float]:
         """Errors at every keep, from one spectrum."""
         return truncate_errors(matrix, keeps, hint)
 
-    def piece_outline(self, shape: LayerShape, keep: float) -> LowRank:
-        """Sizes without contents."""
-        return truncate_outline(shape.intermediate_size, shape.width, keep)
+    def stored_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], layout: Layout, hint: Any = None
+    ) -> list[float]:
+        """Errors at every keep, from one decomposition whose factors are rounded once."""
+        ranks = [kept_rank(matrix.shape[0], matrix.shape[1], keep) for keep in keeps]
+        return rank_errors(matrix, keep_rank(matrix, max(ranks), hint), ranks, layout)
 
 
 class SeparateLowRankMethod(MatrixMethod):
@@ -133,17 +180,26 @@ class SeparateLowRankMethod(MatrixMethod):
     At the same kept fraction, joint factors of the design matrix leave a smaller error: they share their left one.
     """
 
-    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: tuple[int, ...] = ()) -> SeparateLowRank:
+    matrix_type: ClassVar[type[CompressedMatrix]] = SeparateLowRankMatrix
+
+    def count(self, shape: LayerShape, keep: float) -> int:
+        """Return the rank that fits into the kept fraction of every weight matrix."""
+        return min(kept_rank(shape.intermediate_size, width, keep) for width in shape.widths)
+
+    def compress_matrix(self, matrix: torch.Tensor, keep: float, hint: tuple[int, ...] = ()) -> SeparateLowRankMatrix:
         """Keep as many singular values of each weight matrix as fit into the kept fraction of it."""
-        return truncate_apart(matrix, hint, keep)
+        return truncate_separate(matrix, hint, keep)
 
-    def matrix_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: tuple[int, ...] = ()) -> list[float]:
+    def exact_errors(self, matrix: torch.Tensor, keeps: Sequence[float], hint: tuple[int, ...] = ()) -> list[float]:
         """Errors at every keep, from one spectrum of each weight matrix."""
-        return truncate_apart_errors(matrix, hint, keeps)
+        return truncate_separate_errors(matrix, hint, keeps)
 
-    def piece_outline(self, shape: LayerShape, keep: float) -> SeparateLowRank:
-        """Sizes without contents."""
-        return truncate_apart_outline(shape.intermediate_size, shape.widths, keep)
+    def stored_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], layout: Layout, hint: tuple[int, ...] = ()
+    ) -> list[float]:
+        """Errors at every keep, from one decomposition of each weight matrix whose factors are rounded once."""
+        ranks = [self.count(LayerShape(1, len(matrix), hint), keep) for keep in keeps]
+        return rank_errors(matrix, truncate_separate(matrix, hint, max(keeps)), ranks, layout)
 
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Any]:
         """Yield the columns of each weight matrix."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,8 +12,11 @@ from .._core.errors import UsageError
 from .._core.params import KEEP
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
-from ._base import CompressedLayer, Method
-from ._pieces import Dense, Piece
+from ..store.encodings import roundtrip
+from ..store.layout import DEFAULT_STORAGE, Storage
+from ..store.matrices import CompressedMatrix, DenseMatrix
+from ..transport.cost import matched_distances
+from ._base import Compressed, Method, MethodEntry
 
 Groups = tuple[int, ...]
 
@@ -37,9 +40,10 @@ class MergingMethod(Method):
     """
 
     weighted: ClassVar[bool]
+    matrix_type: ClassVar[type[CompressedMatrix]] = DenseMatrix
 
-    def __init__(self, *, seed: int = 0, groups: int | None = None) -> None:
-        super().__init__(seed=seed)
+    def __init__(self, entry: MethodEntry, *, seed: int = 0, groups: int | None = None) -> None:
+        super().__init__(entry, seed=seed)
         self.groups = groups
         self._known: tuple[weakref.ref[torch.Tensor], torch.Tensor] | None = None
 
@@ -66,27 +70,20 @@ class MergingMethod(Method):
             raise UsageError(f"{count} groups of {num_experts} experts, expected a number from 1 to {num_experts}")
         return count
 
-    def compress(
-        self,
-        stack: ExpertStack,
-        keep: float,
-        center: Center | None = None,
-        *,
-        statistics: Statistics | None = None,
-    ) -> CompressedLayer:
+    def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
+        """Return the neurons of each group's expert: all of them."""
+        return (shape.intermediate_size,) * self.group_count(shape.num_experts, keep)
+
+    def compress_exact(
+        self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
+    ) -> Compressed:
         """Merge the experts into round(keep N) groups, at least one."""
         count = self.group_count(stack.num_experts, keep)
         orders = self.orders(stack)
         usage, products = _usage(stack, statistics), inner_products(stack, orders)
         groups = group_experts(_affinity(products, statistics), usage, count)
-        shares = self._shares(groups, usage)
-        pieces: list[Piece] = []
-        for group in range(count):
-            merged = torch.zeros_like(stack.weights[0])
-            for k in (k for k, own in enumerate(groups) if own == group):
-                merged.add_(stack.weights[k][orders[k].to(merged.device)], alpha=float(shares[k]))
-            pieces.append(Dense(merged))
-        return CompressedLayer(self.name, keep, tuple(pieces), None, groups=groups, permutations=orders)
+        merged = self._merged(stack, groups, self._shares(groups, usage))
+        return Compressed(map(DenseMatrix, merged), groups=groups, permutations=orders)
 
     def errors(
         self,
@@ -95,18 +92,38 @@ class MergingMethod(Method):
         center: Center | None = None,
         *,
         statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> list[float]:
-        """Approximation error at every keep, from the inner products of the aligned experts."""
+        """Return the approximation error at every keep, from the inner products of the aligned experts."""
         counts = [self.group_count(stack.num_experts, keep) for keep in keeps]
         usage, products = _usage(stack, statistics), inner_products(stack, self.orders(stack))
         affinity = _affinity(products, statistics)
-        by_count = {count: self._error(products, group_experts(affinity, usage, count), usage) for count in set(counts)}
+        by_count = dict[int, float]()
+        for count in set(counts):
+            groups = group_experts(affinity, usage, count)
+            if storage.encoding.lossless:
+                by_count[count] = self._error(products, groups, usage)
+            else:
+                by_count[count] = self._stored_error(stack, groups, usage, storage)
         return [by_count[count] for count in counts]
 
-    def outline(self, shape: LayerShape, keep: float) -> tuple[Piece, ...]:
-        """One whole matrix a group."""
-        matrix = torch.empty(shape.intermediate_size, shape.width, device="meta")
-        return (Dense(matrix),) * self.group_count(shape.num_experts, keep)
+    def _merged(self, stack: ExpertStack, groups: Groups, shares: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield each group's (p_I, D) weighted average of its aligned experts."""
+        orders = self.orders(stack)
+        for group in range(max(groups) + 1):
+            merged = torch.zeros_like(stack.weights[0])
+            for k in (k for k, expert_group in enumerate(groups) if expert_group == group):
+                merged.add_(stack.weights[k][orders[k].to(merged.device)], alpha=float(shares[k]))
+            yield merged
+
+    def _stored_error(self, stack: ExpertStack, groups: Groups, usage: torch.Tensor, storage: Storage) -> float:
+        """(1/N) sum_k ||W_k[T_k] - M_k||^2 from the merged experts as they are stored."""
+        orders, total = self.orders(stack), 0.0
+        for group, merged in enumerate(self._merged(stack, groups, self._shares(groups, usage))):
+            stored = roundtrip(merged, storage.encoding)
+            members = [k for k, expert_group in enumerate(groups) if expert_group == group]
+            total += sum(float(matched_distances(stored, stack.weights[k], orders[k]).sum()) for k in members)
+        return total / stack.num_experts
 
     def _shares(self, groups: Groups, usage: torch.Tensor) -> torch.Tensor:
         """(N,) weight of every expert in its group's average; a group that no token reaches is averaged evenly."""

@@ -40,7 +40,7 @@ def keep_largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     Returns
     -------
     values : (count,) float32
-    bits : (rows, ceil(columns / 8)) uint8, as :func:`~.bits.pack_mask` has them
+    bits : (rows, ceil(columns / 8)) uint8, as :func:`~resmoe_lab.store.bits.pack_mask` has them
     """
     flat = matrix.reshape(-1).view(np.uint32)
     sizes = _sizes(flat)
@@ -51,6 +51,42 @@ def keep_largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     least = inside[len(inside) - missing]
     equal = missing - int(len(inside) - np.searchsorted(inside, least, "right"))
     return _keep(matrix, matrix.view(np.uint32), least, equal, count)
+
+
+def kept_sums(matrix: np.ndarray, weights: np.ndarray, counts: Sequence[int]) -> list[float]:
+    """Return, for every count, the float64 sum of the weights of the entries that :func:`keep_largest` keeps.
+
+    Parameters
+    ----------
+    matrix, weights
+        (rows, columns) float32, in row-major order.
+    counts
+        From 0 to all of them, in any order.
+    """
+    flat, added = matrix.reshape(-1).view(np.uint32) & _MAGNITUDE, weights.reshape(-1)
+    size = len(flat)
+    order = np.partition(flat, sorted({size - count for count in counts if count}))
+    sums = []
+    for count in counts:
+        if not count:
+            sums.append(0.0)
+            continue
+        least = order[size - count]
+        equal = count - int(np.count_nonzero(flat > least))
+        sums.append(float(_kept_sum(flat, added, least, equal)))
+    return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _kept_sum(magnitudes, weights, least, equal):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for place in range(len(magnitudes)):
+        if magnitudes[place] > least:
+            total += weights[place]
+        elif magnitudes[place] == least and equal > 0:
+            equal -= 1
+            total += weights[place]
+    return total
 
 
 @numba.njit(cache=True, nogil=True)

@@ -10,13 +10,12 @@ from ._base import METHODS
 from ._merging import MergingMethod
 
 
-@METHODS.register("git-rebasin")
+@METHODS.register(
+    "git-rebasin", title="Git Re-Basin", reference="arXiv 2209.04836, algorithm 3 (MergeMany); ResMoE, appendix A.3"
+)
 class GitRebasin(MergingMethod):
     """Align each expert with the mean of the others until nothing changes, then average each group evenly."""
 
-    name = "git-rebasin"
-    title = "Git Re-Basin"
-    reference = "arXiv 2209.04836, algorithm 3 (MergeMany); ResMoE, appendix A.3"
     weighted = False
 
     def align(self, stack: ExpertStack) -> torch.Tensor:

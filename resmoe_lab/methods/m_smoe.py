@@ -10,13 +10,10 @@ from ._base import METHODS
 from ._merging import MergingMethod
 
 
-@METHODS.register("m-smoe")
+@METHODS.register("m-smoe", title="M-SMoE", reference="arXiv 2310.01334; ResMoE, appendix A.3")
 class MSMoE(MergingMethod):
     """Align the neurons, then merge each group by the share of the tokens that its experts receive."""
 
-    name = "m-smoe"
-    title = "M-SMoE"
-    reference = "arXiv 2310.01334; ResMoE, appendix A.3"
     weighted = True
 
     def align(self, stack: ExpertStack) -> torch.Tensor:

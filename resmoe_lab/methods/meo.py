@@ -4,7 +4,7 @@ from ._base import METHODS
 from ._merging import MergingMethod
 
 
-@METHODS.register("meo")
+@METHODS.register("meo", title="MEO", reference="arXiv 2310.09832; ResMoE, appendix A.3")
 class MEO(MergingMethod):
     """Average the experts of a group, unaligned, by the share of the tokens that each receives.
 
@@ -12,7 +12,4 @@ class MEO(MergingMethod):
     all inputs, a group's scores become the experts' mean shares.
     """
 
-    name = "meo"
-    title = "MEO"
-    reference = "arXiv 2310.09832; ResMoE, appendix A.3"
     weighted = True

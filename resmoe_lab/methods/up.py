@@ -1,13 +1,10 @@
-"""Unstructured magnitude pruning of each expert by itself."""
+"""Unstructured magnitude pruning: of each expert by itself, or of its residual from a center."""
 
 from ._base import METHODS
 from ._kinds import PruningMethod
 
 
-@METHODS.register("up")
-class UP(PruningMethod):
-    """Keep the largest weights of every expert."""
-
-    name = "up"
-    title = "UP"
-    reference = "ResMoE, appendix A.3 (Pruning)"
+@METHODS.register("up", title="UP", reference="ResMoE, appendix A.3 (Pruning)")
+@METHODS.register("resmoe-up", title="ResMoE (UP)", reference="ResMoE, Algorithm 1 and appendix A.3", uses_center=True)
+class UnstructuredPruning(PruningMethod):
+    """Keep the largest entries of every expert, or of every residual."""

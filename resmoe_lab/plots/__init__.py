@@ -6,7 +6,6 @@ from .clouds import cloud_slider as cloud_slider
 from .clouds import error_by_dimension as error_by_dimension
 from .clouds import training_drift as training_drift
 from .diagnosis import gain_bars as gain_bars
-from .diagnosis import spectrum_lines as spectrum_lines
 from .displacement import displacement_bars as displacement_bars
 from .displacement import displacement_table as displacement_table
 from .errors import error_curves as error_curves

@@ -36,31 +36,3 @@ def gain_bars(gains: pd.DataFrame) -> alt.LayerChart:
     label = name.transform_calculate(words="'unrelated experts: ' + format(datum.by_chance, '.1%')")
     chart = alt.LayerChart(layer=[bars, chance, label.encode(x=alt.value("width"), y="by_chance:Q", text="words:N")])
     return styled(chart.properties(width=640, height=230, title="How much of the experts a common expert explains"))
-
-
-def spectrum_lines(spectra: pd.DataFrame) -> alt.FacetChart:
-    """Draw what singular values leave of the experts and of their residuals, one panel a layer.
-
-    Parameters
-    ----------
-    spectra
-        Columns ``layer, matrix, rank_share, left``.
-    """
-    matrices = ["expert", "residual"]
-    lines = (
-        alt.Chart(alt.Data(values=significant(spectra).to_dict("records")))
-        .mark_line(point=True, strokeWidth=2)
-        .encode(
-            x=alt.X("rank_share:Q", title="singular values kept", axis=alt.Axis(format="~p")),
-            y=alt.Y("left:Q", title="share of the experts' squared norm left out", axis=alt.Axis(format="~p")),
-            color=alt.Color("matrix:N", sort=matrices, scale=alt.Scale(domain=matrices, range=["#c98500", "#d1570a"])),
-            tooltip=[
-                alt.Tooltip("matrix:N"),
-                alt.Tooltip("rank_share:Q", format="~p"),
-                alt.Tooltip("left:Q", format=".1%"),
-            ],
-        )
-        .properties(width=190, height=170)
-    )
-    chart = lines.facet(facet=alt.Facet("layer:O", title="layer"), columns=4)
-    return styled(chart.properties(title="Spectra of experts and of residuals from the best center"))

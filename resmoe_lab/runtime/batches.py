@@ -31,11 +31,11 @@ class Batch:
     tokens: Tensor
     weights: Tensor
 
-    def take(self, values: Tensor) -> Tensor:
+    def gather(self, values: Tensor) -> Tensor:
         """Return the (E, n, columns) rows of a (T, columns) tensor that belong to the tokens."""
         return values[self.tokens]
 
-    def give(self, values: Tensor, total: Tensor) -> None:
+    def scatter_add(self, values: Tensor, total: Tensor) -> None:
         """Add (E, n, columns) rows to those of the tokens in a (T, columns) tensor."""
         add_to_tokens(total, self.tokens, values.flatten(0, 1))
 
@@ -49,7 +49,7 @@ def add_to_tokens(total: Tensor, tokens: Tensor, values: Tensor) -> None:
         total.index_add_(0, tokens.flatten(), values)
 
 
-def batches(index: Tensor, weights: Tensor, *, num_experts: int, most: int) -> Iterator[Batch]:
+def batches(index: Tensor, weights: Tensor, *, num_experts: int, max_experts: int) -> Iterator[Batch]:
     """Yield every expert that a token selects, in batches.
 
     Parameters
@@ -60,34 +60,34 @@ def batches(index: Tensor, weights: Tensor, *, num_experts: int, most: int) -> I
         (T, k) weights.
     num_experts
         N.
-    most
+    max_experts
         Experts of a batch at most.
     """
-    chosen = index.flatten().clamp(max=num_experts)
-    order = chosen.argsort(stable=True)
-    counts = chosen.bincount(minlength=num_experts + 1)[:num_experts].tolist()
+    selected = index.flatten().clamp(max=num_experts)
+    order = selected.argsort(stable=True)
+    counts = selected.bincount(minlength=num_experts + 1)[:num_experts].tolist()
     starts = [0, *accumulate(counts)]
     shares = weights.flatten()
-    for experts in spans(counts, most):
-        own = counts[experts]
-        if len(own) == 1:
+    for experts in spans(counts, max_experts):
+        sizes = counts[experts]
+        if len(sizes) == 1:
             places = order[None, starts[experts.start] : starts[experts.stop]]
             yield Batch(experts, places // index.shape[1], shares[places, None])
             continue
-        steps = torch.arange(max(own), device=index.device)
-        first, held = torch.tensor([starts[experts], own], device=index.device)[:, :, None]
+        steps = torch.arange(max(sizes), device=index.device)
+        first, filled = torch.tensor([starts[experts], sizes], device=index.device)[:, :, None]
         places = order[(first + steps).clamp(max=len(order) - 1)]
-        yield Batch(experts, places // index.shape[1], (shares[places] * (steps < held))[:, :, None])
+        yield Batch(experts, places // index.shape[1], (shares[places] * (steps < filled))[:, :, None])
 
 
-def spans(counts: Sequence[int], most: int) -> Iterator[slice]:
-    """Yield neighbours whose counts are alike enough to be filled up to the largest, no more than `most` of them.
+def spans(counts: Sequence[int], max_experts: int) -> Iterator[slice]:
+    """Yield at most `max_experts` neighbours at a time whose counts are near enough to be filled up to the largest.
 
     Parameters
     ----------
     counts
         Tokens of each expert; those without any are left out where they stand alone.
-    most
+    max_experts
         Length of a span at most.
     """
 
@@ -100,5 +100,5 @@ def spans(counts: Sequence[int], most: int) -> Iterator[slice]:
             yield from split(start, middle)
             yield from split(middle, stop)
 
-    for start in range(0, len(counts), most):
-        yield from split(start, min(start + most, len(counts)))
+    for start in range(0, len(counts), max_experts):
+        yield from split(start, min(start + max_experts, len(counts)))

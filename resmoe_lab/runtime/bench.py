@@ -18,10 +18,11 @@ from .._core.errors import ResmoeError, UsageError
 from .._core.machine import anonymous_bytes, peak_memory, release_memory
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint, open_checkpoint
+from ..store.formats import FORMATS
+from ..store.layout import Layout
 from ..store.manifest import MANIFEST_FILE
 from .experts import ResMoEExperts
 from .loading import open_model
-from .scattered import BitmaskResidual, CsrResidual
 
 Way = Literal["original", "restored", "factored"]
 WAYS: tuple[Way, ...] = ("original", "restored", "factored")
@@ -110,8 +111,9 @@ def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
     manifest = json.loads((checkpoint.folder / MANIFEST_FILE).read_text("utf-8"))
     named = original or manifest["settings"].get("checkpoint")
     sources = dict.fromkeys(("restored", "factored"), str(checkpoint.folder))
-    layers = checkpoint.config["quantization_config"]["layers"].values()
-    if any(layer["form"] in (BitmaskResidual.form, CsrResidual.form) for layer in layers):
+    layers = checkpoint.config["quantization_config"]["layers"].items()
+    layouts = [Layout.read(content, where=name) for name, content in layers]
+    if not all(FORMATS[layout.format].multiplies for layout in layouts):
         del sources["factored"]
     try:
         found = str(open_checkpoint(named).folder)
@@ -152,7 +154,7 @@ def measure(way: Way, folder: str, *, prompt: int, new: int, rounds: int, seed: 
 
 def _generate(model: Any, prompt: int, new: int, seed: int) -> tuple[float, float]:
     """Seconds to the first token, and for `new` more after it."""
-    _forget(model)
+    _clear_caches(model)
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(3, model.config.vocab_size, (1, prompt), generator=generator)
     how: dict[str, Any] = {"do_sample": False, "attention_mask": torch.ones_like(tokens), "pad_token_id": 0}
@@ -167,11 +169,11 @@ def _generate(model: Any, prompt: int, new: int, seed: int) -> tuple[float, floa
     return first, max(told(1 + new) - first, 1e-9)
 
 
-def _forget(model: torch.nn.Module) -> None:
+def _clear_caches(model: torch.nn.Module) -> None:
     """Drop restored experts: every round restores what it needs."""
     for module in model.modules():
         if isinstance(module, ResMoEExperts):
-            module.forget()
+            module.clear_cache()
 
 
 if __name__ == "__main__":

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .._core.errors import UsageError
-from ..experts import Block
+from ..store.encodings import Encoded
+from ..store.formats import FORMATS, Format
+from ..store.layout import Layout
 from .batches import add_to_tokens, batches
-from .residuals import Residual
 
 Mode = Literal["factored", "restored"]
 
@@ -29,14 +30,10 @@ class ResMoEExperts(nn.Module):
     Parameters
     ----------
     center
-        (B, p_I, p) common expert, one matrix for each of the B column blocks (see :func:`apart`), or None where the
-        residuals are whole experts.
-    residual
-        What tells the experts apart.
-    num_experts
-        How many experts are stored.
-    groups
-        (N,) which of them stands for each expert that the router knows; None: each for itself.
+        The stored (B p_I, p) rows of the center, those of its B column blocks one after another, or None where the
+        stored experts are whole.
+    stored
+        The experts, or what tells them apart from the center.
     activation
         The network's activation function.
     dtype
@@ -54,30 +51,71 @@ class ResMoEExperts(nn.Module):
 
     def __init__(
         self,
-        center: Tensor | None,
-        residual: Residual,
+        center: Encoded | None,
+        stored: Format,
         *,
-        num_experts: int,
-        groups: Sequence[int] | None = None,
         activation: Callable[[Tensor], Tensor],
         dtype: torch.dtype = torch.float32,
         mode: Mode | None = None,
         cache_experts: int | None = None,
     ) -> None:
-        if mode == "factored" and not residual.multiplies:
-            raise UsageError(f"{type(residual).__name__} cannot be multiplied as it is stored: use the restored mode")
+        if mode == "factored" and not stored.multiplies:
+            raise UsageError(f"format {stored.name!r} cannot be multiplied as it is stored: use the restored mode")
         super().__init__()
         if cache_experts is not None and cache_experts < 1:
             raise UsageError(f"a cache of {cache_experts} experts, expected at least 1")
-        self.center = None if center is None else nn.Parameter(center, requires_grad=False)
-        self.residual = residual
-        self.num_experts = num_experts
-        self.groups = None if groups is None else tuple(groups)
+        self.center_encoding = None if center is None else center.encoding
+        for name, part in _center_parts(center, len(stored.layout.blocks)).items():
+            self.register_parameter(name, None if part is None else nn.Parameter(part, requires_grad=False))
+        # Version 0.1.0 called it so, and the names of stored tensors begin with it.
+        self.residual = stored
         self.activation = activation
         self.dtype = dtype
-        self.mode: Mode = mode or ("factored" if residual.multiplies else "restored")
-        self.cache_experts = cache_experts or max(2, num_experts // 8)
+        self.mode: Mode = mode or ("factored" if stored.multiplies else "restored")
+        self.cache_experts = cache_experts or max(2, self.num_experts // 8)
         self._restored: OrderedDict[int, Tensor] = OrderedDict()
+
+    @classmethod
+    def empty(cls, layout: Layout, **options: Any) -> ResMoEExperts:
+        """Make a block with tensors of the right shapes and no contents, on the current device."""
+        center = None
+        if layout.center is not None:
+            blocks = layout.columns
+            specs = layout.center.encoder.specs(layout.center, len(blocks) * layout.neurons, blocks[0].stop)
+            center = Encoded(layout.center, {name: spec.empty() for name, spec in specs.items()})
+        return cls(center, FORMATS[layout.format].empty(layout), **options)
+
+    @property
+    def layout(self) -> Layout:
+        """How it is stored."""
+        return self.residual.layout
+
+    @property
+    def num_experts(self) -> int:
+        """How many experts are stored."""
+        return self.layout.num_stored
+
+    @property
+    def groups(self) -> tuple[int, ...] | None:
+        """(N,) which stored expert stands for each one that the router knows; None: each for itself."""
+        return self.layout.groups
+
+    def stored_center(self) -> Encoded | None:
+        """Return the stored (B p_I, p) rows of the center; None where there is none."""
+        if self.center_encoding is None:
+            return None
+        parts = {_part_name(name): part for name, part in self._parameters.items() if part is not None}
+        return Encoded(self.center_encoding, {name: part.flatten(0, 1) for name, part in parts.items()})
+
+    def read_center(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        """Return the (B, p_I, p) center as floats, of the stored type if not told which; None where there is none."""
+        stored = self.stored_center()
+        if stored is None:
+            return None
+        if dtype is None:
+            dtype = stored.data.dtype if stored.data.is_floating_point() else self.dtype
+        matrix = stored.encoding.encoder.decode(stored.encoding, stored.parts, dtype)
+        return matrix.unflatten(0, (len(self.layout.blocks), -1))
 
     def forward(self, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Compute the weighted sum of the selected experts.
@@ -103,16 +141,12 @@ class ResMoEExperts(nn.Module):
     def restore(self, expert: int) -> Tensor:
         """Return the (p_I, D) restored expert."""
         matrix = self._empty()
-        self.residual.restore(matrix, self.center, expert)
+        self.residual.restore(matrix, self.read_center(), expert)
         return matrix
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the restored experts that are kept."""
         self._restored.clear()
-
-    def restore_for(self, expert: int) -> Tensor:
-        """Return the (p_I, D) matrix of one of the router's experts."""
-        return self.restore(expert if self.groups is None else self.groups[expert])
 
     def _stored(self, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Name the stored experts; one that a token selects more than once is computed once, with all the weight."""
@@ -128,35 +162,35 @@ class ResMoEExperts(nn.Module):
         if len(hidden) == 1 and self.residual.takes_vectors and not torch.is_grad_enabled():
             return self._one_token(hidden, index, weights)
         # Stored in 16 bits, it stays so in a model of 32, and is widened while it is used.
-        center = None if self.center is None else self.center.to(hidden.dtype)
-        common = None if center is None else [hidden @ matrix.T for matrix in center[:-1]]
+        center = self.read_center(hidden.dtype)
+        shared = None if center is None else [hidden @ matrix.T for matrix in center[:-1]]
         output = torch.zeros_like(hidden)
         gathered: Tensor | None = None
-        for batch in batches(index, weights, num_experts=self.num_experts, most=self.residual.most_at_once):
-            own = batch.take(hidden)
-            products = None if common is None else [batch.take(product) for product in common]
-            neurons = self._activate(self.residual.enter(batch.experts, own, products)) * batch.weights
-            batch.give(self.residual.leave(batch.experts, neurons), output)
+        for batch in batches(index, weights, num_experts=self.num_experts, max_experts=self.residual.max_batch_experts):
+            tokens = batch.gather(hidden)
+            products = None if shared is None else [batch.gather(product) for product in shared]
+            neurons = self._activate(self.residual.project_in(batch.experts, tokens, products)) * batch.weights
+            batch.scatter_add(self.residual.project_out(batch.experts, neurons), output)
             if center is not None:
                 gathered = neurons.new_zeros(len(hidden), neurons.shape[2]) if gathered is None else gathered
-                batch.give(neurons, gathered)
+                batch.scatter_add(neurons, gathered)
         if gathered is not None and center is not None:
             output = output + (gathered @ center[-1]).to(output.dtype)
         return output
 
     def _one_token(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """The same for a single token, vector by vector: starting a product costs as much as the product itself."""
-        center = None if self.center is None else self.center.to(hidden.dtype)
-        common = None if center is None else [torch.mv(matrix, hidden[0]) for matrix in center[:-1]]
+        center = self.read_center(hidden.dtype)
+        shared = None if center is None else [torch.mv(matrix, hidden[0]) for matrix in center[:-1]]
         pairs = [(k, place) for place, k in enumerate(index[0].tolist()) if k < self.num_experts]
         output = torch.zeros_like(hidden[0])
         if pairs:
             experts, places = zip(*pairs, strict=True)
-            products = self.residual.enter_vector(experts, hidden[0], common)
+            products = self.residual.project_in_token(experts, hidden[0], shared)
             neurons = self._activate(products) * weights[0, list(places), None]
             if center is not None:
                 output.addmv_(center[-1].T, neurons.sum(dim=0))
-            self.residual.leave_vector(experts, neurons, output)
+            self.residual.project_out_token(experts, neurons, output)
         return output[None]
 
     def _activate(self, products: list[Tensor]) -> Tensor:
@@ -164,23 +198,23 @@ class ResMoEExperts(nn.Module):
         return self.activation(first) * gate[0] if gate else self.activation(first)
 
     def _by_restored(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        output, leaving = torch.zeros_like(hidden), self.residual.leaving
-        selected = list(batches(index, weights, num_experts=self.num_experts, most=1))
+        output, out_block = torch.zeros_like(hidden), self.residual.out_block
+        selected = list(batches(index, weights, num_experts=self.num_experts, max_experts=1))
         if not selected:
             return output
         # Tokens are put in the order of their experts once, and their shares are added up once.
         tokens = torch.cat([batch.tokens for batch in selected], dim=1)
-        owned = hidden[tokens[0]].split([batch.tokens.shape[1] for batch in selected])
-        waiting, given = zip(selected, owned, strict=True), list[Tensor]()
+        inputs = hidden[tokens[0]].split([batch.tokens.shape[1] for batch in selected])
+        remaining, outputs = zip(selected, inputs, strict=True), list[Tensor]()
         # First as many as may be kept are restored, then they are multiplied: each has threads of its own, and those
         # of the one keep a processor busy for a while after their work, when the other needs it.
-        while group := list(islice(waiting, self.cache_experts)):
+        while group := list(islice(remaining, self.cache_experts)):
             matrices = self._matrices([batch.experts.start for batch, _ in group])
             for (batch, own), matrix in zip(group, matrices, strict=True):
-                entering = [own @ matrix[:, block.start : block.stop].T for block in self.residual.entering]
-                neurons = self._activate(entering) * batch.weights[0]
-                given.append(neurons @ matrix[:, leaving.start : leaving.stop])
-        add_to_tokens(output, tokens, torch.cat(given))
+                products = [own @ matrix[:, block.start : block.stop].T for block in self.residual.in_blocks]
+                neurons = self._activate(products) * batch.weights[0]
+                outputs.append(neurons @ matrix[:, out_block.start : out_block.stop])
+        add_to_tokens(output, tokens, torch.cat(outputs))
         return output
 
     def _matrices(self, experts: Sequence[int]) -> list[Tensor]:
@@ -192,8 +226,9 @@ class ResMoEExperts(nn.Module):
         fresh: list[Tensor] = []
         while len(fresh) < len(missing):
             fresh.append(self._room(len(fresh)))
+        center = self.read_center() if missing else None
         for matrix, expert in zip(fresh, missing, strict=True):
-            self.residual.restore(matrix, self.center, expert)
+            self.residual.restore(matrix, center, expert)
         self._restored |= zip(missing, fresh, strict=True)
         return [self._restored[expert] for expert in experts]
 
@@ -211,6 +246,14 @@ class ResMoEExperts(nn.Module):
             return torch.empty(shape, dtype=self.dtype, device=device)
 
 
-def apart(center: Tensor, blocks: Sequence[Block]) -> Tensor:
-    """Turn a (p_I, D) center into the (B, p_I, p) matrices of its column blocks, of which every row is contiguous."""
-    return torch.stack([center[:, block.start : block.stop] for block in blocks])
+def _center_parts(center: Encoded | None, blocks: int) -> dict[str, Tensor | None]:
+    """The parts of a stored center by the names of the parameters, each with its blocks apart."""
+    if center is None:
+        return {"center": None}
+    names = {name: "center" if name == "data" else f"center_{name}" for name in center.parts}
+    return {names[name]: part.unflatten(0, (blocks, -1)) for name, part in center.parts.items()}
+
+
+def _part_name(parameter: str) -> str:
+    """The part of the stored center that a parameter is."""
+    return "data" if parameter == "center" else parameter.removeprefix("center_")

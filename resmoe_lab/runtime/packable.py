@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from .._core.errors import UsageError
+from ..centers import CENTERS
 from ..checkpoint import Checkpoint
-from ..experts import Block, Family, family_of
-from ..methods import CompressedLayer, Method
-from ..store.encoding import value_type
-from .packing import choose_form, counts_of, packed_prefix, weigh_packed
-from .specs import Spec, outline
+from ..experts import family_of
+from ..methods import Method
+from ..store.layout import Storage
+from .packing import packed_ledger, packed_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-#: Centers that give each expert an order of its outputs, which no packed form holds.
-_MOVE_OUTPUTS = ("ot-fusion",)
 _ADVICE = "export its restored experts instead (dense)"
 
 
 def check_packable(
-    checkpoint: Checkpoint, layers: Sequence[int], method: Method, *, keep: float, center: str, form: str | None
+    checkpoint: Checkpoint, layers: Sequence[int], method: Method, *, keep: float, center: str, storage: Storage
 ) -> None:
     """Refuse what cannot be packed.
 
@@ -34,60 +32,48 @@ def check_packable(
         Whose experts.
     method, keep, center
         How they will be compressed.
-    form
-        The form that is asked for; None: the usual one.
+    storage
+        How they will be stored.
 
     Raises
     ------
     UsageError
-        If the family's experts, the center or the method's pieces have no such form.
+        If the family's experts, the center or the method's matrices have no such form.
     """
     from .quantizer import activation_of
 
     family = family_of(checkpoint)
-    has_center = method.uses_center and center != "none"
-    if has_center and center in _MOVE_OUTPUTS:
+    has_center = method.uses_center and CENTERS[center].stored
+    if has_center and CENTERS[center].permutes_outputs:
         raise UsageError(f"center {center!r} permutes outputs too, which no packed form holds: {_ADVICE}")
-    choose_form(_outlined(family, method, keep=keep), form, has_center=has_center)
+    method.layout(family.layer_shape(), keep, storage=storage, has_center=has_center)
     model = empty_model(checkpoint)
     for layer in layers:
         activation_of(family.experts_module(model, layer))
 
 
-def forecast_packed(
-    checkpoint: Checkpoint, method: Method, *, keep: float, center: str, form: str | None, values: str
-) -> int:
-    """Tell the bytes that a packed layer will take, from its shape alone.
+def forecast_packed(checkpoint: Checkpoint, method: Method, *, keep: float, center: str, storage: Storage) -> int:
+    """Return the bytes that a packed layer will take, from its shape alone.
 
     Parameters
     ----------
     checkpoint
         Whose layer.
-    method, keep, center, form
+    method, keep, center, storage
         As for :func:`check_packable`.
-    values
-        A key of :data:`~resmoe_lab.store.encoding.VALUE_TYPES`.
     """
-    value_type(values)
-    family, has_center = family_of(checkpoint), method.uses_center and center != "none"
-    layer = _outlined(family, method, keep=keep)
-    counts = counts_of(layer.pieces)
-    form = choose_form(layer, form, has_center=has_center)
-    facts: dict[str, Any] = {"form": form, "values": values, "center": has_center, "counts": counts}
-    blocks = tuple((block.name, block.start, block.stop) for block in _blocks(family))
-    neurons = max(1, *counts) if form == "whole" else layer.pieces[0].shape[0]
-    with torch.device("meta"):
-        module = outline(Spec(**facts, blocks=blocks, neurons=neurons), activation=torch.relu)
-    return weigh_packed(module, original_bytes=0).true_bytes
+    has_center = method.uses_center and CENTERS[center].stored
+    layout = method.layout(family_of(checkpoint).layer_shape(), keep, storage=storage, has_center=has_center)
+    return packed_ledger(layout, original_bytes=0).true_bytes
 
 
 def expert_bytes(checkpoint: Checkpoint) -> dict[int, int]:
-    """Stored bytes of the experts of each layer that has a router, packed or not."""
+    """Return the stored bytes of the experts of each layer that has a router, packed or not."""
     family, tensors = family_of(checkpoint), checkpoint.tensors
     count = family.shape(checkpoint.config).num_experts
-    places = filter(None, map(family.locate, tensors))
+    located = filter(None, map(family.locate, tensors))
     sizes = {}
-    for layer in sorted({layer for layer, rest in places if rest == family.router}):
+    for layer in sorted({layer for layer, rest in located if rest == family.router}):
         prefix, keys = f"{packed_prefix(family, layer)}.", set(family.expert_keys(layer, count))
         sizes[layer] = sum(info.nbytes for name, info in tensors.items() if name.startswith(prefix) or name in keys)
     return sizes
@@ -115,12 +101,3 @@ def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
             f"transformers cannot run model_type {checkpoint.model_type!r} ({reason}): {_ADVICE}"
         ) from error
     return model
-
-
-def _outlined(family: Family, method: Method, *, keep: float) -> CompressedLayer:
-    """What the method will make of a layer, without contents."""
-    return CompressedLayer(method.name, keep, method.outline(family.layer_shape(), keep), None)
-
-
-def _blocks(family: Family) -> tuple[Block, ...]:
-    return family.blocks(family.shape(family.config).hidden_size)

@@ -6,20 +6,16 @@ The neurons of an expert add up, so a split along p_I is exact whatever the form
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .._core.errors import UsageError
-from ..centers import find_center
-from ..experts import ExpertStack
-from ..methods import compress_layer
+from ..store.encodings import Encoded
+from ..store.formats import Format, shard_range
 from .experts import ResMoEExperts
-from .packing import pack
-from .residuals import Residual, part
 
 Split = Literal["neurons", "experts"]
 
@@ -30,7 +26,7 @@ class ParallelExperts(nn.Module):
     Parameters
     ----------
     experts
-        The share, as :func:`share_neurons` or :func:`share_experts` returns it.
+        The share, as :func:`shard_neurons` or :func:`shard_experts` returns it.
     first
         Number of the first expert of the share; other experts are other processes' work.
     group
@@ -52,7 +48,7 @@ class ParallelExperts(nn.Module):
 
         Parameters are those of :meth:`ResMoEExperts.forward`, the same in every process.
         """
-        count = len(self.experts.groups) if self.experts.groups is not None else self.experts.num_experts
+        count = self.experts.layout.num_experts
         own = top_k_index - self.first
         own = torch.where((own >= 0) & (own < count), own, count)
         output: Tensor = self.experts(hidden, own, top_k_weights)
@@ -80,7 +76,7 @@ def parallelize(model: nn.Module, split: Split, *, group: dist.ProcessGroup | No
     UsageError
         If there is nothing to split, or less than there are processes.
     """
-    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    rank, world_size = dist.get_rank(group), dist.get_world_size(group)
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, ResMoEExperts)}
     if not blocks:
         raise UsageError(
@@ -88,78 +84,49 @@ def parallelize(model: nn.Module, split: Split, *, group: dist.ProcessGroup | No
         )
     for name, block in blocks.items():
         if split == "neurons":
-            shared = ParallelExperts(share_neurons(block, rank, world), group=group)
+            shared = ParallelExperts(shard_neurons(block, rank, world_size), group=group)
         else:
-            experts = share_experts(block, rank, world)
-            shared = ParallelExperts(experts, first=part(_routed(block), rank, world).start, group=group)
+            experts = shard_experts(block, rank, world_size)
+            shared = ParallelExperts(
+                experts, first=shard_range(block.layout.num_experts, rank, world_size).start, group=group
+            )
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, shared)
     return model
 
 
-def pack_share(
-    stack: ExpertStack,
-    *,
-    activation: Callable[[Tensor], Tensor],
-    method: str = "resmoe-svd-separate",
-    keep: float = 0.25,
-    center: str = "wasserstein",
-    seed: int = 0,
-    group: dist.ProcessGroup | None = None,
-    **options: Any,
-) -> ParallelExperts:
-    """Compress and pack this process's experts of a layer, with a center of their own.
-
-    Expert parallelism with one center for each process: a closer center for fewer experts, stored as often as there
-    are processes.
-
-    Parameters
-    ----------
-    stack
-        All experts of the layer, the same in every process.
-    activation
-        The experts' activation function.
-    method, keep, center, seed
-        As for :func:`~resmoe_lab.methods.compress_layer` and :func:`~resmoe_lab.centers.find_center`.
-    group
-        The processes; all of them if not given.
-    options
-        Passed on to :func:`~.packing.pack`.
-    """
-    own = part(stack.num_experts, dist.get_rank(group), dist.get_world_size(group))
-    share = stack.with_weights(stack.weights[own])
-    fitted = find_center(share, center=center, seed=seed)
-    layer = compress_layer(share, method=method, keep=keep, center=fitted, seed=seed)
-    return ParallelExperts(pack(layer, stack.blocks, activation=activation, **options), first=own.start, group=group)
-
-
-def share_neurons(block: ResMoEExperts, rank: int, world: int) -> ResMoEExperts:
+def shard_neurons(block: ResMoEExperts, rank: int, world_size: int) -> ResMoEExperts:
     """Return a block with only some of each expert's neurons; the outputs of all shares add up to its own."""
-    neurons = part(block.residual.num_neurons, rank, world)
-    center = None if block.center is None else block.center[:, neurons].detach().clone()
-    residual = block.residual.some_neurons(rank, world)
-    return _like(block, center, residual, num_experts=block.num_experts, groups=block.groups)
+    center, layout = block.stored_center(), block.layout
+    if center is not None:
+        neurons = shard_range(layout.neurons, rank, world_size)
+        rows = torch.arange(len(layout.blocks) * layout.neurons).view(len(layout.blocks), -1)[:, neurons].flatten()
+        center = Encoded(center.encoding, {name: part[rows].detach().clone() for name, part in center.parts.items()})
+    return _like(block, center, block.residual.shard_neurons(rank, world_size))
 
 
-def share_experts(block: ResMoEExperts, rank: int, world: int) -> ResMoEExperts:
+def shard_experts(block: ResMoEExperts, rank: int, world_size: int) -> ResMoEExperts:
     """Return a block with only some of the router's experts; it knows them by their place in the share."""
-    routed = part(_routed(block), rank, world)
+    routed = shard_range(block.layout.num_experts, rank, world_size)
     groups = range(block.num_experts) if block.groups is None else block.groups
     stored = sorted(set(groups[routed]))
-    center = None if block.center is None else block.center.detach().clone()
-    numbers = None if block.groups is None else [stored.index(group) for group in groups[routed]]
-    residual = block.residual.some_experts(stored)
-    return _like(block, center, residual, num_experts=len(stored), groups=numbers)
+    center = block.stored_center()
+    if center is not None:
+        center = Encoded(center.encoding, {name: part.detach().clone() for name, part in center.parts.items()})
+    shard = block.residual.shard_experts(stored)
+    if block.groups is not None:
+        numbers = tuple(stored.index(group) for group in groups[routed])
+        shard.layout = shard.layout.model_copy(update={"groups": numbers})
+    return _like(block, center, shard)
 
 
-def _routed(block: ResMoEExperts) -> int:
-    return block.num_experts if block.groups is None else len(block.groups)
-
-
-def _like(
-    block: ResMoEExperts, center: Tensor | None, residual: Residual, *, num_experts: int, groups: Sequence[int] | None
-) -> ResMoEExperts:
+def _like(block: ResMoEExperts, center: Encoded | None, stored: Format) -> ResMoEExperts:
     """A block that computes as another one does."""
-    how: dict[str, Any] = {"activation": block.activation, "dtype": block.dtype, "mode": block.mode}
-    how["cache_experts"] = block.cache_experts
-    return ResMoEExperts(center, residual, num_experts=num_experts, groups=groups, **how)
+    return ResMoEExperts(
+        center,
+        stored,
+        activation=block.activation,
+        dtype=block.dtype,
+        mode=block.mode,
+        cache_experts=block.cache_experts,
+    )

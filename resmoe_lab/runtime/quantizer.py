@@ -23,12 +23,14 @@ from .._core.errors import CheckpointError, UsageError
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.index import read_header
 from ..checkpoint.writer import write_index
+from ..store.formats import FORMATS
+from ..store.layout import Layout
 from .experts import ResMoEExperts
-from .specs import Spec, outline, read_spec
 from .switch import SwitchExperts
 
 METHOD = "resmoe"
-VERSION = 1
+#: Of the description in ``config.json``; version 1 had other names for the fields of a layout.
+VERSION, READABLE = 2, (1, 2)
 #: What a packed checkpoint's files are called instead of ``model``.
 STEM = "resmoe"
 _OLD_BLOCK, _BLOCK = ".block_sparse_moe.", ".mlp."
@@ -41,7 +43,7 @@ class ResMoEConfig(QuantizationConfigMixin):
     Parameters
     ----------
     layers
-        Name of an experts module in the running model -> its :class:`~.specs.Spec`.
+        Name of an experts module in the running model -> its :class:`~resmoe_lab.store.Layout`.
     version
         Of this description.
     mode, cache_experts
@@ -57,9 +59,9 @@ class ResMoEConfig(QuantizationConfigMixin):
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
-        if version != VERSION:
+        if version not in READABLE:
             raise CheckpointError(
-                f"the checkpoint was packed in version {version} of the format, expected {VERSION}: "
+                f"the checkpoint was packed in version {version} of the format, expected {' or '.join(map(str, READABLE))}: "
                 "use the resmoe-lab that wrote it, or pack it again"
             )
         if unknown:
@@ -74,9 +76,21 @@ class ResMoEConfig(QuantizationConfigMixin):
         """What is written to ``config.json``."""
         return {"quant_method": METHOD, "version": self.version, "layers": self.layers}
 
-    def specs(self) -> dict[str, Spec]:
-        """The checked specification of every packed module."""
-        return {name: read_spec(content, where=name) for name, content in self.layers.items()}
+    def layouts(self) -> dict[str, Layout]:
+        """Return the checked layout of every packed module.
+
+        Raises
+        ------
+        CheckpointError
+            If one is damaged, or of a format that there is not.
+        """
+        layouts = {name: Layout.read(content, where=name) for name, content in self.layers.items()}
+        for name, layout in layouts.items():
+            try:
+                FORMATS[layout.format]
+            except UsageError as error:
+                raise CheckpointError(f"the specification of {name} is damaged: {error}") from error
+        return layouts
 
 
 @register_quantizer(METHOD)
@@ -93,8 +107,8 @@ class ResMoEQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(
         self, model: nn.Module, checkpoint_files: Sequence[str] | None = None, **kwargs: Any
     ) -> nn.Module:
-        for name, spec in self.quantization_config.specs().items():
-            swap(model, name, spec, mode=self.quantization_config.mode, cache=self.quantization_config.cache_experts)
+        for name, layout in self.quantization_config.layouts().items():
+            swap(model, name, layout, mode=self.quantization_config.mode, cache=self.quantization_config.cache_experts)
         if checkpoint_files:
             check_files(model, self.quantization_config.layers, checkpoint_files)
         return model
@@ -117,7 +131,7 @@ class ResMoEQuantizer(HfQuantizer):
         return False
 
 
-def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: int | None) -> None:
+def swap(model: nn.Module, name: str, layout: Layout, *, mode: str | None, cache: int | None) -> None:
     """Replace an experts module of a model by an empty packed one.
 
     Raises
@@ -132,7 +146,7 @@ def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: in
     options: dict[str, Any] = {"cache_experts": cache}
     if mode is not None:
         options["mode"] = mode
-    module: nn.Module = outline(spec, activation=activation_of(original), **options)
+    module: nn.Module = ResMoEExperts.empty(layout, activation=activation_of(original), **options)
     if isinstance(original, nn.ModuleDict):
         module = SwitchExperts(module)
     parent, _, child = name.rpartition(".")

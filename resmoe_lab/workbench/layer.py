@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -43,10 +42,8 @@ class LayerBench:
 def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = METHODS[method]()
     if isinstance(chosen, MatrixMethod):
-        hints = chosen.hints(bench.stack, bench.center, None)
-        pairs = zip(chosen.matrices(bench.stack, bench.center), hints, strict=False)
-        matrix, hint = next(islice(pairs, expert, None))
-        return matrix.cpu().numpy(), chosen.compress_matrix(matrix, keep, hint).restore().cpu().numpy()
+        matrix, restored = chosen.restore_one(bench.stack, keep, expert, center=bench.center)
+        return matrix.cpu().numpy(), restored.cpu().numpy()
     layer = chosen.compress(bench.stack, keep, bench.center)
     weights = bench.stack.weights[expert]
     original = weights if layer.orders is None else weights[layer.orders[expert].to(weights.device)]

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from resmoe_lab.analysis.approximation import COLUMNS, approximation_error, approximation_table
-from resmoe_lab.analysis.diagnosis import diagnose, gain_table, spectrum_table
-from resmoe_lab.analysis.equal_bytes import compare_at_equal_bytes
-from resmoe_lab.centers import find_center
+from resmoe_lab.analysis.diagnosis import diagnose, gain_table
+from resmoe_lab.analysis.equal_bytes import keep_at_equal_bytes
 from resmoe_lab.experts import Block, ExpertStack
-from resmoe_lab.methods import METHODS, compress_layer
+from resmoe_lab.methods import METHODS, forecast_ledger
 
 from ..methods.calibrated import statistics
 
@@ -95,30 +93,14 @@ def test_a_layer_of_zeros_has_a_diagnosis() -> None:
     json.dumps(asdict(found), allow_nan=False)
 
 
-def test_one_table_holds_every_method_center_layer_and_keep() -> None:
-    stacks = [replace(_strangers(), layer=layer) for layer in (1, 3)]
-    methods, centers, keeps = ["up", "svd", "meo", "resmoe-up", "resmoe-svd"], ["average", "wasserstein"], [0.01, 0.5]
-    table = approximation_table(iter(stacks), methods=methods, centers=centers, keeps=keeps)
-    assert tuple(table.columns) == COLUMNS
-    # No rank fits into a hundredth: the low-rank methods have a single row there.
-    assert len(table) == 2 * (2 + 1 + 2 + 2 * (2 + 1))
-    assert not table.duplicated(["layer", "method", "center", "keep"]).any()
-    row = table[(table.layer == 3) & (table.method == "resmoe-svd") & (table.center == "wasserstein")].iloc[0]
-    layer = compress_layer(stacks[1], method="resmoe-svd", keep=0.5, center=find_center(stacks[1]))
-    assert row.error == pytest.approx(approximation_error(stacks[1], layer), rel=1e-4)
-    assert set(table[table.method.isin([m for m in methods if not METHODS[m].uses_center])].center) == {"none"}
-
-
 def test_at_equal_bytes_nobody_weighs_more_than_the_reference() -> None:
     stack = _relatives(shuffled=True)
-    methods = ["up", "sp", "resmoe-up", "meo"]
-    table = compare_at_equal_bytes([stack], methods=methods, keep=0.25).set_index("method")
-    assert (table.true_bytes <= table.budget).all()
-    assert table.true_bytes["resmoe-up"] == table.budget["resmoe-up"]
-    assert table.keep["up"] == pytest.approx(table.keep["resmoe-up"] + 1 / N, abs=0.01)
-    assert table.center.to_dict() == {"up": "none", "sp": "none", "resmoe-up": "wasserstein", "meo": "none"}
-    alone = approximation_table([stack], methods=["up"], centers=[], keeps=[table.keep["up"]])
-    assert table.error["up"] == alone.error[0]
+    budget = forecast_ledger(METHODS["resmoe-up"](), stack.shape, keep=0.25).true_bytes
+    for name in ("up", "sp", "resmoe-up", "meo"):
+        keep = keep_at_equal_bytes(name, 0.25, stack.shape)
+        assert forecast_ledger(METHODS[name](), stack.shape, keep=keep).true_bytes <= budget
+    assert keep_at_equal_bytes("resmoe-up", 0.25, stack.shape) == pytest.approx(0.25, abs=1e-3)
+    assert keep_at_equal_bytes("up", 0.25, stack.shape) == pytest.approx(0.25 + 1 / N, abs=0.01)
 
 
 def test_tables_of_a_diagnosis_hold_its_figures() -> None:
@@ -127,5 +109,3 @@ def test_tables_of_a_diagnosis_hold_its_figures() -> None:
     assert gains.gain["none"] == pytest.approx(0.0, abs=1e-9)
     assert gains.gain["average"] == found[0].residual_gain["average"]
     assert set(gains.by_chance) == {1 / N}
-    spectra = spectrum_table(found)
-    assert len(spectra) == 2 * len(found[0].spectrum["rank_share"])

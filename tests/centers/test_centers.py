@@ -13,8 +13,8 @@ from resmoe_lab._core.errors import UsageError
 from resmoe_lab.centers import CENTERS, find_center
 from resmoe_lab.centers._alignment import match_rows
 from resmoe_lab.experts import Block, ExpertStack
-from resmoe_lab.methods import compress_layer
-from resmoe_lab.store import weigh
+from resmoe_lab.methods import compress_layer, storage_ledger
+from resmoe_lab.store import EXACT_STORAGE
 
 from ..methods.calibrated import statistics
 
@@ -145,10 +145,10 @@ def test_ot_fusion_follows_neurons_and_outputs() -> None:
     center = find_center(stack, center="ot-fusion")
     assert center.objective == pytest.approx(0.0, abs=1e-9)
     assert find_center(stack).objective > 1.0
-    layer = compress_layer(stack, method="resmoe-up", keep=0.1, center=center)
+    layer = compress_layer(stack, method="resmoe-up", keep=0.1, center=center, storage=EXACT_STORAGE)
     for k, restored in enumerate(layer.restore()):
         torch.testing.assert_close(restored, stack.weights[k][center.permutations[k]], atol=1e-5, rtol=1e-5)
-    assert [entry.nbytes for entry in weigh(layer).entries if entry.item == "outputs"] == [4 * 5 * 2]
+    assert [entry.nbytes for entry in storage_ledger(layer).entries if entry.item == "outputs"] == [4 * 5 * 2]
 
 
 def test_outputs_that_stay_are_not_stored() -> None:
@@ -164,7 +164,7 @@ def test_without_a_center_a_residual_method_is_the_plain_one(pair: tuple[str, st
     residual, plain = (compress_layer(random_stack, method=name, keep=0.5, center=none) for name in pair)
     assert residual.center_name == "none"
     torch.testing.assert_close(residual.restore(), plain.restore())
-    assert weigh(residual) == weigh(plain)
+    assert storage_ledger(residual) == storage_ledger(plain)
 
 
 def test_weights_pull_the_center() -> None:

@@ -11,7 +11,7 @@ import pytest
 from resmoe_lab._core.errors import OutputError, ResourceError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.compress import Forecast, compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, Forecast, compress_checkpoint
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 
@@ -49,14 +49,14 @@ def test_a_full_disk_keeps_finished_layers_and_says_so(
 
     monkeypatch.setattr(Forecast, "check", lambda self, out: None)
     with pytest.raises(OutputError, match=r"could not be written.*No space left.*finished before is valid") as caught:
-        compress_checkpoint(pico_checkpoint, out, layers=[0, 1], progress=fill)
+        compress_checkpoint(pico_checkpoint, out, CompressionConfig(layers=[0, 1]), progress=fill)
     assert "\n" not in str(caught.value)
     assert not list(out.glob("*.part"))
     filler.unlink()
     stamp = (out / "resmoe-layer-00000.safetensors").stat().st_mtime_ns
-    compress_checkpoint(pico_checkpoint, out, layers=[0, 1])
+    compress_checkpoint(pico_checkpoint, out, CompressionConfig(layers=[0, 1]))
     assert (out / "resmoe-layer-00000.safetensors").stat().st_mtime_ns == stamp
-    compress_checkpoint(pico_checkpoint, tmp_path / "whole", layers=[0, 1])
+    compress_checkpoint(pico_checkpoint, tmp_path / "whole", CompressionConfig(layers=[0, 1]))
     for path in (tmp_path / "whole").glob("*.safetensors*"):
         assert path.read_bytes() == (out / path.name).read_bytes()
 
@@ -64,13 +64,13 @@ def test_a_full_disk_keeps_finished_layers_and_says_so(
 def test_a_disk_that_is_too_small_is_refused(pico_checkpoint: Checkpoint, mount: Callable[[str], Path]) -> None:
     out = mount("size=8k") / "out"
     with pytest.raises(ResourceError, match=r"on the disk of .*: make room, or name another place"):
-        compress_checkpoint(pico_checkpoint, out, layers=[0])
+        compress_checkpoint(pico_checkpoint, out, CompressionConfig(layers=[0]))
     assert not out.exists()
 
 
 def test_a_read_only_disk_is_refused(pico_checkpoint: Checkpoint, mount: Callable[[str], Path]) -> None:
     disk = mount("ro,size=1m")
     with pytest.raises(OutputError, match=r"out cannot be made .Read-only file system.: name another place"):
-        compress_checkpoint(pico_checkpoint, disk / "out", layers=[0])
+        compress_checkpoint(pico_checkpoint, disk / "out", CompressionConfig(layers=[0]))
     with pytest.raises(OutputError, match=r"cannot be written .Read-only file system.: name another place"):
-        compress_checkpoint(pico_checkpoint, disk, layers=[0])
+        compress_checkpoint(pico_checkpoint, disk, CompressionConfig(layers=[0]))

@@ -12,11 +12,11 @@ from resmoe_lab._core.errors import CheckpointError, OutputError, UsageError
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.index import PACKED_INDEX_FILE
-from resmoe_lab.compress import compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 from resmoe_lab.experts import load_stack, moe_layers
-from resmoe_lab.methods import METHODS, compress_layer
+from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
 from resmoe_lab.runtime import restored_experts
-from resmoe_lab.store import weigh
+from resmoe_lab.store import EXACT_STORAGE, Encoding, Storage
 
 from ..experts import pico
 
@@ -31,12 +31,14 @@ def test_a_packed_export_computes_what_the_restored_experts_do(name: str, tmp_pa
     checkpoint = open_checkpoint(pico.save(model, tmp_path / "pico", shards=True))
     layer = moe_layers(checkpoint)[-1]
     how = {"method": "resmoe-svd", "keep": 0.8}
-    compress_checkpoint(checkpoint, tmp_path / "out", layers=[layer], values="fp32", **how)
+    compress_checkpoint(
+        checkpoint, tmp_path / "out", CompressionConfig(layers=[layer], **how, storage={"encoding": "fp32"})
+    )
     assert {path.name[:7] for path in (tmp_path / "out").glob("*.safetensors*")} == {"resmoe-", "resmoe."}
     packed, info = type(model).from_pretrained(tmp_path / "out", dtype=torch.float32, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     stack = load_stack(checkpoint, layer=layer)
-    restored = compress_layer(stack, center=find_center(stack), **how).restore()
+    restored = compress_layer(stack, center=find_center(stack), storage=EXACT_STORAGE, **how).restore()
     with restored_experts(model, checkpoint, [stack.with_weights(restored)]):
         expected = pico.logits(model, TOKENS)
     torch.testing.assert_close(pico.logits(packed.eval(), TOKENS), expected, rtol=1e-4, atol=1e-5)
@@ -49,7 +51,9 @@ def test_a_layer_is_as_large_as_the_ledger_says(
 ) -> None:
     """To the byte: the file without its header, the manifest, the forecast, and the ledger of the method's pieces."""
     how = {"method": method, "keep": 0.5}
-    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[1], values=values, **how)
+    manifest = compress_checkpoint(
+        pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[1], **how, storage={"encoding": values})
+    )
     file = tmp_path / "out" / "resmoe-layer-00001.safetensors"
     with file.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
@@ -58,7 +62,8 @@ def test_a_layer_is_as_large_as_the_ledger_says(
     if values != "int8":
         stack = load_stack(pico_checkpoint, layer=1)
         center = find_center(stack) if METHODS[method].uses_center else None
-        ledger = weigh(compress_layer(stack, center=center, **how), value_bytes={"bf16": 2, "fp32": 4}[values])
+        storage = Storage(encoding=Encoding.parse(values))
+        ledger = storage_ledger(compress_layer(stack, center=center, storage=storage, **how))
         in_config = sum(entry.nbytes for entry in ledger.entries if entry.item == "map")
         assert manifest["bytes"] == ledger.true_bytes - in_config
         assert manifest["original_bytes"] == ledger.original_bytes
@@ -66,7 +71,7 @@ def test_a_layer_is_as_large_as_the_ledger_says(
 
 
 def test_the_index_and_the_manifest_name_every_file(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0, 1])
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0, 1]))
     index = json.loads((tmp_path / "out" / PACKED_INDEX_FILE).read_text())
     files = {path.name for path in (tmp_path / "out").glob("*.safetensors")}
     assert set(manifest["files"]) == set(index["weight_map"].values()) == files
@@ -77,17 +82,17 @@ def test_the_index_and_the_manifest_name_every_file(pico_checkpoint: Checkpoint,
 
 
 def test_another_form_is_another_result(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0], form="csr16")
-    for changed in ({}, {"form": "csr16", "values": "fp32"}, {"export": "dense"}):
+    compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0], storage={"format": "csr16"}))
+    for changed in ({}, {"storage": {"format": "csr16", "encoding": "fp32"}}, {"export": "dense"}):
         with pytest.raises(OutputError, match="holds another result"):
-            compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0], **changed)
+            compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0], **changed))
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "llama4_text"])
 def test_experts_that_cannot_be_packed_are_refused_before_any_work(name: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(pico.save(pico.PICO[name](), tmp_path / "pico"))
     with pytest.raises(UsageError, match=r"cannot be packed: export its restored experts instead \(dense\)"):
-        compress_checkpoint(checkpoint, tmp_path / "out", layers=moe_layers(checkpoint)[:1])
+        compress_checkpoint(checkpoint, tmp_path / "out", CompressionConfig(layers=moe_layers(checkpoint)[:1]))
     assert not (tmp_path / "out").exists()
 
 
@@ -102,7 +107,7 @@ def test_a_model_that_transformers_does_not_know_is_refused(pico_folder: Path, t
 
 
 def test_an_unregistered_name_is_what_a_plain_loader_looks_for(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0])
+    compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0]))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     del config["quantization_config"]
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
@@ -111,7 +116,7 @@ def test_an_unregistered_name_is_what_a_plain_loader_looks_for(pico_checkpoint: 
 
 
 def test_a_packed_checkpoint_is_not_compressed_again(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    compress_checkpoint(pico_checkpoint, tmp_path / "out", layers=[0])
+    compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0]))
     with pytest.raises(CheckpointError, match="is packed, expected whole experts: use the original checkpoint"):
-        compress_checkpoint(open_checkpoint(tmp_path / "out"), tmp_path / "again", layers=[1])
+        compress_checkpoint(open_checkpoint(tmp_path / "out"), tmp_path / "again", CompressionConfig(layers=[1]))
     assert not (tmp_path / "again").exists()

@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 from resmoe_lab._core.errors import ResourceError, UsageError
 from resmoe_lab._core.machine import anonymous_bytes
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.compress import Forecast, compress_checkpoint, forecast_run
+from resmoe_lab.compress import CompressionConfig, Forecast, compress_checkpoint, forecast_run
 from resmoe_lab.compress import forecast as forecast_module
 from resmoe_lab.compress import speed as speed_module
 from resmoe_lab.compress.speed import Curve, measured_speed
 from resmoe_lab.experts import LayerShape, family_of
+from resmoe_lab.methods import METHODS
 
 _HOW = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.25, "center": "wasserstein"}
 _GB = 10**9
@@ -45,7 +46,7 @@ def test_what_does_not_grow_with_the_layer_is_not_made_to() -> None:
 
 
 def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    found = forecast_run(pico_checkpoint, tmp_path / "out", **_HOW, export="dense")
+    found = forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**_HOW, export="dense"))
     assert not (tmp_path / "out").exists()
     assert found.output_bytes == pico_checkpoint.total_bytes
     assert found.facts()["layers"][1]["output_bytes"] == 3 * 4 * 12 * 8 * 4
@@ -54,7 +55,7 @@ def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path
 
 
 def test_forecast_and_measurement_stand_in_the_manifest(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", **_HOW)
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(**_HOW))
     assert manifest["forecast"]["peak_rss_bytes"] == pytest.approx(manifest["peak_rss_bytes"], rel=0.5)
     assert manifest["forecast"]["seconds"] > 0
     assert {layer["layer"] for layer in manifest["forecast"]["layers"]} == {int(key) for key in manifest["layers"]}
@@ -62,20 +63,14 @@ def test_forecast_and_measurement_stand_in_the_manifest(pico_checkpoint: Checkpo
 
 def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    options = {
-        "method": "up",
-        "keep": 0.25,
-        "center": "none",
-        "options": {},
-        "near_duplicates": False,
-        "folder": tmp_path / "a" / "b",
-    }
-    first = measured_speed(LayerShape(2, 16, (12, 12)), **options)
+    options = {"near_duplicates": False, "folder": tmp_path / "a" / "b"}
+    shape, config = LayerShape(2, 16, (12, 12)), CompressionConfig(method="up", keep=0.25)
+    first = measured_speed(shape, config, **options)
     monkeypatch.setattr(speed_module, "_measure", None)
-    assert measured_speed(LayerShape(2, 16, (12, 12)), **options) == first
+    assert measured_speed(shape, config, **options) == first
     (tmp_path / "resmoe_lab" / "speed.json").write_text("[]")
     with pytest.raises(TypeError):
-        measured_speed(LayerShape(2, 16, (12, 12)), **options)
+        measured_speed(shape, config, **options)
 
 
 def test_too_little_memory_is_refused_and_what_would_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +91,7 @@ def test_too_little_disk_is_refused_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
     with pytest.raises(ResourceError, match=r"takes 0\.0 MB on the disk of .*, found 0\.0 MB: make room"):
-        compress_checkpoint(pico_checkpoint, tmp_path / "out", **_HOW)
+        compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(**_HOW))
     assert not (tmp_path / "out").exists()
 
 
@@ -112,20 +107,16 @@ def test_what_is_there_already_needs_no_room(tmp_path: Path, monkeypatch: pytest
 
 def test_memory_is_that_of_the_largest_moment(pico_checkpoint: Checkpoint) -> None:
     """By hand, for Mixtral's shape: the stack is there, and four experts and one square of costs beside it."""
-    needs = forecast_module._Needs(
-        _method("svd"), LayerShape(8, 14336, (4096,) * 3), 0.25, "wasserstein", {}, False, 8 * 2 * 14336 * 12288
-    )
+    needs = _needs(CompressionConfig(method="svd", keep=0.25), LayerShape(8, 14336, (4096,) * 3), 8 * 2 * 14336 * 12288)
     expert = 4 * 14336 * 12288
     rank = int(0.25 * 14336 * 12288 / (14336 + 12288))
-    pieces = 8 * 4 * rank * (14336 + 12288)
-    expected = 8 * expert + pieces + 4 * expert
+    stored = 8 * 2 * rank * (14336 + 12288)
+    expected = 8 * expert + stored + 4 * expert
     assert needs.memory(4.0) - anonymous_bytes() == pytest.approx(expected, abs=10**7)
 
 
-def _method(name: str) -> object:
-    from resmoe_lab.methods import METHODS
-
-    return METHODS[name]()
+def _needs(config: CompressionConfig, shape: LayerShape, source_bytes: int = 0) -> forecast_module._Needs:
+    return forecast_module._Needs(config, config.make_center(), shape, False, source_bytes)
 
 
 def test_copies_are_told_from_strangers(pico_folder: Path) -> None:
@@ -137,14 +128,12 @@ def test_copies_are_told_from_strangers(pico_folder: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
     checkpoint = open_checkpoint(pico_folder)
     family = family_of(checkpoint)
-    assert forecast_module._alike(checkpoint, family, 0)
-    assert not forecast_module._alike(checkpoint, family, 1)
+    assert forecast_module._near_duplicates(checkpoint, family, 0)
+    assert not forecast_module._near_duplicates(checkpoint, family, 1)
 
 
 def test_ways_out_change_the_result_last() -> None:
-    needs = forecast_module._Needs(
-        _method("resmoe-up"), LayerShape(8, 512, (384, 384)), 0.25, "wasserstein", {"solver": "pot"}, False, 0
-    )
+    needs = _needs(CompressionConfig(center_options={"solver": "pot"}), LayerShape(8, 512, (384, 384)))
     ways = [words for words, _ in needs.alternatives(3.0, 3)]
     assert ways[:2] == ["--scheduler local:2", "--scheduler local:1"]
     assert ways[2:] == ["--mode direct", "--mode direct --solver coordinate", "--center average"]
@@ -158,9 +147,9 @@ def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, mon
     shape = LayerShape(2, 8, (8, 8))
     half = speed_module._scaled(shape, 0.5)
     with pytest.raises(UsageError, match="no rank"):
-        _method(method).outline(half, 0.25)
-    how = {"method": method, "keep": 0.25, "center": "average", "options": {}}
-    found = measured_speed(shape, near_duplicates=False, folder=tmp_path, **how)
+        METHODS[method]().counts(half, 0.25)
+    config = CompressionConfig(method=method, keep=0.25, center="average")
+    found = measured_speed(shape, config, near_duplicates=False, folder=tmp_path)
     assert found.method.side == 1.0
     assert found.method.whole() > 0
 
@@ -168,7 +157,7 @@ def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, mon
 @pytest.mark.parametrize("method", ["up", "resmoe-up"])
 def test_a_run_without_a_center_is_forecast_and_done(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = {"layers": [0], "method": method, "keep": 0.5, "center": "none"}
-    found = forecast_module.forecast_run(pico_checkpoint, tmp_path / "out", **options)
+    found = forecast_module.forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**options))
     assert found.layers[0].seconds > 0
-    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", **options)
+    manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(**options))
     assert manifest["finished"]

@@ -14,14 +14,14 @@ import torch
 
 from resmoe_lab._core.errors import OutputError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.compress import compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 
 _TIMINGS = ("seconds", "peak_rss_bytes", "forecast")
 _OPTIONS = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.4}
 
 
 def _run(source: str, out: Path, export: str = "packed") -> None:
-    compress_checkpoint(open_checkpoint(source), out, export=export, **_OPTIONS)
+    compress_checkpoint(open_checkpoint(source), out, CompressionConfig(export=export, **_OPTIONS))
 
 
 def _dies(source: str, out: Path, after: float, export: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from resmoe_lab._core.errors import Cancelled, ResmoeError, UsageError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.compress import compress_checkpoint, schedule
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint, schedule
 from resmoe_lab.compress.schedule import run_all, worker_count
 
 
@@ -90,9 +90,11 @@ def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_workers_make_what_one_process_makes(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = {"layers": [0, 1], "keep": 0.4}
-    compress_checkpoint(pico_checkpoint, tmp_path / "alone", **options)
+    compress_checkpoint(pico_checkpoint, tmp_path / "alone", CompressionConfig(**options))
     ticks: list[Tick] = []
-    compress_checkpoint(pico_checkpoint, tmp_path / "both", scheduler="local:2", progress=ticks.append, **options)
+    compress_checkpoint(
+        pico_checkpoint, tmp_path / "both", CompressionConfig(**options), scheduler="local:2", progress=ticks.append
+    )
     assert [tick.done for tick in ticks] == [0, 1, 2]
     for path in (tmp_path / "alone").glob("*.safetensors*"):
         assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
@@ -103,8 +105,8 @@ def test_it_can_be_cancelled(cluster: str, pico_checkpoint: Checkpoint, tmp_path
         if tick.done == 1:
             raise Cancelled("stopped")
 
-    options = {"layers": [0, 1], "scheduler": cluster}
+    config = CompressionConfig(layers=[0, 1])
     with pytest.raises(Cancelled):
-        compress_checkpoint(pico_checkpoint, tmp_path / "out", progress=stop, **options)
+        compress_checkpoint(pico_checkpoint, tmp_path / "out", config, scheduler=cluster, progress=stop)
     assert not (tmp_path / "out" / ".lock").exists()
-    assert compress_checkpoint(pico_checkpoint, tmp_path / "out", **options)["finished"]
+    assert compress_checkpoint(pico_checkpoint, tmp_path / "out", config, scheduler=cluster)["finished"]

@@ -10,16 +10,16 @@ from safetensors.torch import load_file, save_file
 from resmoe_lab._core.errors import OutputError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.checkpoint.writer import digest
+from resmoe_lab.compress import CompressionConfig
 from resmoe_lab.compress.unit import Unit, compress_unit
 
-_SETTINGS = {"method": "resmoe-up", "keep": 0.4, "center": "wasserstein", "options": {}, "seed": 0}
-_EXPORTS = [{"export": "dense"}, {"export": "packed", "form": None, "values": "bf16"}]
+_CONFIG = CompressionConfig(method="resmoe-up", keep=0.4)
 
 
-@pytest.fixture(params=_EXPORTS, ids=["dense", "packed"])
+@pytest.fixture(params=["dense", "packed"])
 def unit(pico_checkpoint: Checkpoint, tmp_path: Path, request: pytest.FixtureRequest) -> Unit:
     (tmp_path / "out").mkdir()
-    made = Unit(pico_checkpoint.source, tmp_path / "out", 1, _SETTINGS | request.param)
+    made = Unit(pico_checkpoint.source, tmp_path / "out", 1, _CONFIG.model_copy(update={"export": request.param}))
     compress_unit(made)
     return made
 
@@ -78,7 +78,7 @@ def test_a_damaged_description_is_found(unit: Unit, content: str) -> None:
 
 
 def test_other_settings_are_found(unit: Unit) -> None:
-    other = Unit(unit.source, unit.out, 1, unit.settings | {"keep": 0.5})
+    other = Unit(unit.source, unit.out, 1, unit.config.model_copy(update={"keep": 0.5}))
     with pytest.raises(OutputError, match="was made with other settings"):
         other.row()
     assert json.loads(unit.description.read_text())["fingerprint"] == unit.fingerprint

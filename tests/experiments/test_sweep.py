@@ -12,8 +12,7 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.run_sweep import CENTER_ONLY, ORIGINAL, run_sweep
 from resmoe_lab.experiments.sweep import TABLES, Sweep
 from resmoe_lab.experts import load_stack
-from resmoe_lab.methods import compress_layer
-from resmoe_lab.store import weigh
+from resmoe_lab.methods import compress_layer, storage_ledger
 
 SETTINGS = {"methods": ["up", "resmoe-up"], "keeps": [0.25], "layers": [1, 2], "limit": 4}
 TASKS = ["storyworld_action", "storyworld_perplexity"]
@@ -53,7 +52,8 @@ def test_every_method_is_scored_beside_the_original_and_the_center(swept: tuple[
 def test_sizes_are_the_ledgers(swept: tuple[Sweep, Path], tiny: Checkpoint) -> None:
     sweep, _ = swept
     row = sweep.sizes[(sweep.sizes.method == "up") & (sweep.sizes.keep == 0.25)].iloc[0]
-    ledgers = [weigh(compress_layer(load_stack(tiny, layer=layer), method="up", keep=0.25)) for layer in (1, 2)]
+    stacks = [load_stack(tiny, layer=layer) for layer in (1, 2)]
+    ledgers = [storage_ledger(compress_layer(stack, method="up", keep=0.25)) for stack in stacks]
     assert row.true_bytes == sum(ledger.true_bytes for ledger in ledgers)
     assert row.original_model_bytes == tiny.total_bytes
     assert row.model_bytes == tiny.total_bytes - row.original_bytes + row.true_bytes

@@ -9,8 +9,7 @@ from resmoe_lab._core.errors import UsageError
 from resmoe_lab.analysis.approximation import approximation_error, error_curves
 from resmoe_lab.centers import Center, Statistics, find_center
 from resmoe_lab.experts import FAMILIES, Block, ExpertStack
-from resmoe_lab.methods import METHODS, compress_layer
-from resmoe_lab.store import forecast, weigh
+from resmoe_lab.methods import METHODS, compress_layer, forecast_ledger, storage_ledger
 
 from ..experts.pico import PICO
 from .calibrated import statistics
@@ -64,7 +63,7 @@ def test_restored_experts_have_the_stacks_form(
 @pytest.mark.parametrize("name", METHODS.names())
 def test_more_is_kept_for_more_bytes(name: str, stack: ExpertStack, center: Center, calibrated: Statistics) -> None:
     options = {"method": name, "center": center, "statistics": calibrated}
-    sizes = [weigh(compress_layer(stack, keep=keep, **options)).true_bytes for keep in KEEPS]
+    sizes = [storage_ledger(compress_layer(stack, keep=keep, **options)).true_bytes for keep in KEEPS]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
@@ -74,8 +73,8 @@ def test_more_is_kept_for_more_bytes(name: str, stack: ExpertStack, center: Cent
 def test_the_forecast_is_what_is_stored(
     name: str, keep: float, stack: ExpertStack, center: Center, calibrated: Statistics
 ) -> None:
-    stored = weigh(compress_layer(stack, method=name, keep=keep, center=center, statistics=calibrated))
-    assert forecast(METHODS[name](), stack.shape, keep=keep) == stored
+    stored = storage_ledger(compress_layer(stack, method=name, keep=keep, center=center, statistics=calibrated))
+    assert forecast_ledger(METHODS[name](), stack.shape, keep=keep) == stored
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -172,4 +171,4 @@ def test_every_family_keeps_the_contract(model_type: str, name: str) -> None:
     layer = compress_layer(stack, method=name, keep=0.5, **options)
     assert row.error == pytest.approx(approximation_error(stack, layer), rel=1e-4, abs=1e-9)
     assert 0 < row.relative_error < 1
-    assert forecast(METHODS[name](), stack.shape, keep=0.5) == weigh(layer)
+    assert forecast_ledger(METHODS[name](), stack.shape, keep=0.5) == storage_ledger(layer)

@@ -8,8 +8,8 @@ import torch
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.analysis.approximation import approximation_error
 from resmoe_lab.experts import Block, ExpertStack
-from resmoe_lab.methods import METHODS, compress_layer
-from resmoe_lab.store import weigh
+from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
+from resmoe_lab.store import EXACT_STORAGE
 
 from .calibrated import statistics
 
@@ -35,11 +35,11 @@ def _shuffled_pairs() -> ExpertStack:
 @pytest.mark.parametrize("name", ["m-smoe", "git-rebasin"])
 def test_shuffled_copies_merge_without_a_loss(name: str) -> None:
     stack = _shuffled_pairs()
-    layer = compress_layer(stack, method=name, keep=0.5)
+    layer = compress_layer(stack, method=name, storage=EXACT_STORAGE, keep=0.5)
     assert layer.groups == (0, 1, 0, 1)
-    assert len(layer.pieces) == 2
+    assert layer.layout.num_stored == 2
     assert approximation_error(stack, layer) == pytest.approx(0.0, abs=1e-9)
-    unaligned = compress_layer(stack, method="meo", keep=0.5)
+    unaligned = compress_layer(stack, method="meo", storage=EXACT_STORAGE, keep=0.5)
     assert approximation_error(stack, unaligned) > 1.0
 
 
@@ -49,12 +49,12 @@ def test_usage_decides_who_is_dominant_and_how_much_one_weighs() -> None:
     affinity = torch.eye(4, dtype=torch.float64)
     affinity[0, 3], affinity[1, 2] = 0.9, 0.8
     given = replace(statistics(4, 6, 4), affinity=affinity)  # usage .1 .2 .3 .4
-    layer = compress_layer(stack, method="meo", keep=0.5, statistics=given)
+    layer = compress_layer(stack, method="meo", storage=EXACT_STORAGE, keep=0.5, statistics=given)
     assert layer.groups == (1, 0, 0, 1)
     first = (0.2 * stack.weights[1] + 0.3 * stack.weights[2]) / 0.5
     second = (0.1 * stack.weights[0] + 0.4 * stack.weights[3]) / 0.5
     torch.testing.assert_close(layer.restore(), torch.stack([second, first, first, second]))
-    even = compress_layer(stack, method="git-rebasin", keep=0.5, statistics=given)
+    even = compress_layer(stack, method="git-rebasin", storage=EXACT_STORAGE, keep=0.5, statistics=given)
     aligned = [weights[order] for weights, order in zip(stack.weights, even.orders, strict=True)]
     torch.testing.assert_close(even.restore()[0], (aligned[0] + aligned[3]) / 2)
 
@@ -66,7 +66,7 @@ def test_a_group_that_no_token_reaches_is_averaged_evenly(name: str) -> None:
     affinity = torch.eye(4, dtype=torch.float64)
     affinity[2, 1] = affinity[3, 1] = 0.5
     given = replace(statistics(4, 6, 4), usage=usage, affinity=affinity)
-    layer = compress_layer(stack, method=name, keep=0.5, statistics=given)
+    layer = compress_layer(stack, method=name, storage=EXACT_STORAGE, keep=0.5, statistics=given)
     assert layer.groups == (0, 1, 1, 1)
     aligned = torch.stack([weights[order] for weights, order in zip(stack.weights, layer.orders, strict=True)])
     torch.testing.assert_close(layer.restore()[3], aligned[1:].mean(0))
@@ -77,8 +77,8 @@ def test_fewer_experts_are_really_stored(name: str) -> None:
     """Eight to two, as in appendix A.3: two whole matrices and a map of eight numbers."""
     stack = _random(8)
     layer = compress_layer(stack, method=name, keep=0.25)
-    assert len(layer.pieces) == 2
-    ledger = weigh(layer)
+    assert layer.layout.num_stored == 2
+    ledger = storage_ledger(layer)
     assert ledger.true_bytes == 2 * 6 * 8 * 2 + 8 * 2
     assert ledger.paper_bytes == ledger.original_bytes // 4
     assert layer.restore().shape == stack.weights.shape
@@ -87,10 +87,10 @@ def test_fewer_experts_are_really_stored(name: str) -> None:
 @pytest.mark.parametrize("name", MERGING)
 def test_keeping_all_experts_changes_nothing(name: str) -> None:
     stack = _random(3)
-    layer = compress_layer(stack, method=name, keep=1.0)
+    layer = compress_layer(stack, method=name, storage=EXACT_STORAGE, keep=1.0)
     assert approximation_error(stack, layer) == 0.0
-    assert METHODS[name]().errors(stack, [1.0]) == [0.0]
-    assert not [entry for entry in weigh(layer).entries if entry.item == "map"]
+    assert METHODS[name]().errors(stack, [1.0], storage=EXACT_STORAGE) == [0.0]
+    assert not [entry for entry in storage_ledger(layer).entries if entry.item == "map"]
 
 
 @pytest.mark.parametrize("groups", [0, 5])
@@ -111,4 +111,4 @@ def test_neurons_are_matched_once_for_a_stack(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_fixed_number_of_groups() -> None:
-    assert len(METHODS["meo"](groups=3).compress(_random(4), 0.25).pieces) == 3
+    assert len(METHODS["meo"](groups=3).compress(_random(4), 0.25).layout.counts) == 3

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.methods import Sparse
 from resmoe_lab.methods._choices import kept_rank, largest, prune, prune_errors, truncate, truncate_errors
+from resmoe_lab.store.matrices import SparseMatrix
 
 
 def _matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_the_identity_of_appendix_a5() -> None:
 def test_of_equal_entries_as_many_are_kept_as_there_is_room_for() -> None:
     matrix = torch.tensor([[1.0, -1.0, 2.0], [1.0, 0.0, -1.0]])
     for count in range(1, 7):
-        kept = Sparse.where(largest(matrix.abs(), count), matrix)
+        kept = SparseMatrix.where(largest(matrix.abs(), count), matrix)
         assert kept.values.numel() == count
         expected = sorted(matrix.abs().flatten().tolist(), reverse=True)[:count]
         assert sorted(kept.values.abs().tolist(), reverse=True) == expected

@@ -28,11 +28,11 @@ def test_weights_arrive_where_they_were_sent(tokens: int, experts: int, most: in
     weights = torch.rand(tokens, 2, dtype=torch.float64)
     expected = torch.zeros(tokens, experts + 1, dtype=torch.float64).scatter_add_(1, index, weights)[:, :experts]
     found = torch.zeros(tokens, experts, dtype=torch.float64)
-    for batch in batches(index, weights, num_experts=experts, most=most):
+    for batch in batches(index, weights, num_experts=experts, max_experts=most):
         assert batch.tokens.shape == batch.weights.shape[:2]
         for row, expert in enumerate(range(batch.experts.start, batch.experts.stop)):
             own = torch.zeros(tokens, 1, dtype=torch.float64)
-            type(batch)(batch.experts, batch.tokens[row : row + 1], batch.weights).give(
+            type(batch)(batch.experts, batch.tokens[row : row + 1], batch.weights).scatter_add(
                 batch.weights[row : row + 1], own
             )
             found[:, expert] += own[:, 0]

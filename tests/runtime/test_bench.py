@@ -6,14 +6,14 @@ import pytest
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.compress import compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 from resmoe_lab.runtime.bench import bench
 
 SHORT = {"prompt": 5, "new": 2, "rounds": 1}
 
 
 def packed(checkpoint: Checkpoint, out: Path, method: str) -> Checkpoint:
-    compress_checkpoint(checkpoint, out, layers=[0, 1], method=method, keep=0.5)
+    compress_checkpoint(checkpoint, out, CompressionConfig(layers=[0, 1], method=method, keep=0.5))
     return open_checkpoint(out)
 
 

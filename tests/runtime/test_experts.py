@@ -10,14 +10,13 @@ from torch.nn.functional import silu
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.experts import Block
-from resmoe_lab.methods.bits import pack_mask
-from resmoe_lab.runtime.experts import ResMoEExperts, apart
-from resmoe_lab.runtime.lowrank import LowRankResidual
-from resmoe_lab.runtime.residuals import Residual, RowsResidual, WholeExperts
-from resmoe_lab.runtime.scattered import BitmaskResidual, CsrResidual
-from resmoe_lab.store.encoding import Encoded, encode_ragged, encode_rows
-from resmoe_lab.store.sparse import pack_columns
+from resmoe_lab.runtime.experts import ResMoEExperts
+from resmoe_lab.store.encodings import FP32, Encoded, Encoding
+from resmoe_lab.store.formats import FORMATS, Format
+from resmoe_lab.store.layout import Layout
+from resmoe_lab.store.matrices import LowRankMatrix, SeparateLowRankMatrix, SparseMatrix
 
+INT8 = Encoding.parse("int8")
 N, P, P_I = 5, 6, 9
 GATED = (Block("w1", 0, P), Block("w3", P, 2 * P), Block("w2", 2 * P, 3 * P))
 PLAIN = (Block("w1", 0, P), Block("w2", P, 2 * P))
@@ -27,53 +26,56 @@ def random(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def stored(*shape: int) -> Encoded:
-    return Encoded(random(*shape), None)
+FP64 = FP32  # what a test stores in float64 stands for itself, as float32 does
 
 
-def whole(*shape: int) -> Encoded:
-    """8 bit values, whose scales are what a row is stored with."""
-    return encode_rows(random(*shape), "int8")
+def layout(blocks: Sequence[Block], format: str, counts: Sequence[int], *, encoding: Encoding = FP64) -> Layout:
+    spans = tuple((block.name, block.start, block.stop) for block in blocks)
+    return Layout(format=format, encoding=encoding, blocks=spans, neurons=P_I, counts=tuple(counts))
 
 
-def separate(blocks: Sequence[Block]) -> Residual:
+def separate(blocks: Sequence[Block]) -> Format:
+    """8 bit factors, whose scales are what a row is stored with; ranks differ, and one is zero."""
     ranks = [2, 0, 1, 3, 2]
-    return LowRankResidual(
-        blocks, [stored(sum(ranks), P_I) for _ in blocks], [whole(sum(ranks), P) for _ in blocks], ranks=ranks
-    )
+    parts = [[LowRankMatrix(random(P_I, rank), random(rank, P)) for _ in blocks] for rank in ranks]
+    stored = [SeparateLowRankMatrix(tuple(pairs)) for pairs in parts]
+    return FORMATS["lowrank-separate"].pack(stored, layout(blocks, "lowrank-separate", ranks, encoding=INT8))
 
 
-def joint(blocks: Sequence[Block]) -> Residual:
-    return LowRankResidual(blocks, [stored(2 * N, P_I)], [stored(2 * N, P) for _ in blocks], ranks=[2] * N)
+def joint(blocks: Sequence[Block]) -> Format:
+    tensors = {"left.0.data": random(2 * N, P_I)}
+    tensors |= {f"right.{number}.data": random(2 * N, P) for number in range(len(blocks))}
+    return FORMATS["lowrank-joint"](layout(blocks, "lowrank-joint", [2] * N), tensors)
 
 
-def rows(blocks: Sequence[Block]) -> Residual:
+def rows(blocks: Sequence[Block]) -> Format:
     counts = [3, 0, 9, 1, 2]
     neurons = torch.cat([torch.randperm(P_I)[:count] for count in counts])
-    return RowsResidual(blocks, stored(sum(counts), blocks[-1].stop), neurons, counts=counts, num_neurons=P_I)
+    tensors = {"values.data": random(sum(counts), blocks[-1].stop), "neurons": neurons}
+    return FORMATS["rows"](layout(blocks, "rows", counts), tensors)
 
 
-def sparse(blocks: Sequence[Block]) -> tuple[Encoded, Tensor, list[int]]:
+def sparse(blocks: Sequence[Block], format: str) -> Format:
     masks = torch.rand(N, P_I, blocks[-1].stop) < 0.4
     masks[1], masks[2] = False, True
-    values = encode_ragged(random(int(masks.sum())), masks.sum(2).flatten(), "int8")
-    return values, masks, masks.flatten(1).sum(1).tolist()
+    matrices = [SparseMatrix.where(mask, random(P_I, blocks[-1].stop)) for mask in masks]
+    return FORMATS[format].pack(matrices, layout(blocks, format, [0] * N, encoding=INT8))
 
 
-def bitmask(blocks: Sequence[Block]) -> Residual:
-    values, masks, counts = sparse(blocks)
-    return BitmaskResidual(blocks, values, torch.stack([pack_mask(mask) for mask in masks]), counts=counts)
+def bitmask(blocks: Sequence[Block]) -> Format:
+    return sparse(blocks, "bitmask")
 
 
-def csr(blocks: Sequence[Block]) -> Residual:
-    values, masks, counts = sparse(blocks)
-    starts, columns = zip(*(pack_columns(mask) for mask in masks), strict=True)
-    return CsrResidual(blocks, values, torch.stack(starts), torch.cat(columns), counts=counts)
+def csr(blocks: Sequence[Block]) -> Format:
+    return sparse(blocks, "csr16")
 
 
-def build(center: Tensor | None, residual: Residual, **options: Any) -> ResMoEExperts:
-    stored = None if center is None else apart(center, [*residual.entering, residual.leaving])
-    return ResMoEExperts(stored, residual, num_experts=N, activation=silu, dtype=torch.float64, **options)
+def build(center: Tensor | None, stored: Format, **options: Any) -> ResMoEExperts:
+    rows = None
+    if center is not None:
+        blocks = stored.layout.columns
+        rows = Encoded(FP64, {"data": torch.cat([center[:, block.start : block.stop] for block in blocks])})
+    return ResMoEExperts(rows, stored, activation=silu, dtype=torch.float64, **options)
 
 
 def reference(module: ResMoEExperts, blocks: Sequence[Block], hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -131,10 +133,8 @@ def test_gradients_flow_as_through_the_restored_experts(make) -> None:
 def test_merged_experts_of_a_token_are_computed_once_with_all_their_weight(mode) -> None:
     torch.manual_seed(0)
     counts = [4, 2]
-    residual = WholeExperts(GATED, stored(sum(counts), 3 * P), counts=counts)
-    module = ResMoEExperts(
-        None, residual, num_experts=2, groups=[1, 0, 1, 1], activation=silu, dtype=torch.float64, mode=mode
-    )
+    how = layout(GATED, "whole", counts).model_copy(update={"groups": (1, 0, 1, 1), "neurons": 4})
+    module = build(None, FORMATS["whole"](how, {"values.data": random(sum(counts), 3 * P)}), mode=mode)
     index, weights, hidden = torch.tensor([[0, 3, 1], [2, 3, 0], [1, 4, 2]]), random(3, 3), random(3, P)
     merged = torch.tensor([[1, 1, 0], [1, 1, 1], [0, N, 1]])
     expected = reference(module, GATED, hidden, merged, weights)

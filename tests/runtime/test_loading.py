@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import resmoe_lab
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.compress import compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 from resmoe_lab.runtime import load_model
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.scoring.outcome import tabulate
@@ -23,7 +23,9 @@ TOKENS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1)
 
 @pytest.fixture
 def packed(pico_checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    compress_checkpoint(pico_checkpoint, tmp_path / "packed", layers=[0, 1], method="resmoe-svd", keep=0.5)
+    compress_checkpoint(
+        pico_checkpoint, tmp_path / "packed", CompressionConfig(layers=[0, 1], method="resmoe-svd", keep=0.5)
+    )
     return tmp_path / "packed"
 
 
@@ -50,14 +52,16 @@ def test_dense_results_and_originals_open_too(pico_checkpoint: Checkpoint, tmp_p
     assert torch.equal(
         pico.logits(resmoe_lab.load(pico_checkpoint.folder), TOKENS), pico.logits(pico.mixtral(), TOKENS)
     )
-    compress_checkpoint(pico_checkpoint, tmp_path / "dense", layers=[1], export="dense")
+    compress_checkpoint(pico_checkpoint, tmp_path / "dense", CompressionConfig(layers=[1], export="dense"))
     resmoe_lab.load(tmp_path / "dense")
     with pytest.raises(UsageError, match="mode 'factored' belongs to packed checkpoints"):
         resmoe_lab.load(tmp_path / "dense", mode="factored")
 
 
 def test_scattered_entries_are_not_multiplied(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    compress_checkpoint(pico_checkpoint, tmp_path / "packed", layers=[1], method="resmoe-up", keep=0.5)
+    compress_checkpoint(
+        pico_checkpoint, tmp_path / "packed", CompressionConfig(layers=[1], method="resmoe-up", keep=0.5)
+    )
     assert torch.isfinite(pico.logits(resmoe_lab.load(tmp_path / "packed"), TOKENS)).all()
     with pytest.raises(UsageError, match="use the restored mode"):
         resmoe_lab.load(tmp_path / "packed", mode="factored")
@@ -86,7 +90,9 @@ def test_a_missing_tensor_is_refused_by_name(pico_folder: Path) -> None:
 def test_a_packed_model_is_evaluated(tiny: Checkpoint, tmp_path: Path) -> None:
     """The embedded model with all kept scores as itself."""
     compress_checkpoint(
-        tiny, tmp_path / "out", layers=[0], method="resmoe-up", keep=1.0, values="fp32", center="average"
+        tiny,
+        tmp_path / "out",
+        CompressionConfig(layers=[0], method="resmoe-up", keep=1.0, center="average", storage={"encoding": "fp32"}),
     )
     options = {"tasks": ["storyworld_action"], "limit": 8}
     found = tabulate(evaluate_model(*load_model(open_checkpoint(tmp_path / "out")), **options))

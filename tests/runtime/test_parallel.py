@@ -17,12 +17,11 @@ from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.packing import pack
 from resmoe_lab.runtime.parallel import (
-    ParallelExperts,
-    pack_share,
     parallelize,
-    share_experts,
-    share_neurons,
+    shard_experts,
+    shard_neurons,
 )
+from resmoe_lab.store import Encoding, Storage
 
 N, P, P_I, TOP_K = 6, 16, 20, 2
 BLOCKS = (Block("w1", 0, P), Block("w3", P, 2 * P), Block("w2", 2 * P, 3 * P))
@@ -41,8 +40,9 @@ FORMS = [
 def layer_of(method: str, form: str | None, values: str = "fp32") -> ResMoEExperts:
     weights = torch.randn(N, P_I, 3 * P, generator=torch.Generator().manual_seed(0))
     stack = ExpertStack(weights, BLOCKS, layer=0)
-    layer = compress_layer(stack, method=method, keep=0.5, center=find_center(stack))
-    return pack(layer, BLOCKS, activation=silu, form=form, values=values)
+    storage = Storage(encoding=Encoding.parse(values), format=form)
+    layer = compress_layer(stack, method=method, keep=0.5, center=find_center(stack), storage=storage)
+    return pack(layer, activation=silu)
 
 
 def some_tokens(count: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,7 +57,7 @@ def some_tokens(count: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 def test_shares_of_neurons_add_up(method: str, form: str | None, world: int, values: str) -> None:
     block = layer_of(method, form, values)
     expected = block(*some_tokens())
-    found = sum(share_neurons(block, rank, world)(*some_tokens()) for rank in range(world))
+    found = sum(shard_neurons(block, rank, world)(*some_tokens()) for rank in range(world))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -71,14 +71,14 @@ def test_shares_of_experts_add_up(method: str, form: str | None, world: int, val
     for rank in range(world):
         first, count = N * rank // world, N * (rank + 1) // world - N * rank // world
         own = torch.where((index >= first) & (index < first + count), index - first, count)
-        found += share_experts(block, rank, world)(hidden, own, weights)
+        found += shard_experts(block, rank, world)(hidden, own, weights)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("form", "least"), [("bitmask", 0.5), ("csr16", 0.5)])
 def test_half_of_the_neurons_are_half_of_the_bytes(form: str, least: float) -> None:
     block = layer_of("resmoe-up", form)
-    sizes = [nbytes(share_neurons(block, rank, 2)) for rank in range(2)]
+    sizes = [nbytes(shard_neurons(block, rank, 2)) for rank in range(2)]
     assert sum(sizes) == pytest.approx(nbytes(block), rel=0.01)
     assert max(sizes) < 1.1 * least * nbytes(block)
 
@@ -89,7 +89,7 @@ def nbytes(module: torch.nn.Module) -> int:
 
 def test_more_processes_than_experts_are_refused() -> None:
     with pytest.raises(UsageError, match="6 cannot be shared by 7 processes"):
-        share_experts(layer_of("resmoe-svd", None), 0, 7)
+        shard_experts(layer_of("resmoe-svd", None), 0, 7)
 
 
 def _free_port() -> int:
@@ -112,9 +112,6 @@ def _work(rank: int, port: int, out: str) -> None:
             with torch.inference_mode():
                 found[key] = model["experts"](*some_tokens()).clone()
             found[f"{key}.share"] = torch.tensor(nbytes(model) / whole)
-    stack = ExpertStack(torch.randn(N, P_I, 3 * P, generator=torch.Generator().manual_seed(0)), BLOCKS, layer=0)
-    share: ParallelExperts = pack_share(stack, activation=silu, method="resmoe-up", keep=1.0, values="fp32")
-    found["own centers"] = share(*some_tokens())
     torch.save(found, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -129,11 +126,3 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
                 torch.testing.assert_close(found[f"{method}.{split}"], expected, rtol=1e-5, atol=1e-5)
         shares = [float(found[f"{method}.neurons.share"]) for found in (first, second)]
         assert max(shares) < (0.55 if method == "resmoe-up" else 0.78)  # both hold the right factors, wide ones here
-    stack = ExpertStack(torch.randn(N, P_I, 3 * P, generator=torch.Generator().manual_seed(0)), BLOCKS, layer=0)
-    hidden, index, weights = some_tokens()
-    expected = torch.zeros(len(hidden), P)
-    for t, (experts, shares_of) in enumerate(zip(index.tolist(), weights, strict=True)):
-        for expert, weight in zip(experts, shares_of, strict=True):
-            w1, w3, w2 = stack.weights[expert].split(P, dim=1)
-            expected[t] += weight * (silu(w1 @ hidden[t]) * (w3 @ hidden[t])) @ w2
-    torch.testing.assert_close(first["own centers"], expected, rtol=1e-4, atol=1e-4)

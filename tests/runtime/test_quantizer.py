@@ -17,8 +17,9 @@ from resmoe_lab.experts import ExpertStack, family_of
 from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime import restored_experts
 from resmoe_lab.runtime.experts import ResMoEExperts
-from resmoe_lab.runtime.packing import pack, spec_of
+from resmoe_lab.runtime.packing import pack
 from resmoe_lab.runtime.quantizer import INDEX_FILE, METHOD, activation_of
+from resmoe_lab.store import Encoding, Storage
 
 from ..experts import pico
 
@@ -41,7 +42,7 @@ def whole(module: ResMoEExperts, stack: ExpertStack) -> ExpertStack:
     """The restored experts; one of fewer neurons computes the same with others that are zero."""
     weights = torch.zeros_like(stack.weights)
     for k, expert in enumerate(weights):
-        matrix = module.restore_for(k)
+        matrix = module.restore(k if module.groups is None else module.groups[k])
         expert[: len(matrix)] = matrix
     return stack.with_weights(weights)
 
@@ -57,22 +58,23 @@ def pack_model(
         tensors |= load_file(file)
     for layer in family.layers(checkpoint):
         stack = family.load(checkpoint, layer)
-        compressed = compress_layer(stack, method=method, keep=0.5, center=find_center(stack))
+        storage = Storage(encoding=Encoding.parse(values), format=form)
+        compressed = compress_layer(stack, method=method, keep=0.5, center=find_center(stack), storage=storage)
         original = family.experts_module(model, layer)
-        module = pack(compressed, stack.blocks, activation=activation_of(original), values=values, form=form)
+        module = pack(compressed, activation=activation_of(original))
         restored[layer] = whole(module, stack)
         for key in family.expert_keys(layer, stack.num_experts):
             del tensors[key]
         name = f"{family.module_name(layer)}.experts"
         inner = f"{name}.experts" if isinstance(original, torch.nn.ModuleDict) else name
         tensors |= {f"{inner}.{own}": tensor for own, tensor in module.state_dict().items()}
-        layers[name] = spec_of(module, values=values).model_dump(mode="json")
+        layers[name] = module.layout.model_dump(mode="json")
     out.mkdir()
     for path in folder.glob("*.json"):
         if "safetensors" not in path.name:
             (out / path.name).write_bytes(path.read_bytes())
     config = json.loads((out / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": METHOD, "version": 1, "layers": layers}
+    config["quantization_config"] = {"quant_method": METHOD, "version": 2, "layers": layers}
     (out / "config.json").write_text(json.dumps(config))
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, out / "resmoe-00001-of-00001.safetensors"
@@ -178,7 +180,7 @@ def test_damage_is_refused_by_name(mixtral: Path, tmp_path: Path) -> None:
     layer = config["quantization_config"]["layers"]["model.layers.1.mlp.experts"]
     for key, value, words in (
         ("counts", [c + 1 for c in layer["counts"]], "has shape"),
-        ("form", "zip", "form"),
+        ("format", "zip", "unknown format 'zip'"),
         ("blocks", [["w1", 0, 8], ["w2", 9, 16]], "side by side"),
     ):
         damaged = json.loads(json.dumps(config))
@@ -186,9 +188,9 @@ def test_damage_is_refused_by_name(mixtral: Path, tmp_path: Path) -> None:
         (out / "config.json").write_text(json.dumps(damaged))
         with pytest.raises(CheckpointError, match=words):
             load(out)
-    config["quantization_config"]["version"] = 2
+    config["quantization_config"]["version"] = 3
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="version 2 of the format, expected 1"):
+    with pytest.raises(CheckpointError, match="version 3 of the format, expected 1 or 2"):
         load(out)
 
 

@@ -7,6 +7,7 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import load_stack
 from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime import load_model, restored_experts
+from resmoe_lab.store import EXACT_STORAGE
 
 from ..experts import pico
 
@@ -19,7 +20,7 @@ def test_restored_experts_compute_what_the_dense_expert_computes(pico_checkpoint
     with torch.no_grad():
         before = model(tokens).logits
         for keep, same in ((1.0, True), (0.1, False)):
-            restored = compress_layer(stack, method="up", keep=keep).restore()
+            restored = compress_layer(stack, method="up", keep=keep, storage=EXACT_STORAGE).restore()
             with restored_experts(model, pico_checkpoint, [stack.with_weights(restored)]):
                 during = model(tokens).logits
             assert torch.allclose(during, before) == same

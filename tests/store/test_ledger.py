@@ -4,36 +4,37 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from resmoe_lab._core.errors import UsageError
+from resmoe_lab.analysis.budget import match_bytes, model_ledger
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import ExpertStack, LayerShape, load_stack
-from resmoe_lab.methods import METHODS, CompressedLayer, LowRank, Sparse, compress_layer
+from resmoe_lab.methods import METHODS, compress_layer, forecast_ledger, storage_ledger, weigh
 from resmoe_lab.methods._choices import kept_rank
-from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
+from resmoe_lab.store import EXACT_STORAGE, Encoding, Storage, encoding_names
+from resmoe_lab.store.matrices import SparseMatrix
 
 SHAPE = LayerShape(8, 96, (64, 64))
 
 
 def test_a_bitmask_weighs_what_numpy_packs(random_stack: ExpertStack) -> None:
     layer = compress_layer(random_stack, method="up", keep=0.5)
-    ledger = weigh(layer)
+    pieces = list(METHODS["up"]().compress_exact(random_stack, 0.5, None, None).matrices)
+    ledger = storage_ledger(layer)
     really = sum(
         len(np.packbits(piece.mask.numpy(), axis=1).tobytes()) + len(piece.values.half().numpy().tobytes())
-        for piece in layer.pieces
-        if isinstance(piece, Sparse)
+        for piece in pieces
+        if isinstance(piece, SparseMatrix)
     )
     assert ledger.format == "bitmask"
     assert ledger.true_bytes == really
-    assert ledger.paper_bytes == sum(piece.values.numel() * 2 for piece in layer.pieces if isinstance(piece, Sparse))
+    assert ledger.paper_bytes == sum(2 * piece.count for piece in pieces)
 
 
 def test_few_entries_are_cheaper_with_columns_than_with_bits() -> None:
-    mask = torch.zeros(4, 4096, dtype=torch.bool)
-    mask[:, :3] = True
-    ledger = weigh(CompressedLayer("up", 0.001, (Sparse.where(mask, torch.ones(4, 4096)),), None))
+    shape = LayerShape(1, 4, (2048, 2048))
+    ledger = forecast_ledger(METHODS["up"](), shape, keep=12 / (4 * 4096))
     indices = np.zeros(12, np.uint16).nbytes + np.zeros(5, np.int32).nbytes
     assert ledger.format == "csr16"
     assert ledger.true_bytes == 12 * 2 + indices
@@ -41,13 +42,17 @@ def test_few_entries_are_cheaper_with_columns_than_with_bits() -> None:
 
 def test_the_center_counts_once_and_only_in_true_bytes(random_stack: ExpertStack) -> None:
     center = find_center(random_stack)
-    layer = compress_layer(random_stack, method="resmoe-svd", keep=0.5, center=center)
-    ledger = weigh(layer)
-    factors = sum(piece.left.numel() + piece.right.numel() for piece in layer.pieces if isinstance(piece, LowRank))
+    how = {"method": "resmoe-svd", "keep": 0.5, "center": center}
+    layer = compress_layer(random_stack, **how)
+    ledger = storage_ledger(layer)
+    factors = sum(layer.layout.counts) * (7 + 12)
     assert ledger.paper_bytes == 2 * factors
     assert ledger.true_bytes == 2 * factors + 2 * 7 * 12
     assert ledger.original_bytes == 2 * 5 * 7 * 12
-    assert weigh(layer, value_bytes=4).true_bytes == 2 * ledger.true_bytes
+    exact = compress_layer(random_stack, **how, storage=EXACT_STORAGE)
+    assert storage_ledger(exact).true_bytes == 2 * ledger.true_bytes
+    with pytest.warns(DeprecationWarning, match="storage_ledger"):
+        assert weigh(layer, value_bytes=4).true_bytes == 2 * ledger.true_bytes
 
 
 def _meta_layer(kind: str, experts: int, rows: int, columns: int, keep: float) -> float:
@@ -68,15 +73,16 @@ def test_what_is_left_of_mixtral(kind: str, published: float) -> None:
     assert left / 46_702_792_704 == pytest.approx(published, abs=5e-4)
 
 
-@pytest.mark.parametrize("value_bytes", [2, 4])
+@pytest.mark.parametrize("encoding", encoding_names())
 @pytest.mark.parametrize("name", METHODS.names())
-def test_equal_bytes(name: str, value_bytes: int) -> None:
+def test_equal_bytes(name: str, encoding: str) -> None:
     """The matched keep fits into the budget, and a little more would not: checked against forecasts."""
-    method, whole = METHODS[name](), 8 * 96 * 128 * value_bytes
-    keep = match_bytes(method, 0.5 * whole, SHAPE, value_bytes=value_bytes)
-    assert forecast(method, SHAPE, keep=keep, value_bytes=value_bytes).true_bytes <= 0.5 * whole
-    assert forecast(method, SHAPE, keep=min(1.0, keep + 1e-9), value_bytes=value_bytes).true_bytes > 0.5 * whole
-    assert match_bytes(method, 10 * whole, SHAPE, value_bytes=value_bytes) == 1.0
+    storage = Storage(encoding=Encoding.parse(encoding))
+    method, whole = METHODS[name](), 8 * 96 * 128 * storage.encoding.bits // 8
+    keep = match_bytes(method, 0.5 * whole, SHAPE, storage=storage)
+    assert forecast_ledger(method, SHAPE, keep=keep, storage=storage).true_bytes <= 0.5 * whole
+    assert forecast_ledger(method, SHAPE, keep=min(1.0, keep + 1e-9), storage=storage).true_bytes > 0.5 * whole
+    assert match_bytes(method, 10 * whole, SHAPE, storage=storage) == 1.0
 
 
 def test_a_center_is_paid_for() -> None:
@@ -95,13 +101,13 @@ def test_a_budget_that_nothing_fits_into(name: str) -> None:
 def test_the_ledger_of_a_model_leaves_nothing_out(pico_checkpoint: Checkpoint) -> None:
     """Uncompressed, the items add up to the files' tensors; compressed, only the chosen layer's experts change."""
     numbers = sum(math.prod(info.shape) for info in pico_checkpoint.tensors.values())
-    whole = weigh_model(pico_checkpoint, {}, value_bytes=4)
+    whole = model_ledger(pico_checkpoint, {}, value_bytes=4)
     assert whole.true_bytes == whole.original_bytes == 4 * numbers
     items = {entry.item: entry.nbytes for entry in whole.entries}
     assert items["router"] == 4 * 2 * 4 * 8
     assert items["untouched experts"] == 4 * 2 * 4 * 3 * 8 * 12
     stack = load_stack(pico_checkpoint, layer=1)
-    layer = weigh(compress_layer(stack, method="meo", keep=0.5))
-    some = weigh_model(pico_checkpoint, {1: layer})
+    layer = storage_ledger(compress_layer(stack, method="meo", keep=0.5))
+    some = model_ledger(pico_checkpoint, {1: layer})
     assert some.original_bytes - some.true_bytes == layer.original_bytes - layer.true_bytes
     assert next(entry.nbytes for entry in some.entries if entry.item == "map") == 4 * 2

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.methods.bits import pack_mask, unpack_mask
-from resmoe_lab.store.encoding import VALUE_TYPES, encode_ragged, encode_rows
-from resmoe_lab.store.sparse import mask_starts, pack_columns, put_by_columns, put_by_mask
+from resmoe_lab.store.bits import pack_mask, unpack_mask
+from resmoe_lab.store.encodings import encode_ragged, encode_rows, encoding_names
+from resmoe_lab.store.scatter import mask_starts, pack_columns, put_by_columns, put_by_mask
 
 CASES = st.tuples(
     st.integers(1, 7),
     st.integers(1, 71),
     st.sampled_from([0.0, 0.02, 0.3, 0.9, 1.0]),
-    st.sampled_from(sorted(VALUE_TYPES)),
+    st.sampled_from(sorted(encoding_names())),
     st.integers(0, 3),
     st.integers(0, 2**31),
 )

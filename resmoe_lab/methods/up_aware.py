@@ -1,4 +1,4 @@
-"""ResMoE with residuals pruned by what calibration text multiplies them with: an option beyond the paper."""
+"""Residuals pruned by what calibration text multiplies them with: an option beyond the paper."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ._base import METHODS
 from ._kinds import PruningMethod
 
 
-@METHODS.register("resmoe-up-aware")
-class ResMoEUPAware(PruningMethod):
-    """Store the center expert and the entries of every residual whose use times magnitude is largest."""
+@METHODS.register(
+    "resmoe-up-aware",
+    title="ResMoE (UP, activation-aware)",
+    reference="beyond the paper; arXiv 2502.17298, arXiv 2306.11695",
+    uses_center=True,
+)
+class ActivationAwarePruning(PruningMethod):
+    """Keep the entries of every residual whose use times magnitude is largest."""
 
-    name = "resmoe-up-aware"
-    title = "ResMoE (UP, activation-aware)"
-    reference = "beyond the paper; arXiv 2502.17298, arXiv 2306.11695"
-    uses_center = True
     needs_statistics = True
 
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[torch.Tensor]:

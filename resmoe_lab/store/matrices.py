@@ -1,35 +1,35 @@
-"""What is left of one matrix after compression: the forms that are stored."""
+"""One matrix after compression, before its values are rounded: what a method hands to a stored format."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from .bits import pack_mask, unpack_mask
 
 
-class Piece(Protocol):
-    """A stored form of one (p_I, D) matrix."""
+class CompressedMatrix(ABC):
+    """A compressed (p_I, D) matrix."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """(p_I, D)."""
 
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Its rank, rows or values, whichever it has: with the shape of the layer it tells the size."""
+
+    @abstractmethod
     def restore(self) -> torch.Tensor:
-        """Return the (p_I, D) matrix that the piece stands for."""
-
-
-def piece_tensors(piece: Piece) -> list[torch.Tensor]:
-    """Return everything that a piece holds."""
-    if isinstance(piece, SeparateLowRank):
-        return [tensor for part in piece.parts for tensor in piece_tensors(part)]
-    return [value for value in vars(piece).values() if isinstance(value, torch.Tensor)]
+        """Return the (p_I, D) matrix that it stands for, in exact values."""
 
 
 @dataclass(frozen=True)
-class Sparse:
+class SparseMatrix(CompressedMatrix):
     """Some entries of a matrix, the others zero.
 
     Parameters
@@ -47,7 +47,7 @@ class Sparse:
     columns: int
 
     @classmethod
-    def where(cls, mask: torch.Tensor, matrix: torch.Tensor) -> Sparse:
+    def where(cls, mask: torch.Tensor, matrix: torch.Tensor) -> SparseMatrix:
         """Keep the entries of a (p_I, D) matrix at which a (p_I, D) bool mask is true."""
         return cls(matrix[mask], pack_mask(mask), mask.shape[1])
 
@@ -55,6 +55,11 @@ class Sparse:
     def shape(self) -> tuple[int, int]:
         """(p_I, D)."""
         return self.bits.shape[0], self.columns
+
+    @property
+    def count(self) -> int:
+        """How many values are kept."""
+        return self.values.numel()
 
     @property
     def mask(self) -> torch.Tensor:
@@ -68,7 +73,7 @@ class Sparse:
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRankMatrix(CompressedMatrix):
     """A product of two thin matrices; the singular values are inside `left`.
 
     Parameters
@@ -85,14 +90,19 @@ class LowRank:
         """(p_I, D)."""
         return self.left.shape[0], self.right.shape[1]
 
+    @property
+    def count(self) -> int:
+        """The rank k."""
+        return len(self.right)
+
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) product."""
         return self.left @ self.right
 
 
 @dataclass(frozen=True)
-class SeparateLowRank:
-    """A product of two thin matrices for each weight matrix by itself.
+class SeparateLowRankMatrix(CompressedMatrix):
+    """A product of two thin matrices for each weight matrix by itself, all of one rank.
 
     Parameters
     ----------
@@ -100,12 +110,17 @@ class SeparateLowRank:
         The factors of each matrix, in the order of the design matrix's columns.
     """
 
-    parts: tuple[LowRank, ...]
+    parts: tuple[LowRankMatrix, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(p_I, D)."""
         return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
+
+    @property
+    def count(self) -> int:
+        """The rank of the first matrix; the others may have ranks of their own."""
+        return self.parts[0].count
 
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) matrix of the products side by side."""
@@ -113,7 +128,7 @@ class SeparateLowRank:
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseMatrix(CompressedMatrix):
     """A whole matrix, as it is.
 
     Parameters
@@ -129,13 +144,18 @@ class Dense:
         """(p_I, D)."""
         return self.matrix.shape[0], self.matrix.shape[1]
 
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return len(self.matrix)
+
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) matrix itself."""
         return self.matrix
 
 
 @dataclass(frozen=True)
-class Neurons:
+class NeuronSubset(CompressedMatrix):
     """Some neurons of an expert, which alone are a smaller expert: their places need not be stored.
 
     Parameters
@@ -157,6 +177,11 @@ class Neurons:
         """(p_I, D)."""
         return self.neurons, self.rows.shape[1]
 
+    @property
+    def count(self) -> int:
+        """How many neurons are kept."""
+        return len(self.rows)
+
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) expert whose other neurons are zero, and so contribute nothing."""
         matrix = self.rows.new_zeros(self.shape)
@@ -165,7 +190,7 @@ class Neurons:
 
 
 @dataclass(frozen=True)
-class Clusters:
+class NeuronClusters(CompressedMatrix):
     """The centroids of an expert's neurons: with W2 scaled by the sizes of the clusters they are a smaller expert.
 
     Parameters
@@ -187,6 +212,16 @@ class Clusters:
     def shape(self) -> tuple[int, int]:
         """(p_I, D)."""
         return len(self.labels), self.centroids.shape[1]
+
+    @property
+    def count(self) -> int:
+        """The number of clusters."""
+        return len(self.centroids)
+
+    @property
+    def sizes(self) -> torch.Tensor:
+        """(c,) how many neurons each cluster has, as floats."""
+        return self.labels.bincount(minlength=self.count).to(self.centroids.dtype)
 
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) matrix C^T W~: each neuron's centroid in its place."""

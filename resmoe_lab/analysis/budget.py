@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from .._core.errors import UsageError
 from ..checkpoint import Checkpoint
 from ..experts import LayerShape, family_of
-from ..methods import Method
-from .ledger import VALUE_BYTES, Entry, Ledger, forecast
+from ..methods import Method, forecast_ledger
+from ..store.layout import DEFAULT_STORAGE, Storage
+from ..store.ledger import Entry, Ledger
 
 #: Halvings of the interval in which the kept fraction is looked for.
 _HALVINGS = 50
@@ -21,7 +22,7 @@ def match_bytes(
     shape: LayerShape,
     *,
     center: bool | None = None,
-    value_bytes: int = VALUE_BYTES,
+    storage: Storage = DEFAULT_STORAGE,
 ) -> float:
     """Find the largest kept fraction at which a method's layer is not larger than a budget.
 
@@ -33,8 +34,8 @@ def match_bytes(
         Bytes of the compressed experts of one layer, everything that is really stored included.
     shape
         Sizes of the layer.
-    center, value_bytes
-        As for :func:`forecast`.
+    center, storage
+        As for :func:`~resmoe_lab.methods.forecast_ledger`.
 
     Returns
     -------
@@ -46,13 +47,17 @@ def match_bytes(
     UsageError
         If the method does not fit into the budget at all.
     """
+    known = dict[tuple[int, ...], int]()
 
     def stored(keep: float) -> int:
         """Bytes at a kept fraction, 0 where so little cannot be kept (not even rank 1)."""
         try:
-            return forecast(method, shape, keep=keep, center=center, value_bytes=value_bytes).true_bytes
+            counts = method.counts(shape, keep)
         except UsageError:
             return 0
+        if counts not in known:
+            known[counts] = forecast_ledger(method, shape, keep=keep, center=center, storage=storage).true_bytes
+        return known[counts]
 
     if 0 < stored(1.0) <= budget:
         return 1.0
@@ -68,8 +73,8 @@ def match_bytes(
     return low
 
 
-def weigh_model(checkpoint: Checkpoint, layers: Mapping[int, Ledger], *, value_bytes: int = VALUE_BYTES) -> Ledger:
-    """Add up what a whole model weighs when some of its layers are compressed.
+def model_ledger(checkpoint: Checkpoint, layers: Mapping[int, Ledger], *, value_bytes: int = 2) -> Ledger:
+    """Return the bytes of a whole model when some of its layers are compressed.
 
     Parameters
     ----------
@@ -78,7 +83,7 @@ def weigh_model(checkpoint: Checkpoint, layers: Mapping[int, Ledger], *, value_b
     layers
         The ledger of every compressed layer, in the same value width.
     value_bytes
-        Bytes of one stored value.
+        Bytes of one stored value of everything else.
 
     Returns
     -------

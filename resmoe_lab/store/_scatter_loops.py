@@ -1,4 +1,4 @@
-"""The compiled loops of :mod:`~resmoe_lab.store.sparse`; importing this file loads the compiler."""
+"""The compiled loops of :mod:`~resmoe_lab.store.scatter`; importing this file loads the compiler."""
 
 from __future__ import annotations
 

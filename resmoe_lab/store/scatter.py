@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -13,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..methods.bits import unpack_mask
+from .bits import unpack_mask
 
 #: Columns have to fit into 16 bits.
-MOST_COLUMNS = 2**16
+MAX_COLUMNS = 2**16
 
 
 def pack_columns(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,9 +55,9 @@ def put_by_mask(
     scale
         (rows,) factors of 8 bit values.
     """
-    if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
-        own = _numbers(matrix, center, values, scale)
-        _compiled().put_by_mask(matrix.detach().numpy(), own[0], bits.numpy(), starts.numpy(), *own[1:])
+    if _can_compile(matrix):
+        center_array, *floats = _numbers(matrix, center, values, scale)
+        _compiled().put_by_mask(matrix.detach().numpy(), center_array, bits.numpy(), starts.numpy(), *floats)
         return
     put_center(matrix, center)
     mask = unpack_mask(bits, matrix.shape[1])
@@ -78,9 +79,9 @@ def put_by_columns(
     starts
         (rows + 1,) int32 starts of the rows.
     """
-    if matrix.device.type == "cpu" and matrix.dtype == torch.float32:
-        own = _numbers(matrix, center, values, scale)
-        _compiled().put_by_columns(matrix.detach().numpy(), own[0], starts.numpy(), columns.numpy(), *own[1:])
+    if _can_compile(matrix):
+        center_array, *floats = _numbers(matrix, center, values, scale)
+        _compiled().put_by_columns(matrix.detach().numpy(), center_array, starts.numpy(), columns.numpy(), *floats)
         return
     put_center(matrix, center)
     counts = starts.diff().long()
@@ -113,8 +114,22 @@ def _factors(scale: Tensor | None, rows: int) -> np.ndarray:
     return np.ones(rows, np.float32) if scale is None else np.asarray(scale.float())
 
 
+def _can_compile(matrix: Tensor) -> bool:
+    return matrix.device.type == "cpu" and matrix.dtype == torch.float32 and not _FORKED
+
+
+def _note_fork() -> None:
+    """OpenMP ends a forked process that goes on with its parent's threads: torch's own operations do the rest."""
+    global _FORKED  # noqa: PLW0603  (a fact about the process)
+    _FORKED = True
+
+
+_FORKED = False
+os.register_at_fork(after_in_child=_note_fork)
+
+
 @cache
 def _compiled() -> Any:
-    from . import _loops
+    from . import _scatter_loops
 
-    return _loops
+    return _scatter_loops

@@ -1,4 +1,4 @@
-"""ResMoE with low-rank residuals, nearest on the inputs of calibration text: an option beyond the paper."""
+"""Low-rank residuals, nearest on the inputs of calibration text: an option beyond the paper."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ._kinds import LowRankMethod
 from ._whitening import Whitening, whiten
 
 
-@METHODS.register("resmoe-svd-white")
-class ResMoESVDWhite(LowRankMethod):
-    """Store the center expert and the largest singular values of every whitened residual."""
+@METHODS.register(
+    "resmoe-svd-white",
+    title="ResMoE (SVD, whitened)",
+    reference="beyond the paper; arXiv 2502.17298",
+    uses_center=True,
+)
+class WhitenedSVD(LowRankMethod):
+    """Keep the largest singular values of every whitened residual."""
 
-    name = "resmoe-svd-white"
-    title = "ResMoE (SVD, whitened)"
-    reference = "beyond the paper; arXiv 2502.17298"
-    uses_center = True
     needs_statistics = True
 
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Whitening]:

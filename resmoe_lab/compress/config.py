@@ -1,0 +1,161 @@
+"""The settings of a run as one validated object: made once, passed whole, and written into the manifest as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from .._core.errors import UsageError
+from .._core.params import KEEP
+from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method
+from ..methods import METHODS, Method
+from ..store.layout import DEFAULT_STORAGE, Storage
+
+Export = Literal["packed", "dense"]
+
+
+class Calibration(BaseModel):
+    """The text that tells how experts are used.
+
+    Parameters
+    ----------
+    source
+        Name of the task whose running text it is.
+    tokens
+        How many tokens of it are read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    tokens: PositiveInt = 4096
+
+
+class CompressionConfig(BaseModel):
+    """How layers are compressed and stored: everything that decides the result, and nothing else.
+
+    Parameters
+    ----------
+    method
+        A name in the registry of methods.
+    keep
+        Kept fraction of the parameters per expert, in (0, 1].
+    layers
+        Numbers of the layers, or words for them: ``all``, ``top:24``, ``8-31``, ``0,2,4``.
+    center
+        A name in the registry of centers; without meaning, and set to ``"none"``, for a method that uses none.
+    center_options
+        Options of the center, such as ``{"solver": "alternating"}``.
+    storage
+        How values are stored, and in which format.
+    export
+        ``"packed"``, small on disk and in memory, or ``"dense"``, the restored weights in the original's layout.
+    calibration
+        What text the statistics are of, for the methods and centers that use them.
+    seed
+        For whatever is random.
+
+    Raises
+    ------
+    UsageError
+        If a setting is not allowed, or two do not go together.
+
+    Examples
+    --------
+    >>> config = CompressionConfig(method="resmoe-svd", keep=0.25, storage={"encoding": "int8"})
+    >>> config.storage.center_encoding.name
+    'bf16'
+    >>> CompressionConfig(method="up").center
+    'none'
+    >>> CompressionConfig(keep=0)
+    Traceback (most recent call last):
+    ...
+    resmoe_lab._core.errors.UsageError: keep is 0, expected a number in (0, 1]: kept fraction of the parameters per \
+expert (the paper's '75 % compression' is 0.25)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = "resmoe-up"
+    keep: float = KEEP.default
+    layers: str | tuple[int, ...] = "all"
+    center: str = DEFAULT_CENTER
+    center_options: dict[str, Any] = Field(default_factory=dict)
+    storage: Storage = DEFAULT_STORAGE
+    export: Export = "packed"
+    calibration: Calibration | None = None
+    seed: int = 0
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place, value = ".".join(str(part) for part in first["loc"]), first["input"]
+            raise UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}") from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_center_where_none_is_used(cls, settings: Any) -> Any:
+        """Drop the center of a method that uses none, so that runs that do the same have the same settings."""
+        if isinstance(settings, dict):
+            method = settings.get("method", cls.model_fields["method"].default)
+            if isinstance(method, str) and not METHODS[method].uses_center:
+                return {**settings, "center": NO_CENTER, "center_options": {}}
+        return settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        KEEP.validate(self.keep)
+        self.make_center()
+        if self.export == "dense" and self.storage.format is not None:
+            raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export 'dense'")
+        return self
+
+    def make_method(self) -> Method:
+        """Return the method."""
+        return METHODS[self.method](seed=self.seed)
+
+    def make_center(self) -> CenterMethod:
+        """Return the way to find the center."""
+        return center_method(self.center, seed=self.seed, options=self.center_options)
+
+    def with_layers(self, layers: Sequence[int]) -> CompressionConfig:
+        """Return the settings for layers of these numbers."""
+        return self.model_copy(update={"layers": tuple(layers)})
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The numbers of the layers, once words for them have been resolved."""
+        assert not isinstance(self.layers, str), "resolve_layers comes first"
+        return self.layers
+
+    @property
+    def has_center(self) -> bool:
+        """Whether a center is stored."""
+        return METHODS[self.method].uses_center and CENTERS[self.center].stored
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether it cannot be done without calibration text."""
+        return METHODS[self.method].needs_statistics or CENTERS[self.center].needs_statistics
+
+    @property
+    def needs_fisher(self) -> bool:
+        """Whether it also takes the Fisher information of that text."""
+        return CENTERS[self.center].needs_fisher
+
+    def check_calibrated(self, available: bool) -> None:
+        """Refuse a run that cannot do without calibration text and has none.
+
+        Raises
+        ------
+        UsageError
+            Naming what needs it.
+        """
+        if self.needs_statistics and not available:
+            uses = METHODS[self.method].needs_statistics
+            who = f"method {self.method!r}" if uses else f"center {self.center!r}"
+            raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibration TASK)")
