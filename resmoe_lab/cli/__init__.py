@@ -8,19 +8,27 @@ import sys
 import cyclopts
 
 from .._core.errors import Cancelled, ResmoeError
-from . import compressing as compressing
-from . import looking as looking
-from . import measuring as measuring
-from . import opening as opening
+from . import barycenter as barycenter
+from . import bench as bench
+from . import compress as compress
+from . import convert as convert
+from . import diagnose as diagnose
+from . import evaluate as evaluate
+from . import inspect as inspect
+from . import lab as lab
+from . import plan as plan
+from . import report as report
+from . import serve as serve
+from . import sweep as sweep
 from . import zoo as zoo
 from ._app import app as app
-from ._output import warnings_told
+from ._output import warnings_in_a_line
 
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
     try:
-        with warnings_told():
+        with warnings_in_a_line():
             app(sys.argv[1:], exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         _exit(" ".join(str(error).split()), 2)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
-def calibrated(checkpoint: Any, layers: list[int], *, device: str, fisher: bool, progress: Any, **text: Any) -> Any:
-    """Run the model on calibration text."""
+@dataclass(frozen=True)
+class CalibrationText:
+    """Which text is read, how much of it, where it lies, and where the model runs."""
+
+    task: str
+    tokens: int
+    data_dir: Path | None
+    device: str
+
+
+def calibrated(checkpoint: Any, layers: list[int], text: CalibrationText, *, fisher: bool, progress: Any) -> Any:
+    """Run the model on calibration text, and return the statistics of each layer."""
     from ..experts import family_of
     from ..runtime import load_model
     from ..scoring.calibration import calibrate, calibration_requests
 
-    model, tokenizer = load_model(checkpoint, device=device)
-    requests = calibration_requests(model, tokenizer, **text)
-    options = {"layers": layers, "source": text["text"], "fisher": fisher, "progress": progress}
-    return calibrate(model, family_of(checkpoint), requests, **options)
+    model, tokenizer = load_model(checkpoint, device=text.device)
+    requests = calibration_requests(model, tokenizer, text=text.task, tokens=text.tokens, data_dir=text.data_dir)
+    family = family_of(checkpoint)
+    return calibrate(model, family, requests, layers=layers, source=text.task, fisher=fisher, progress=progress)

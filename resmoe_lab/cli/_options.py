@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
+
+if TYPE_CHECKING:
+    from ..compress import CompressionConfig
+
+#: As the library has them, which is not imported to show a help text.
+DEFAULT_CENTER, DEFAULT_VALUES = "wasserstein", "bf16"
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print exactly one JSON object.")]
 Layers = Annotated[str, Parameter(help="all, top:24, 8-31, or 0,2,4.")]
@@ -19,7 +25,7 @@ Method = Annotated[
 ]
 Center = Annotated[
     str,
-    Parameter(help="The common expert: wasserstein, average, ot-fusion, git-rebasin, none; `--center help` lists all."),
+    Parameter(help="The center: wasserstein, average, ot-fusion, git-rebasin, none; `--center help` lists all."),
 ]
 Keep = Annotated[float, Parameter(help=KEEP.doc)]
 Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
@@ -37,23 +43,38 @@ Export = Annotated[
     Literal["packed", "dense"],
     Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
 ]
-Form = Annotated[str | None, Parameter(help="How packed residuals are stored; the method's usual form if not given.")]
-Values = Annotated[Literal["bf16", "fp16", "fp32", "int8"], Parameter(help="What packed values are stored as.")]
+Format = Annotated[
+    str | None,
+    Parameter(
+        name=("--format", "--form"),
+        help="How packed experts are stored; the smallest form if not given.",
+    ),
+]
+Values = Annotated[str, Parameter(help="How values are stored: bf16, fp16, fp32, int8.")]
+CenterValues = Annotated[
+    str | None,
+    Parameter(help="How the center's values are stored; if not given as the others, in bf16 beside int8."),
+]
 Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
 ]
-RunningText = Annotated[str, Parameter(help="Task whose running text the experts are watched on.")]
-Calibrate = Annotated[
+RunningText = Annotated[
+    str, Parameter(name=("--calibration", "--text"), help="Task whose running text the experts are watched on.")
+]
+CalibrationTask = Annotated[
     str | None,
-    Parameter(help="Task whose running text tells how experts are used, for what goes by it."),
+    Parameter(
+        name=("--calibration", "--calibrate"),
+        help="Task whose running text tells how experts are used, for methods and centers that go by it.",
+    ),
 ]
 TokenCount = Annotated[int, Parameter(help="How many tokens of that text are read.")]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 
 
-def names(said: str) -> Parameter:
-    """An option that takes several names."""
-    return Parameter(consume_multiple=True, negative=(), help=said)
+def several(text: str) -> Parameter:
+    """Return an option that takes several names."""
+    return Parameter(consume_multiple=True, negative=(), help=text)
 
 
 def split_names(names: Iterable[str] | None) -> list[str] | None:
@@ -69,36 +90,63 @@ def split_numbers(texts: Iterable[str] | None) -> list[float] | None:
         raise UsageError(f"--keep {' '.join(names or [])} is not a list of numbers: {KEEP.doc}") from error
 
 
-def wasserstein_options(center: str, **given: Any) -> dict[str, Any]:
-    """The options that were given, which only center 'wasserstein' takes."""
-    options = {name: value for name, value in given.items() if value is not None}
-    if options and center != "wasserstein":
-        raise UsageError(f"{', '.join(options)} belongs to center 'wasserstein', found center {center!r}")
-    return options
+def center_options(**options: Any) -> dict[str, Any]:
+    """Return the options of a center that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def storage_options(values: str, center_values: str | None, format: str | None = None) -> Any:
+    """Return how values are to be stored, as one object.
+
+    Raises
+    ------
+    UsageError
+        If there is no such encoding.
+    """
+    from ..store import Encoding, Storage
+
+    center = None if center_values is None else Encoding.parse(center_values)
+    return Storage(encoding=Encoding.parse(values), center=center, format=format)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Compression:
+class CompressionOptions:
     """Which layers are compressed, how, and as what they are stored: the options of a run and of its forecast."""
 
     method: Method = "resmoe-up"
     keep: Keep = KEEP.default
     layers: Layers = "all"
-    center: Center = "wasserstein"
+    center: Center = DEFAULT_CENTER
     solver: Solver = None
     mode: Mode = None
     export: Export = "packed"
-    form: Form = None
-    values: Values = "bf16"
+    format: Format = None
+    values: Values = DEFAULT_VALUES
+    center_values: CenterValues = None
     scheduler: Scheduler = None
 
-    def keywords(self) -> dict[str, Any]:
-        """All but the layers, as the library's functions take it."""
-        options = wasserstein_options(self.center, solver=self.solver, mode=self.mode)
-        apart = ("layers", "solver", "mode")
-        return {"options": options} | {name: value for name, value in vars(self).items() if name not in apart}
+    def config(self, **settings: Any) -> CompressionConfig:
+        """Return the settings as the one object that the library takes.
+
+        Raises
+        ------
+        UsageError
+            If one is not allowed.
+        """
+        from ..compress import CompressionConfig
+
+        return CompressionConfig(
+            method=self.method,
+            keep=self.keep,
+            layers=self.layers,
+            center=self.center,
+            center_options=center_options(solver=self.solver, mode=self.mode),
+            storage=storage_options(self.values, self.center_values, self.format),
+            export=self.export,
+            **settings,
+        )
 
 
 #: Nothing chosen.
-USUAL = Compression()
+DEFAULTS = CompressionOptions()

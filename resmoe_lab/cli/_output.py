@@ -25,7 +25,7 @@ def progress_bar() -> Any:
 
 
 @contextmanager
-def warnings_told() -> Iterator[None]:
+def warnings_in_a_line() -> Iterator[None]:
     """Say each of this package's warnings in one line on standard error, without the code that it comes from."""
 
     def tell(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -10,12 +10,26 @@ from resmoe_lab.analysis.approximation import approximation_error, error_curves
 from resmoe_lab.centers import Center, Statistics, find_center
 from resmoe_lab.experts import FAMILIES, Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer, forecast_ledger, storage_ledger
+from resmoe_lab.store import Encoding, Storage, encoding_names
+from resmoe_lab.store.encodings import BF16, FP32
+from resmoe_lab.store.matrices import SparseMatrix
 
 from ..experts.pico import PICO
 from .calibrated import statistics
 
 KEEPS = [0.25, 0.4, 0.5, 0.75, 1.0]
 BLOCKS = (Block("w1", 0, 12), Block("w2", 12, 24))
+STORAGES = [Storage(encoding=Encoding.parse(name)) for name in encoding_names()]
+STORAGES += [Storage(encoding=BF16, center=Encoding.parse("int8"))]
+
+
+def _storage_name(storage: Storage) -> str:
+    return f"{storage.encoding.name}-{storage.center_encoding.name}"
+
+
+def _is_sparse(name: str) -> bool:
+    """Whether everything is there at keep 1; the largest rank that fits does not hold everything."""
+    return METHODS[name].method.matrix_type is SparseMatrix
 
 
 @pytest.fixture
@@ -34,17 +48,46 @@ def calibrated() -> Statistics:
     return statistics(3, 10, 12)
 
 
+@pytest.mark.parametrize(
+    "storage", STORAGES, ids=lambda storage: f"{storage.encoding.name}-{storage.center_encoding.name}"
+)
 @pytest.mark.parametrize("name", METHODS.names())
 def test_the_curve_is_the_error_of_what_is_restored(
-    name: str, stack: ExpertStack, center: Center, calibrated: Statistics
+    name: str, storage: Storage, stack: ExpertStack, center: Center, calibrated: Statistics
 ) -> None:
-    """The slider's one sort or one spectrum against the experts themselves."""
-    curve = error_curves(stack, methods=[name], keeps=KEEPS, center=center, statistics=calibrated)
+    """The slider's one sort or one spectrum against the experts themselves, as they are stored."""
+    options = {"center": center, "statistics": calibrated, "storage": storage}
+    curve = error_curves(stack, methods=[name], keeps=KEEPS, **options)
     for row in curve.itertuples():
-        layer = compress_layer(stack, method=name, keep=row.keep, center=center, statistics=calibrated)
+        layer = compress_layer(stack, method=name, keep=row.keep, **options)
         assert row.error == pytest.approx(approximation_error(stack, layer), rel=1e-4, abs=1e-9)
         assert row.relative_error == pytest.approx(row.error / stack.mean_squared_norm(), rel=1e-9)
     assert curve.error.is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].uses_center and _is_sparse(name)])
+def test_a_center_that_is_rounded_costs_nothing_twice(name: str, stack: ExpertStack, center: Center) -> None:
+    """Residuals are taken from the center as it is stored: with all of them kept exactly, nothing is lost."""
+    storage = Storage(encoding=FP32, center=Encoding.parse("int8"))
+    layer = compress_layer(
+        stack, method=name, keep=1.0, center=center, statistics=statistics(3, 10, 12), storage=storage
+    )
+    assert layer.center is not None
+    assert not torch.equal(layer.center.matrix, center.matrix)
+    assert layer.approximation_error(stack) <= 1e-10 * stack.mean_squared_norm()
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=_storage_name)
+@pytest.mark.parametrize("name", METHODS.names())
+def test_the_forecast_is_what_any_encoding_stores(
+    name: str, storage: Storage, stack: ExpertStack, center: Center, calibrated: Statistics
+) -> None:
+    layer = compress_layer(stack, method=name, keep=0.5, center=center, statistics=calibrated, storage=storage)
+    assert forecast_ledger(METHODS[name](), stack.shape, keep=0.5, storage=storage) == storage_ledger(layer)
+    stored = sum(tensor.nbytes for tensor in layer.experts.state_dict().values())
+    stored += sum(block.nbytes for block in layer.center_blocks)
+    maps = sum(entry.nbytes for entry in storage_ledger(layer).entries if entry.item in ("map", "outputs"))
+    assert storage_ledger(layer).true_bytes == stored + maps
 
 
 @pytest.mark.parametrize("name", METHODS.names())

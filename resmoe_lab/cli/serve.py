@@ -1,31 +1,14 @@
-"""Verbs that open the workbench."""
+"""The verb that serves the panels as an app."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from .._core.errors import ResmoeError
 from ._app import app
-
-
-@app.command
-def lab() -> None:
-    """Open JupyterLab at the notebooks, on this machine only."""
-    import subprocess
-
-    notebooks = Path(__file__).resolve().parents[2] / "notebooks"
-    if not notebooks.is_dir():
-        raise ResmoeError(f"{notebooks} is missing: run this command from a checkout of the repository")
-    command = [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", f"--notebook-dir={notebooks}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # containers run as root, and the server listens to this machine only
-    raise SystemExit(subprocess.call(command))
 
 
 @app.command(name="app")

@@ -1,0 +1,50 @@
+"""The verb that finds one layer's center."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ._app import app
+from ._options import DEFAULT_CENTER, Center, Json, Seed, Solver, center_options
+from ._output import progress_bar, show, show_facts
+
+
+@app.command
+def barycenter(
+    checkpoint: str,
+    *,
+    layer: Annotated[int, Parameter(help="Number of a layer with experts.")],
+    center: Center = DEFAULT_CENTER,
+    solver: Solver = None,
+    start: Annotated[int | None, Parameter(help="Expert that the search starts from.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Find one layer's center and certify it."""
+    from .._core.machine import peak_rss_bytes
+    from ..centers import center_method
+    from ..checkpoint import open_checkpoint
+    from ..experts import load_stack
+
+    options = center_options(solver=solver, start=start)
+    method = center_method(center, seed=seed, options=options)
+    stack = load_stack(open_checkpoint(checkpoint), layer=layer)
+    with progress_bar() as progress:
+        found = method.find(stack, progress=progress)
+    bound = found.certificate
+    facts = {
+        "checkpoint": checkpoint,
+        "layer": layer,
+        "center": center,
+        "objective": found.objective,
+        "relative_objective": found.objective / (stack.mean_squared_norm() or 1.0),
+        "lower_bound": bound.lower_bound if bound else None,
+        "certified_gap": bound.gap if bound else None,
+        "solver": found.solver,
+        "iterations": found.iterations,
+        "seconds": found.seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+    show(facts, json, lambda: show_facts(facts))

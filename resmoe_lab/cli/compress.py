@@ -1,0 +1,74 @@
+"""The verb that compresses a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from .._core.errors import UsageError
+from ._app import app
+from ._calibration import CalibrationText, calibrated
+from ._options import DEFAULTS, CalibrationTask, CompressionOptions, DataDir, Device, Json, Seed, TokenCount
+from ._output import progress_bar, show, show_facts
+
+
+@app.command
+def compress(
+    checkpoint: str,
+    *,
+    out: Annotated[Path, Parameter(help="Folder of the result, new or of a stopped run.")],
+    how: CompressionOptions = DEFAULTS,
+    seed: Seed = 0,
+    match_bytes: Annotated[
+        int | None, Parameter(help="Bytes that all compressed layers may take; decides --keep.")
+    ] = None,
+    calibration: CalibrationTask = None,
+    tokens: TokenCount = 4096,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Compress layers and write them as a checkpoint with a manifest; resumes when run again."""
+    from ..checkpoint import open_checkpoint
+    from ..compress import Calibration, compress_checkpoint
+    from ..compress.plan import resolve_layers
+    from ..store.manifest import MANIFEST_FILE
+
+    text = None if calibration is None else Calibration(source=calibration, tokens=tokens)
+    config = how.config(seed=seed, calibration=text)
+    config.check_calibrated(text is not None)
+    opened = open_checkpoint(checkpoint)
+    config = resolve_layers(opened, config)
+    if match_bytes is not None:
+        config = config.model_copy(update={"keep": matched_keep(opened, config, match_bytes)})
+    statistics: dict[int, Any] = {}
+    with progress_bar() as progress:
+        if calibration is not None:
+            source = CalibrationText(calibration, tokens, data_dir, device)
+            layers = list(config.layer_numbers)
+            statistics = calibrated(opened, layers, source, fisher=config.needs_fisher, progress=progress)
+        manifest = compress_checkpoint(
+            opened, out, config, statistics=statistics, scheduler=how.scheduler, progress=progress
+        )
+    keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
+    facts = {
+        "layers": list(config.layer_numbers),
+        "keep": config.keep,
+        **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")},
+    }
+    facts["manifest"] = str(out / MANIFEST_FILE)
+    show(facts, json, lambda: show_facts(facts))
+
+
+def matched_keep(checkpoint: Any, config: Any, budget: int) -> float:
+    """Return the kept fraction at which the layers take no more bytes than a budget, everything stored included."""
+    from ..analysis.budget import match_bytes
+    from ..experts import family_of
+
+    if budget < 1:
+        raise UsageError(f"--match-bytes is {budget}, expected at least 1")
+    shape = family_of(checkpoint).layer_shape()
+    share = budget / len(config.layer_numbers)
+    return match_bytes(config.make_method(), share, shape, center=config.has_center, storage=config.storage)

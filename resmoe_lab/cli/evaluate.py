@@ -1,0 +1,46 @@
+"""The verb that scores a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ._app import app
+from ._options import DataDir, Device, Json, Limit, several, split_names
+from ._output import progress_bar, show, show_table
+
+
+@app.command
+def evaluate(
+    checkpoint: str,
+    *,
+    tasks: Annotated[list[str] | None, several("Names or files; StoryWorld's four if not given.")] = None,
+    protocol: Annotated[Literal["paper", "lm-eval"], Parameter(help="Whose scoring.")] = "paper",
+    limit: Limit = None,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Score a checkpoint zero-shot; without --tasks, on StoryWorld's four tasks.
+
+    A task is a name, or a file of rows (.jsonl, .txt); with --protocol lm-eval also any name or configuration (.yaml)
+    of lm-evaluation-harness. What was scored before is not computed again, and an interrupted run goes on.
+    """
+    from ..checkpoint import open_checkpoint
+    from ..experiments.comparison import TaskScorer, score_checkpoint
+    from ..scoring.outcome import tabulate
+    from ..scoring.tasks import EMBEDDED_TASKS
+
+    names = split_names(tasks) or list(EMBEDDED_TASKS)
+    with progress_bar() as progress:
+        scorer = TaskScorer(names, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
+        scores = score_checkpoint(open_checkpoint(checkpoint), scorer, device=device)
+    cached = [name for name, scored in scores.items() if scored.cached]
+    table = tabulate([score for scored in scores.values() for one in scored.outcomes for score in one.scores])
+    facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "cached": cached, "tasks": table}
+    title = f"Zero-shot, protocol {protocol}, {f'first {limit} rows' if limit else 'all rows'} of each task"
+    rows = [
+        {"task": name, **{key: row[key] for key in ("metric", "value", "stderr", "n")}} for name, row in table.items()
+    ]
+    show(facts, json, lambda: show_table(title, rows))
