@@ -9,6 +9,7 @@ from .._core.progress import Progress, silent
 from ..experts import ExpertStack
 from ._alignment import align_with as align_with
 from ._alignment import merge_many as merge_many
+from ._barycenter import BarycenterMethod as BarycenterMethod
 from ._base import CENTERS as CENTERS
 from ._base import Center as Center
 from ._base import CenterMethod as CenterMethod

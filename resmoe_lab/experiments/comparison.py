@@ -14,6 +14,7 @@ import pandas as pd
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.progress import Progress, silent, tracked
+from ..centers import DEFAULT_CENTER
 from ..checkpoint import Checkpoint
 from ..runtime import load_model
 from ..scoring.glue import GLUE
@@ -182,7 +183,7 @@ def score_methods(
     methods: Sequence[str],
     keep: float = KEEP.default,
     layers: Sequence[int] | None = None,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     equal: Literal["keep", "bytes"] = "keep",
     tasks: Sequence[str] = EMBEDDED_TASKS,
     limit: Limit = None,

@@ -22,7 +22,7 @@ from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import error_curves
 from ..analysis.equal_bytes import size_table
 from ..analysis.similarity import expert_similarity
-from ..centers import Center, Statistics, find_center
+from ..centers import DEFAULT_CENTER, Center, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
 from ..experts import ExpertStack, Family, family_of
@@ -57,7 +57,7 @@ def run_sweep(
     layers: Sequence[int],
     methods: Sequence[str] = DEFAULT_METHODS,
     keeps: Sequence[float] = DEFAULT_KEEPS,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     tasks: Sequence[str] = EMBEDDED_TASKS,
     limit: int | None = None,
     calibrate: str | None = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.progress import Progress, Tick, silent
+from ..centers import DEFAULT_CENTER
 from ..checkpoint import Checkpoint
 from ..compress import forecast_run
 from ..methods import METHODS
@@ -51,7 +52,7 @@ def forecast_sweep(
     layers: Sequence[int],
     methods: Sequence[str],
     keeps: Sequence[float],
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     tasks: Sequence[str],
     limit: int | None = None,
     data_dir: str | Path | None = None,

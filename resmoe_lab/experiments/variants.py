@@ -13,7 +13,7 @@ from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.progress import Progress, silent
 from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
-from ..centers import CENTERS, Center, Statistics, find_center
+from ..centers import CENTERS, DEFAULT_CENTER, Center, Statistics, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
 from ..methods import METHODS
@@ -78,7 +78,7 @@ class Variants:
         methods: Sequence[str],
         keep: float = KEEP.default,
         layers: Sequence[int] | None = None,
-        center: str = "wasserstein",
+        center: str = DEFAULT_CENTER,
         equal: str = "keep",
         text: str | None = None,
         tokens: int = TOKENS,

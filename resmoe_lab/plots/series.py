@@ -6,20 +6,21 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from .theme import METHOD_COLORS
+from .theme import METHOD_COLORS, SERIES_SEPARATOR
 
 #: The rows of a sweep that are no method: before any compression, and with every residual dropped.
 REFERENCES = ("original", "center-only")
-_USUAL_CENTER = "wasserstein"
 
 
 def add_series(table: pd.DataFrame) -> pd.DataFrame:
     """Return a copy of `table` with a ``series`` column: the method, and its center where that is not the usual one."""
     table = table.copy()
+    from ..centers import DEFAULT_CENTER, NO_CENTER
+
     center = table["center"].fillna("").astype(str)
-    usual = center.isin(["", "none", "None", "-", _USUAL_CENTER]) | table["method"].isin(REFERENCES)
+    usual = center.isin(["", NO_CENTER, "None", "-", DEFAULT_CENTER]) | table["method"].isin(REFERENCES)
     method = table["method"].astype(str)
-    table["series"] = method.where(usual, method + " · " + center)
+    table["series"] = method.where(usual, method + SERIES_SEPARATOR + center)
     return table
 
 
@@ -27,7 +28,7 @@ def ordered(names: Iterable[str]) -> list[str]:
     """Return the distinct names: known methods in the order of the palette, then the others by name."""
     known = list(METHOD_COLORS)
     rank = {name: i for i, name in enumerate(known)}
-    return sorted(set(names), key=lambda name: (rank.get(name.split(" · ")[0], len(known)), name))
+    return sorted(set(names), key=lambda name: (rank.get(name.split(SERIES_SEPARATOR)[0], len(known)), name))
 
 
 def mean_over_layers(errors: pd.DataFrame, layer: int | None = None) -> pd.DataFrame:

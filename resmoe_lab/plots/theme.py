@@ -47,6 +47,8 @@ METHOD_COLORS: dict[str, str] = {
 }
 _SPARE = ("#0f8fa3", "#8c8f1c", "#d0546a", "#6f75d6", "#a0693f", "#4f9a3a")
 _DASH = [5, 3]
+#: Between the name of a method and that of its center, where the name of a series has both.
+SERIES_SEPARATOR = " · "
 _SOLID = [1, 0]
 _LOCK = threading.RLock()
 _STYLE = Path(__file__).with_name("resmoe.mplstyle")
@@ -72,9 +74,17 @@ def color_scale(names: Iterable[str]) -> alt.Scale:
 
 
 def dash_scale(names: Iterable[str]) -> alt.Scale:
-    """Return the dash of each series: solid where a common expert is kept, dashed where not."""
+    """Return the dash of each series: solid where a center is kept, dashed where not."""
     names = list(names)
-    return alt.Scale(domain=names, range=[_SOLID if name.startswith("resmoe") else _DASH for name in names])
+    return alt.Scale(domain=names, range=[_SOLID if has_center(name) else _DASH for name in names])
+
+
+def has_center(series: str) -> bool:
+    """Whether a series is of a method that stores residuals from a center; one that is not known any more is not."""
+    from ..methods import METHODS
+
+    method = series.split(SERIES_SEPARATOR)[0]
+    return method in METHODS and METHODS[method].uses_center
 
 
 def series_legend() -> alt.Legend:

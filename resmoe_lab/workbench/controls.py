@@ -8,12 +8,10 @@ from typing import Any
 import ipywidgets
 
 from .._core.params import KEEP, Param
-from ..centers import CENTERS
+from ..centers import CENTERS, DEFAULT_CENTER
 from ..methods import METHODS
 from .selection import Selection
 
-#: Centers that weigh by how text uses the experts, which panels do not gather.
-_NEED_TEXT = ("wasserstein-fisher", "wasserstein-usage")
 _STYLE = {"description_width": "4.5rem"}
 
 
@@ -24,8 +22,8 @@ def method_names() -> list[str]:
 
 def center_names() -> list[str]:
     """The centers that need nothing but the weights, the usual one first."""
-    names = [name for name in CENTERS if name not in _NEED_TEXT]
-    return sorted(names, key=lambda name: name != "wasserstein")
+    names = [name for name in CENTERS if not CENTERS[name].needs_statistics]
+    return sorted(names, key=lambda name: name != DEFAULT_CENTER)
 
 
 def slider(param: Param, *, value: float | None = None, name: str | None = None) -> ipywidgets.FloatSlider:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._core.progress import Progress, Tick, silent
-from ..centers import Center, find_center
+from ..centers import DEFAULT_CENTER, Center, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, load_stack
 from ..methods import METHODS, MatrixMethod
@@ -54,7 +54,7 @@ def open_layer(
     checkpoint: Checkpoint,
     layer: int,
     *,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     solver: str | None = None,
     progress: Progress = silent,
 ) -> Kept[LayerBench]:

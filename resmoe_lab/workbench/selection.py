@@ -9,7 +9,7 @@ import traitlets
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
-from ..centers import CENTERS
+from ..centers import CENTERS, DEFAULT_CENTER
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..experts import family_of, moe_layers
 from ..methods import METHODS
@@ -46,7 +46,7 @@ class Selection(traitlets.HasTraits):
     #: The first expert is often the one that the center has taken its order from: the next shows more.
     expert = traitlets.Int(1)
     method = traitlets.Unicode("resmoe-up")
-    center = traitlets.Unicode("wasserstein")
+    center = traitlets.Unicode(DEFAULT_CENTER)
     keep = traitlets.Float(KEEP.default)
 
     def __init__(self, source: Checkpoint | str | Path, **chosen: Any) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..series import ordered
-from ..theme import drawing, new_figure, series_colors
+from ..theme import drawing, has_center, new_figure, series_colors
 
 _INK = "#1a1d22"
 _ROW, _LEAST_HEIGHT = 0.24, 3.1
@@ -88,7 +88,7 @@ class ErrorScreen:
         axes = figure.subplots(1, len(ratios), width_ratios=ratios)
         curves, values = axes[:2]
         for name in names:
-            style = "-" if name.startswith("resmoe") else "--"
+            style = "-" if has_center(name) else "--"
             known = self._curves[name].dropna()
             curves.plot(known.index, known, style, color=self._colors[name], linewidth=1.5)
         where = "mean over the layers" if self._layer is None and len(self._layers) > 1 else f"layer {self._shown()}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ..series import lower_is_better, metric_words, ordered
-from ..theme import ACCENT, MUTED, drawing, new_figure, series_colors
+from ..theme import ACCENT, MUTED, drawing, has_center, new_figure, series_colors
 
 
 def front_figure(
@@ -37,7 +37,7 @@ def front_figure(
             axes.plot(front["true_share"], front["value"], "-", color=MUTED, linewidth=5, alpha=0.3, zorder=1)
         for name in names:
             rows = points[points["series"] == name].sort_values("keep")
-            style = "o-" if name.startswith("resmoe") else "o--"
+            style = "o-" if has_center(name) else "o--"
             axes.plot(
                 rows["true_share"], rows["value"], style, color=colors[name], markersize=4, linewidth=1.2, label=name
             )

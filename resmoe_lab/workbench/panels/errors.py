@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from ..._core.errors import UsageError
 from ..._core.params import Param
 from ..._core.progress import Progress
+from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ...plots.live import ErrorScreen
 from ...plots.series import add_series
@@ -63,7 +64,7 @@ class ErrorsPanel(Panel[ErrorsView]):
         source: Selection | Checkpoint | str | Path,
         *,
         methods: Sequence[str] = DEFAULT_METHODS,
-        centers: Sequence[str] = ("wasserstein",),
+        centers: Sequence[str] = (DEFAULT_CENTER,),
         equal: Literal["keep", "bytes"] = "keep",
         share: float = _SHARE.default,
         of: Literal["all", "layer"] = "all",

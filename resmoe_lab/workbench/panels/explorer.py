@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ..._core.errors import UsageError
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
+from ...methods import METHODS
 from ...plots.live import ErrorScreen, permutation_figure, residual_figure
 from ...plots.series import add_series
 from ..controls import choice
@@ -93,7 +94,7 @@ class Explorer(Panel[ErrorsView]):
         if self.picture.value == _PERMUTATIONS:
             return permutation_figure(bench.permutations, layer=bench.stack.layer)
         before, after = bench.matrices(chosen.method, chosen.keep, chosen.expert)
-        what = "residual of expert" if chosen.method.startswith("resmoe") else "expert"
+        what = "residual of expert" if METHODS[chosen.method].uses_center else "expert"
         title = f"{chosen.method}: {what} {chosen.expert}, layer {bench.stack.layer}"
         return residual_figure(before, after, blocks=bench.blocks, title=title)
 

@@ -10,6 +10,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.progress import Progress, Tick
+from ...centers import CENTERS, BarycenterMethod
 from ...checkpoint import Checkpoint
 from ...plots.live import alignment_figure, search_figure
 from ...transport.run import SOLVERS
@@ -17,9 +18,6 @@ from ..controls import choice
 from ..selection import Selection
 from ..views import TransportView, view_transport
 from ._base import Panel, command_line
-
-#: The center that is searched for; the others are found in one step.
-_SEARCHED = "wasserstein"
 
 
 class TransportPanel(Panel[TransportView]):
@@ -61,7 +59,7 @@ class TransportPanel(Panel[TransportView]):
         chosen = self.selection
         self._steps = []
         # The default solver is not named, so that all panels share one center.
-        solver = None if chosen.center != _SEARCHED or self.solver.value == "coordinate" else self.solver.value
+        solver = None if not _has_solver(chosen.center) or self.solver.value == "coordinate" else self.solver.value
         return view_transport(chosen.checkpoint, chosen.layer, center=chosen.center, solver=solver, progress=progress)
 
     def _tick(self, tick: Tick) -> None:
@@ -102,6 +100,11 @@ class TransportPanel(Panel[TransportView]):
     def command(self) -> str:
         """The search as a command."""
         chosen = self.selection
-        solver = ["--solver", self.solver.value] if chosen.center == _SEARCHED else []
+        solver = ["--solver", self.solver.value] if _has_solver(chosen.center) else []
         words = ["--layer", str(chosen.layer), "--center", chosen.center, *solver]
         return command_line("resmoe-lab", "barycenter", chosen.checkpoint.name, *words)
+
+
+def _has_solver(center: str) -> bool:
+    """Whether a center is searched for, by a solver that one may choose; the others are found in one step."""
+    return issubclass(CENTERS[center], BarycenterMethod)

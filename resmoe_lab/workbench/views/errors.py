@@ -13,6 +13,7 @@ from ..._core.params import KEEP
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.curves import equal_curves
 from ...analysis.equal_bytes import size_table
+from ...centers import DEFAULT_CENTER, NO_CENTER
 from ...checkpoint import Checkpoint
 from ...experiments.sweep import Sweep
 from ...methods import METHODS
@@ -61,7 +62,7 @@ def view_errors(
     layers: Sequence[int],
     *,
     methods: Sequence[str],
-    centers: Sequence[str] = ("wasserstein",),
+    centers: Sequence[str] = (DEFAULT_CENTER,),
     progress: Progress = silent,
 ) -> ErrorsView:
     """Compute every curve once; moving the sliders then only looks values up.
@@ -79,7 +80,7 @@ def view_errors(
     errors, matched = [], []
     for done, layer in enumerate(layers):
         opened = []
-        for center in centers if residual else ("none",):
+        for center in centers if residual else (NO_CENTER,):
             bench = open_layer(checkpoint, layer, center=center, progress=progress).value
             opened.append(bench.center)
         progress(Tick("error curves", done, len(layers), {"layer": layer}))

@@ -16,7 +16,7 @@ from ..._core.machine import available_bytes
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.diagnosis import DEFAULT_CENTERS, Diagnosis, diagnose
 from ...analysis.similarity import expert_similarity
-from ...centers import Statistics
+from ...centers import DEFAULT_CENTER, Statistics
 from ...checkpoint import Checkpoint
 from ...experts import ExpertStack, family_of
 from ...scoring.calibration import calibrate, calibration_requests
@@ -82,7 +82,7 @@ def view_experts(
     checkpoint: Checkpoint,
     layer: int,
     *,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     keep: float = 0.25,
     routing: bool = True,
     progress: Progress = silent,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, Tick, silent
-from ...centers import Center
+from ...centers import DEFAULT_CENTER, Center
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import Protocol, TaskScorer, score_variants
 from ...experiments.sweep import ORIGINAL
@@ -58,7 +58,7 @@ def view_scores(
     *,
     method: str,
     keeps: Mapping[int, float] | float,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     tasks: Sequence[str],
     limit: int | None = None,
     original: bool = True,
@@ -114,7 +114,7 @@ def view_comparison(
     *,
     method: str,
     keep: float,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     tasks: Sequence[str],
     limit: int | None = None,
     protocol: Protocol = "paper",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, silent
+from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ..layer import open_layer
 from ._base import View
@@ -81,7 +82,7 @@ def view_transport(
     checkpoint: Checkpoint,
     layer: int,
     *,
-    center: str = "wasserstein",
+    center: str = DEFAULT_CENTER,
     solver: str | None = None,
     progress: Progress = silent,
 ) -> TransportView:
