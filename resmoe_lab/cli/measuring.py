@@ -43,8 +43,9 @@ def evaluate(
     of lm-evaluation-harness. What was scored before is not computed again, and an interrupted run goes on.
     """
     from ..checkpoint import open_checkpoint
-    from ..experiments.comparison import TaskScorer, score_checkpoint
+    from ..experiments.comparison import score_checkpoint
     from ..scoring.outcome import tabulate
+    from ..scoring.scorer import TaskScorer, all_scores
     from ..scoring.tasks import EMBEDDED_TASKS
 
     chosen = split_names(tasks) or list(EMBEDDED_TASKS)
@@ -52,7 +53,7 @@ def evaluate(
         scorer = TaskScorer(chosen, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
         found = score_checkpoint(open_checkpoint(checkpoint), scorer, device=device)
     cached = [name for name, scored in found.items() if scored.cached]
-    table = tabulate([score for scored in found.values() for one in scored.outcomes for score in one.scores])
+    table = tabulate(all_scores(found))
     facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "cached": cached, "tasks": table}
     title = f"Zero-shot, protocol {protocol}, {f'first {limit} rows' if limit else 'all rows'} of each task"
     rows = [
@@ -112,7 +113,7 @@ def sweep(
         "keeps": split_numbers(keep),
     }
     options |= {"center": center, "limit": limit, "seed": seed, "data_dir": data_dir, "device": device}
-    options |= {"calibrate": calibrate, "tokens": tokens}
+    options |= {"calibration": calibrate, "tokens": tokens}
     with progress_bar() as progress:
         found = _sweep(checkpoint, out, layers, progress=progress, **options)
     rows = found.scores.to_dict("records")

@@ -15,7 +15,8 @@ from ..compress import forecast_run
 from ..methods import METHODS
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import evaluate_model, model_windows
-from .sweep import CENTER_ONLY, ORIGINAL, UNIT
+from .sweep import UNIT
+from .variants import CENTER_ONLY, ORIGINAL
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that what comes once cancels.
 _FEW, _MORE = 4, 20
