@@ -20,7 +20,7 @@ from .._core.progress import Progress, Tick, silent
 from .glue import GLUE
 from .likelihood import model_window
 from .outcome import Outcome, Score
-from .tasks import EMBEDDED_TASKS, TASKS, Kind, Row, Task, find_task
+from .tasks import TASKS, Kind, Row, Task, find_task
 
 #: Our name of a task from outside -> the harness's name, and its folder there.
 _THEIRS = {
@@ -41,31 +41,6 @@ _FORMS: dict[Kind, str] = {
 _MAIN_METRICS = ("word_perplexity", "acc", "mcc")
 #: Requests that go through the model at once.
 BATCH_SIZE = 16
-
-
-def evaluate_with_lm_eval(
-    model: Any,
-    tokenizer: Any,
-    *,
-    tasks: Sequence[str] = EMBEDDED_TASKS,
-    limit: int | None = None,
-    data_dir: str | Path | None = None,
-    progress: Progress = silent,
-) -> list[Score]:
-    """Score a model with lm-evaluation-harness; the parameters are those of :func:`~.zeroshot.evaluate_model`.
-
-    Raises
-    ------
-    DataError
-        If the harness is not installed, or a data set is missing.
-    """
-    scores: list[Score] = []
-    for done, name in enumerate(tasks):
-        progress(Tick("lm-eval", done, len(tasks)))
-        found = harness_outcomes(model, tokenizer, name, limit=limit, data_dir=data_dir, progress=progress)
-        scores += [score for outcome in found for score in outcome.scores]
-    progress(Tick("lm-eval", len(tasks), len(tasks)))
-    return scores
 
 
 def harness_outcomes(

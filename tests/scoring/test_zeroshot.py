@@ -9,7 +9,7 @@ import torch
 from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.runtime import load_model
-from resmoe_lab.scoring.harness import _pages, evaluate_with_lm_eval
+from resmoe_lab.scoring.harness import _pages, harness_outcomes
 from resmoe_lab.scoring.outcome import Score, tabulate
 from resmoe_lab.scoring.tasks import EMBEDDED_TASKS, TASKS, Task
 from resmoe_lab.scoring.zeroshot import evaluate_model, published_text, stream_windows, task_outcome
@@ -26,7 +26,8 @@ def model_and_tokenizer(tiny: Checkpoint) -> tuple:
 
 def _compare(model_and_tokenizer: tuple, tasks: list[str]) -> None:
     ours = tabulate(evaluate_model(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
-    theirs = tabulate(evaluate_with_lm_eval(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
+    outcomes = [one for task in tasks for one in harness_outcomes(*model_and_tokenizer, task, limit=LIMIT)]
+    theirs = tabulate([score for outcome in outcomes for score in outcome.scores])
     for task in tasks:
         assert ours[task]["n"] == theirs[task]["n"] == LIMIT
         metric = theirs[task]["metric"]
