@@ -111,11 +111,11 @@ def print_divergence(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _no_shared_prefixes() -> Iterator[None]:
-    before, likelihood.sees_everything = likelihood.sees_everything, lambda config: False
+    before, likelihood.has_full_attention = likelihood.has_full_attention, lambda config: False
     try:
         yield
     finally:
-        likelihood.sees_everything = before
+        likelihood.has_full_attention = before
 
 
 def print_speed(options: argparse.Namespace) -> None:

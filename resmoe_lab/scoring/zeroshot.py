@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._core.progress import Progress, silent
-from .likelihood import Likelihood, Partial, Request, encode_request, likelihoods, model_window, start_token
+from .likelihood import Likelihood, PartialStore, Request, encode_request, likelihoods, model_window, start_token
 from .outcome import Outcome, Score, accuracy, perplexities
 from .tasks import EMBEDDED_TASKS, RUNNING_TEXT, Kind, Row, Task, find_task
 
@@ -60,7 +60,7 @@ def task_outcome(
     *,
     limit: int | None = None,
     data_dir: str | Path | None = None,
-    partial: Partial | None = None,
+    partial: PartialStore | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Score a model on one task, row by row.
