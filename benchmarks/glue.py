@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,10 +18,9 @@ import torch
 from resmoe_lab import load_model, moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine, versions
 from resmoe_lab._core.progress import TqdmProgress
-from resmoe_lab.centers import find_center
-from resmoe_lab.experts import ExpertStack, family_of
-from resmoe_lab.methods import METHODS
-from resmoe_lab.runtime import restored_experts
+from resmoe_lab.checkpoint import Checkpoint
+from resmoe_lab.experiments.runner import VariantRunner
+from resmoe_lab.experts import ExpertStack
 from resmoe_lab.scoring.glue import GlueTask, glue_outcome, glue_task
 from resmoe_lab.scoring.outcome import Outcome
 from resmoe_lab.scoring.pairing import paired_difference
@@ -32,9 +30,23 @@ from resmoe_lab.training.finetuning import FineTuning, fine_tune
 METHOD_NAMES = ("up", "sp", "svd", "m-smoe", "git-rebasin", "meo", "mlp-fusion", "resmoe-up", "resmoe-svd")
 
 
-def tuned(name: str, task: GlueTask, settings: FineTuning, *, pairs: int) -> tuple[Any, Any, int]:
-    """A zoo model fine-tuned on a task, its tokenizer, and how many rows it has seen."""
-    model, tokenizer = load_model(open_checkpoint(name))
+class FineTunedRunner(VariantRunner):
+    """Runs the variants of a fine-tuned model, whose experts are not those of its checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any, *, layers: list[int]) -> None:
+        super().__init__(checkpoint, layers=layers)
+        self._fine_tuned = model, tokenizer
+
+    def _load_model(self) -> tuple[Any, Any]:
+        return self._fine_tuned
+
+    def stack(self, layer: int) -> ExpertStack:
+        return self.family.pull(self.loaded[0], layer)
+
+
+def fine_tuned(checkpoint: Checkpoint, task: GlueTask, settings: FineTuning, *, pairs: int) -> tuple[Any, Any, int]:
+    """A zoo model fine-tuned on a task, its tokenizer, and the number of training rows."""
+    model, tokenizer = load_model(checkpoint)
     rows = task.rows(train=True, limit=pairs)
     progress = TqdmProgress()
     texts = [(task.prompt(row), task.answer(row)) for row in rows]
@@ -43,24 +55,14 @@ def tuned(name: str, task: GlueTask, settings: FineTuning, *, pairs: int) -> tup
     return model, tokenizer, len(rows)
 
 
-def compressed(model: Any, name: str, *, method: str, keep: float, layers: list[int]) -> Iterator[ExpertStack]:
-    """The fine-tuned experts, compressed and restored."""
-    family = family_of(open_checkpoint(name))
-    how = METHODS[method](seed=0)
-    for layer in layers:
-        stack = family.pull(model, layer)
-        center = find_center(stack, center="wasserstein", seed=0) if how.uses_center else None
-        yield stack.with_weights(how.compress(stack, keep, center).restore())
-
-
 def row_of(name: str, outcome: Outcome, before: Outcome) -> str:
     """A row of the table: each figure with its error, the difference of the main one with its interval."""
     figures = [f"{score.value:.3f} ± {score.stderr:.3f}" for score in outcome.scores]
     if outcome is before:
         return f"| {name} | {' | '.join(figures)} | |"
-    found = paired_difference(before, outcome)
-    told = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return f"| {name} | {' | '.join(figures)} | {told} |"
+    difference = paired_difference(before, outcome)
+    interval = f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+    return f"| {name} | {' | '.join(figures)} | {interval} |"
 
 
 def main() -> None:
@@ -72,28 +74,26 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--keep", type=float, default=0.25)
     parser.add_argument("--methods", nargs="+", default=list(METHOD_NAMES))
-    given = parser.parse_args()
-    checkpoint, settings = (
-        open_checkpoint(given.model),
-        FineTuning(epochs=given.epochs, learning_rate=given.learning_rate),
-    )
+    options = parser.parse_args()
+    checkpoint = open_checkpoint(options.model)
+    settings = FineTuning(epochs=options.epochs, learning_rate=options.learning_rate)
     layers = moe_layers(checkpoint)
     top = layers[len(layers) // 2 :]
     facts = f"{machine()}, torch {versions()['torch']}, {torch.get_num_threads()} threads"
-    print(f"{facts}; {given.model}, layers {top} compressed, keep {given.keep:g}", flush=True)
-    for name in given.tasks:
+    print(f"{facts}; {options.model}, layers {top} compressed, keep {options.keep:g}", flush=True)
+    for name in options.tasks:
         task, begun = glue_task(name), time.perf_counter()
-        model, tokenizer, seen = tuned(given.model, task, settings, pairs=given.pairs)
+        model, tokenizer, num_rows = fine_tuned(checkpoint, task, settings, pairs=options.pairs)
         before = glue_outcome(model, tokenizer, task)
-        how = f"{settings.epochs} epochs, peak learning rate {settings.learning_rate:g}"
+        schedule = f"{settings.epochs} epochs, peak learning rate {settings.learning_rate:g}"
         metrics = " | ".join(score.metric for score in before.scores)
-        print(f"\n**{name}**: {seen} training rows, {how}; {before.scores[0].n} test rows\n")
+        print(f"\n**{name}**: {num_rows} training rows, {schedule}; {before.scores[0].n} test rows\n")
         print(f"| method | {metrics} | difference |\n{'|---' * (2 + len(before.scores))}|")
         print(row_of("fine-tuned", before, before), flush=True)
-        for method in given.methods:
-            stacks = compressed(model, given.model, method=method, keep=given.keep, layers=top)
-            with restored_experts(model, checkpoint, list(stacks)):
-                print(row_of(method, glue_outcome(model, tokenizer, task), before), flush=True)
+        with FineTunedRunner(checkpoint, model, tokenizer, layers=top) as runner:
+            for method in options.methods:
+                with runner.running(runner.variant(method, options.keep)):
+                    print(row_of(method, glue_outcome(model, tokenizer, task), before), flush=True)
         print(f"\n{time.perf_counter() - begun:.0f} s", flush=True)
 
 

@@ -3,7 +3,7 @@
     python benchmarks/zeroshot.py table smol-moe --limit 100        # markdown; run again, it goes on
     python benchmarks/zeroshot.py table smol-moe --limit 100 --protocols lm-eval --equal bytes
     python benchmarks/zeroshot.py divergence smol-moe               # KL, agreement, and what each method writes
-    python benchmarks/zeroshot.py speed smol-moe                    # lower layers and shared prefixes, on and off
+    python benchmarks/zeroshot.py speed smol-moe                    # cached activations and shared prefixes, on and off
 
 A window of WikiText is as much work as a hundred rows of the other tasks: of the limit, protocol paper gives it
 one in 16, and lm-eval, whose rows there are whole articles, one in 25.
@@ -17,6 +17,8 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -28,7 +30,7 @@ from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.experiments.comparison import score_methods
 from resmoe_lab.experiments.divergence import divergence_of_methods, generate_side_by_side
 from resmoe_lab.scoring import likelihood
-from resmoe_lab.scoring.activation_cache import lower_states_kept
+from resmoe_lab.scoring.activation_cache import cached_activations
 from resmoe_lab.scoring.tasks import find_task
 from resmoe_lab.scoring.zeroshot import task_outcome
 
@@ -109,11 +111,11 @@ def print_divergence(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _no_shared_prefixes() -> Iterator[None]:
-    before, likelihood.sees_everything = likelihood.sees_everything, lambda config: False
+    before, likelihood.has_full_attention = likelihood.has_full_attention, lambda config: False
     try:
         yield
     finally:
-        likelihood.sees_everything = before
+        likelihood.has_full_attention = before
 
 
 def print_speed(options: argparse.Namespace) -> None:
@@ -123,11 +125,11 @@ def print_speed(options: argparse.Namespace) -> None:
     first = min(moe_layers(checkpoint))
     for name in ("piqa", "winogrande", "wikitext"):
         limit = max(2, options.limit // 20) if name == "wikitext" else options.limit
-        task, seconds = find_task(name), {"plain": [], "shared prefixes": [], "and lower layers known": []}
-        with lower_states_kept(model, first=first):
+        task, seconds = find_task(name), {"plain": [], "shared prefixes": [], "and cached activations": []}
+        with TemporaryDirectory() as folder, cached_activations(model, first=first, folder=Path(folder)):
             task_outcome(model, tokenizer, task, limit=limit, progress=silent)  # what the first method pays
             for _ in range(options.repeat):
-                for way in ("and lower layers known",):
+                for way in ("and cached activations",):
                     seconds[way].append(_seconds(model, tokenizer, task, limit, nullcontext()))
         for _ in range(options.repeat):
             seconds["plain"].append(_seconds(model, tokenizer, task, limit, _no_shared_prefixes()))

@@ -28,8 +28,9 @@ def evaluate(
     of lm-evaluation-harness. What was scored before is not computed again, and an interrupted run goes on.
     """
     from ..checkpoint import open_checkpoint
-    from ..experiments.comparison import TaskScorer, score_checkpoint
+    from ..experiments.comparison import score_checkpoint
     from ..scoring.outcome import tabulate
+    from ..scoring.scorer import TaskScorer, all_scores
     from ..scoring.tasks import EMBEDDED_TASKS
 
     names = split_names(tasks) or list(EMBEDDED_TASKS)
@@ -37,7 +38,7 @@ def evaluate(
         scorer = TaskScorer(names, protocol=protocol, limit=limit, data_dir=data_dir, progress=progress)
         scores = score_checkpoint(open_checkpoint(checkpoint), scorer, device=device)
     cached = [name for name, scored in scores.items() if scored.cached]
-    table = tabulate([score for scored in scores.values() for one in scored.outcomes for score in one.scores])
+    table = tabulate(all_scores(scores))
     facts = {"checkpoint": checkpoint, "protocol": protocol, "limit": limit, "cached": cached, "tasks": table}
     title = f"Zero-shot, protocol {protocol}, {f'first {limit} rows' if limit else 'all rows'} of each task"
     rows = [

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .._core.deprecation import renamed_arguments
 from .._core.errors import UsageError
+from .._core.params import KEEP
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint
 from ..scoring.calibration import calibration_requests
 from ..scoring.likelihood import Request, decoder_of, model_inputs
-from .variants import ORIGINAL, Variants
+from .runner import EqualBy, VariantRunner
+from .variants import ORIGINAL
 
 #: Text and length that predictions are compared on, and the beginnings that are continued.
 TEXT, TOKENS = "storyworld_perplexity", 4096
@@ -90,72 +93,76 @@ def divergence(model: Any, original: Sequence[torch.Tensor], other: Sequence[tor
     return Divergence(float(means[0]), float(errors[0]), float(means[1]), float(errors[1]), int(sums[:, 2].sum()))
 
 
+@renamed_arguments(calibrate="calibration")
 def divergence_of_methods(
     checkpoint: Checkpoint,
     *,
     methods: Sequence[str],
+    keep: float = KEEP.default,
+    equal: EqualBy = "keep",
     text: str = TEXT,
     tokens: int = TOKENS,
     data_dir: str | Path | None = None,
     progress: Progress = silent,
-    **how: Any,
+    **options: Any,
 ) -> pd.DataFrame:
     """Tabulate how far each method moves the model's predictions.
 
     Parameters
     ----------
-    checkpoint, methods
-        What is compared.
+    checkpoint, methods, keep, equal
+        What is compared: see :meth:`~.runner.VariantRunner.variants`.
     text, tokens, data_dir
-        A task of running text, and how much of it is read.
+        A task of running text, and how many tokens of it are predicted.
     progress
-        Told after every method.
-    how
-        ``keep``, ``layers``, ``center``, ``equal``, ``seed``, ``device``: see :class:`~.variants.Variants`, where what
-        is called ``text`` there is ``calibrate`` here.
+        Called after every method.
+    options
+        ``layers``, ``center``, ``calibration``, ``seed``, ``device``: see :class:`~.runner.VariantRunner`.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``method, center, keep, kl, kl_stderr, agreement, agreement_stderr, tokens``.
     """
-    how |= {"text": how.pop("calibrate", None), "data_dir": data_dir, "progress": progress}
     rows: list[dict[str, Any]] = []
-    with Variants(checkpoint, methods=methods, **how) as variants:
-        model, tokenizer = variants.opened
-        requests = calibration_requests(model, tokenizer, text=text, tokens=tokens, data_dir=data_dir)
+    with VariantRunner(checkpoint, data_dir=data_dir, progress=progress, **options) as runner:
+        variants = runner.variants(methods, keep=keep, equal=equal)
+        requests = calibration_requests(*runner.loaded, text=text, tokens=tokens, data_dir=data_dir)
         original: list[torch.Tensor] = []
-        for variant in tracked(variants.all, "divergence", progress):
-            with variants.running(variant):
+        for variant in tracked(variants, "divergence", progress):
+            with runner.running(variant) as (model, _):
                 states = predicting_states(model, requests)
             original = original or states
             if variant.method != ORIGINAL:
-                found = divergence(model, original, states)
-                rows.append({"method": variant.method, "center": variant.center, "keep": variant.keep, **vars(found)})
+                result = divergence(model, original, states)
+                rows.append({"method": variant.method, "center": variant.center, "keep": variant.keep, **vars(result)})
     return pd.DataFrame(rows)
 
 
+@renamed_arguments(calibrate="calibration")
 def generate_side_by_side(
     checkpoint: Checkpoint,
     *,
     methods: Sequence[str],
+    keep: float = KEEP.default,
+    equal: EqualBy = "keep",
     prompts: Sequence[str] = PROMPTS,
     new_tokens: int = NEW_TOKENS,
     progress: Progress = silent,
-    **how: Any,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Let the original and each method continue the same beginnings, greedily.
+    """Let the original and each method continue the same prompts, greedily.
 
     Parameters
     ----------
-    checkpoint, methods, how
+    checkpoint, methods, keep, equal, options
         As for :func:`divergence_of_methods`.
     prompts
-        Beginnings.
+        Beginnings of texts.
     new_tokens
         How many tokens each writes at most.
     progress
-        Told after every method.
+        Called after every method.
 
     Returns
     -------
@@ -164,26 +171,25 @@ def generate_side_by_side(
     """
     if new_tokens < 1:
         raise UsageError(f"{new_tokens} new tokens, expected a positive whole number")
-    how |= {"text": how.pop("calibrate", None), "progress": progress}
-    written: dict[str, list[int]] = {}
+    original: dict[str, list[int]] = {}
     rows = []
-    with Variants(checkpoint, methods=methods, **how) as variants:
-        for variant in tracked(variants.all, "generation", progress):
-            with variants.running(variant) as (model, tokenizer):
+    with VariantRunner(checkpoint, progress=progress, **options) as runner:
+        for variant in tracked(runner.variants(methods, keep=keep, equal=equal), "generation", progress):
+            with runner.running(variant) as (model, tokenizer):
                 for prompt in prompts:
-                    tokens = _continued(model, tokenizer, prompt, new_tokens)
-                    first = written.setdefault(prompt, tokens)
-                    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, tokens, strict=False))
-                    same = sum(1 for _ in alike)
+                    tokens = _generate(model, tokenizer, prompt, new_tokens)
+                    reference = original.setdefault(prompt, tokens)
+                    equal_pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reference, tokens, strict=False))
+                    same = sum(1 for _ in equal_pairs)
                     rows.append((prompt, variant.method, tokenizer.decode(tokens, skip_special_tokens=True), same))
     return pd.DataFrame(rows, columns=["prompt", "method", "text", "same"])
 
 
 @torch.no_grad()
-def _continued(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> list[int]:
-    """The tokens that greedy decoding writes after a prompt, of which an encoder-decoder's start token is none."""
-    given = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
+def _generate(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> list[int]:
+    """Return the tokens of greedy decoding after a prompt, without an encoder-decoder's start token."""
+    inputs = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
     end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False, "pad_token_id": end}
-    output = model.generate(given, attention_mask=torch.ones_like(given), **options)[0].tolist()
-    return output[1 if model.config.is_encoder_decoder else given.shape[1] :]
+    output = model.generate(inputs, attention_mask=torch.ones_like(inputs), **options)[0].tolist()
+    return output[1 if model.config.is_encoder_decoder else inputs.shape[1] :]

@@ -33,9 +33,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 #: Tables that a sweep does not make itself: empty where nobody has added them.
 _ADDED = ("speed",)
-#: The rows of the scores that are no method: before any compression, and with every residual dropped.
-ORIGINAL, CENTER_ONLY = "original", "center-only"
-#: How the files of single scores begin, which a sweep leaves while it runs.
+#: How the files of single variants' scores begin, which a sweep leaves in its folder.
 UNIT = "scores-"
 _FACTS, _ARRAYS = "sweep.json", "arrays.npz"
 

@@ -1,8 +1,7 @@
-"""What a sweep will take, told before it begins."""
+"""Forecast of what a sweep will take."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ from typing import Any
 from .._core.progress import Progress, Tick, silent
 from ..centers import DEFAULT_CENTER
 from ..checkpoint import Checkpoint
-from ..compress import forecast_run
+from ..compress import CompressionConfig, forecast_run
 from ..methods import METHODS
 from ..scoring.tasks import find_task
-from ..scoring.zeroshot import evaluate_model, model_windows
-from .sweep import CENTER_ONLY, ORIGINAL, UNIT
+from ..scoring.zeroshot import evaluate_model, task_size
+from .sweep import UNIT
+from .variants import CENTER_ONLY, ORIGINAL
 
-#: Rows of each task that are scored to measure this machine's speed: few, then more, so that what comes once cancels.
-_FEW, _MORE = 4, 20
+#: Rows of each task that are scored to measure this machine's speed: few, then more, so that fixed costs cancel.
+_SAMPLE_SIZES = 4, 20
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class SweepForecast:
     Parameters
     ----------
     scores
-        Models to be scored, the original and the bare centers included.
+        Variants to be scored, the original and the centers alone included.
     done
-        How many of them lie in the folder already.
+        How many of them are in the folder already.
     seconds
         Time for the rest.
     seconds_a_score
@@ -58,7 +58,7 @@ def forecast_sweep(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> SweepForecast:
-    """Measure a few rows of each task and this machine's speed at the methods, and add up the rest.
+    """Time a few rows of each task and this machine's speed at the methods, and add up the rest.
 
     Parameters
     ----------
@@ -67,49 +67,37 @@ def forecast_sweep(
     running
         The checkpoint's model and tokenizer.
     progress
-        Told before every measurement; raising from it cancels.
+        Called before every measurement; raising from it cancels.
     """
     steps = [*tasks, *methods]
-    a_score = 0.0
+    seconds_a_score = 0.0
     for done, name in enumerate(tasks):
         progress(Tick("measuring", done, len(steps), {"task": name}))
-        a_score += _task_seconds(running, name, limit=limit, data_dir=data_dir)
+        seconds_a_score += _task_seconds(running, name, limit=limit, data_dir=data_dir)
     compressing, centers = 0.0, 0.0
     for done, name in enumerate(methods, start=len(tasks)):
         progress(Tick("measuring", done, len(steps), {"method": name}))
-        found = forecast_run(
-            checkpoint, out, layers=layers, method=name, keep=max(keeps), center=center, export="dense"
-        )
-        compressing += found.seconds * len(keeps)
-        centers = max(centers, found.seconds if METHODS[name].uses_center else 0.0)
+        config = CompressionConfig(method=name, keep=max(keeps), layers=tuple(layers), center=center, export="dense")
+        run = forecast_run(checkpoint, out, config)
+        compressing += run.seconds * len(keeps)
+        centers = max(centers, run.seconds if METHODS[name].uses_center else 0.0)
     names = [f"{ORIGINAL}-1", f"{CENTER_ONLY}-0", *(f"{name}-{keep:g}" for name in methods for keep in keeps)]
     # The load of the routers is measured at the end, on all of the running text.
     routing = _task_seconds(running, "storyworld_perplexity", limit=None, data_dir=data_dir)
-    there = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
-    left = 1 - there / len(names)
-    return SweepForecast(len(names), there, centers + routing + left * (len(names) * a_score + compressing), a_score)
+    finished = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
+    left = 1 - finished / len(names)
+    seconds = centers + routing + left * (len(names) * seconds_a_score + compressing)
+    return SweepForecast(len(names), finished, seconds, seconds_a_score)
 
 
 def _task_seconds(running: tuple[Any, Any], name: str, *, limit: int | None, data_dir: str | Path | None) -> float:
     """Seconds that one model takes on a task, from two samples of its rows."""
-    clocks = []
-    for count in (_FEW, _MORE):
-        began = time.perf_counter()
-        [first, *_] = evaluate_model(*running, tasks=[name], limit=count, data_dir=data_dir)
-        clocks.append((first.n, time.perf_counter() - began))
-    (few, short), (more, long) = clocks
+    timings = []
+    for count in _SAMPLE_SIZES:
+        begun = time.perf_counter()
+        [score, *_] = evaluate_model(*running, tasks=[name], limit=count, data_dir=data_dir)
+        timings.append((score.n, time.perf_counter() - begun))
+    (few, short), (more, long) = timings
     rate = max(long - short, 0.0) / (more - few) if more > few else long / max(1, more)
     rate = rate or long / max(1, more)
-    return rate * _rows(running, name, limit, data_dir)
-
-
-def _rows(running: tuple[Any, Any], name: str, limit: int | None, data_dir: str | Path | None) -> float:
-    """How many rows, or windows of a text, a task has."""
-    task = find_task(name)
-    rows = task.rows(data_dir=data_dir)
-    if task.kind == "perplexity":
-        model, tokenizer = running
-        count = len(model_windows(model, tokenizer, (row["text"] for row in rows)))
-    else:
-        count = len(rows)
-    return min(count, math.inf if limit is None else limit)
+    return rate * task_size(*running, find_task(name), limit=limit, data_dir=data_dir)

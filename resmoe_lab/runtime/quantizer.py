@@ -36,6 +36,10 @@ STEM = "resmoe"
 _OLD_BLOCK, _BLOCK = ".block_sparse_moe.", ".mlp."
 
 
+def _words(versions: Sequence[int]) -> str:
+    return " or ".join(map(str, versions))
+
+
 @register_quantization_config(METHOD)
 class ResMoEConfig(QuantizationConfigMixin):
     """What ``config.json`` says of a packed checkpoint.
@@ -61,7 +65,7 @@ class ResMoEConfig(QuantizationConfigMixin):
         unknown.pop("quant_method", None)
         if version not in READABLE:
             raise CheckpointError(
-                f"the checkpoint was packed in version {version} of the format, expected {' or '.join(map(str, READABLE))}: "
+                f"the checkpoint was packed in version {version} of the format, expected {_words(READABLE)}: "
                 "use the resmoe-lab that wrote it, or pack it again"
             )
         if unknown:

@@ -1,4 +1,4 @@
-"""What a few thousand tokens tell about a layer's experts: who is used, by which inputs, and how much each matters."""
+"""Calibration statistics of a layer's experts: usage, second moments of inputs and activations, Fisher information."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .likelihood import Request, model_inputs, model_window
 from .tasks import RUNNING_TEXT, TASKS, find_task
 from .zeroshot import text_windows
 
-#: How much text is enough.
+#: Number of calibration tokens by default.
 TOKENS = 4096
-#: Text that every checkout has.
+#: Calibration text that every checkout has.
 TEXT = "storyworld_perplexity"
 
 
 def calibration_requests(
     model: Any, tokenizer: Any, *, text: str = TEXT, tokens: int = TOKENS, data_dir: str | Path | None = None
 ) -> list[Request]:
-    """Cut the beginning of a text into windows that a model can read.
+    """Cut the beginning of a text into windows that fit a model.
 
     Parameters
     ----------
     model, tokenizer
-        Who reads.
+        Decide the windows.
     text
         A task whose rows are texts, such as ``"wikitext"``.
     tokens
@@ -44,7 +44,7 @@ def calibration_requests(
     Raises
     ------
     UsageError
-        If the task is not one of texts, or no token is asked for.
+        If the task is not one of running text, or `tokens` is not positive.
     DataError
         If the text is not found.
     """
@@ -56,14 +56,14 @@ def calibration_requests(
         raise UsageError(f"{tokens} calibration tokens, expected a positive whole number")
     window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
     requests: list[Request] = []
-    read = 0
+    num_tokens = 0
     for row in task.rows(data_dir=data_dir):
-        # No more of a book than is needed: a word has more than one letter and rarely more than a few tokens.
+        # No more of a book than is needed: a token rarely has more than a few letters.
         for request in text_windows(tokenizer, row["text"][: 20 * tokens], window, halves=halves):
-            if read >= tokens:
+            if num_tokens >= tokens:
                 return requests
             requests.append(request)
-            read += len(request.context) + len(request.continuation)
+            num_tokens += len(request.context) + len(request.continuation)
     return requests
 
 
@@ -77,14 +77,14 @@ def calibrate(
     fisher: bool = False,
     progress: Progress = silent,
 ) -> dict[int, Statistics]:
-    """Run text through a model and record how the experts of some layers are used.
+    """Run text through a model and record statistics of the experts of some layers.
 
     Parameters
     ----------
     model
         A transformers model of the family.
     family
-        Where its experts are.
+        Knows where its experts are.
     requests
         The text, as :func:`calibration_requests` cuts it.
     layers
@@ -94,42 +94,42 @@ def calibrate(
     fisher
         Also the mean squared gradient of the loss by each expert's weights, which takes a backward pass.
     progress
-        Told after every window; raising from it cancels.
+        Called after every window; raising from it cancels.
 
     Returns
     -------
     dict
-        Layer to statistics. An expert that no token reaches is measured on all tokens of its layer instead, and a
-        warning names it; its usage stays zero.
+        Layer to statistics. An expert that receives no token is measured on all tokens of its layer instead, with a
+        warning; its usage stays zero.
 
     Raises
     ------
     CheckpointError
-        If the family's experts are not handed tokens and choices separately (Llama 4).
+        If the family's experts do not receive tokens and selected experts separately (Llama 4).
     """
     recorders = {layer: _Recorder(model, family, layer) for layer in layers}
     tokens = 0
     with ExitStack() as hooks:
         for recorder in recorders.values():
-            hooks.enter_context(recorder.listening())
+            hooks.enter_context(recorder.recording())
         for request in tracked(requests, "calibration", progress):
-            _read(model, request, recorders, fisher=fisher)
+            _run_window(model, request, recorders, fisher=fisher)
             tokens += len(request.context) + len(request.continuation)
-    found = {layer: recorder.statistics(source, tokens, fisher=fisher) for layer, recorder in recorders.items()}
-    _warn_of_unreached(found)
-    return found
+    statistics = {layer: recorder.statistics(source, tokens, fisher=fisher) for layer, recorder in recorders.items()}
+    _warn_of_unreached(statistics)
+    return statistics
 
 
-def _read(model: Any, request: Request, recorders: Mapping[int, _Recorder], *, fisher: bool) -> None:
-    """Run one window, backwards as well where gradients are wanted."""
-    told = torch.tensor([request.continuation], device=model.device)
+def _run_window(model: Any, request: Request, recorders: Mapping[int, _Recorder], *, fisher: bool) -> None:
+    """Run one window, with a backward pass where gradients are wanted."""
+    targets = torch.tensor([request.continuation], device=model.device)
     with torch.set_grad_enabled(fisher):
         logits = model(**model_inputs(model, request), use_cache=False).logits
         if not fisher:
             return
-        # A decoder-only model is handed the last token too; what it says after it is not asked for.
-        logits = (logits if model.config.is_encoder_decoder else logits[:, :-1])[:, -told.shape[1] :]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), told.flatten())
+        # A decoder-only model is also given the last token; its prediction after it is not needed.
+        logits = (logits if model.config.is_encoder_decoder else logits[:, :-1])[:, -targets.shape[1] :]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
     weights = [weight for recorder in recorders.values() for weight in recorder.weights]
     gradients = torch.autograd.grad(loss, weights, allow_unused=True)
     by_weight = dict(zip(weights, gradients, strict=True))
@@ -149,7 +149,7 @@ class _Recorder:
         sums: dict[str, Any] = {"dtype": torch.float64, "device": self.stack.weights.device}
         self.counts, self.tokens = torch.zeros(count, **sums), 0
         self.inputs, self.neurons = torch.zeros(count, p, **sums), torch.zeros(count, neurons, **sums)
-        self.everywhere = torch.zeros(count, neurons, **sums)
+        self.all_neurons = torch.zeros(count, neurons, **sums)
         self.moments, self.logits = torch.zeros(p, p, **sums), torch.zeros(count, count, **sums)
         self.squares = torch.zeros(count, **sums)
 
@@ -162,55 +162,55 @@ class _Recorder:
         return [self.experts.get_parameter(name) for name in names]
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Record what the experts are handed, and let gradients reach their weights."""
+    def recording(self) -> Iterator[None]:
+        """Record the experts' inputs while the block runs, and let gradients reach their weights."""
         hook = self.experts.register_forward_pre_hook(self._record, with_kwargs=True)
-        before = [weight.requires_grad for weight in self.weights]
+        required = [weight.requires_grad for weight in self.weights]
         for weight in self.weights:
             weight.requires_grad_(True)
         try:
             yield
         finally:
             hook.remove()
-            for weight, wanted in zip(self.weights, before, strict=True):
-                weight.requires_grad_(wanted)
+            for weight, requires_grad in zip(self.weights, required, strict=True):
+                weight.requires_grad_(requires_grad)
 
     @torch.no_grad()
     def _record(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        handed = [*args, *kwargs.values()]
-        if len(handed) < 2:
+        inputs = [*args, *kwargs.values()]
+        if len(inputs) < 2:
             raise CheckpointError(
-                f"{type(module).__name__} is not told which tokens go to which expert: "
+                f"{type(module).__name__} does not receive the selected experts of each token: "
                 f"family {self.family.name!r} cannot be calibrated"
             )
-        hidden, index = handed[0].detach().flatten(0, -2).float(), handed[1]
-        chosen = _chosen(index, self.stack.num_experts)
-        wide = hidden.double()
+        hidden, index = inputs[0].detach().flatten(0, -2).float(), inputs[1]
+        selected = _selected(index, self.stack.num_experts)
+        hidden64 = hidden.double()
         self.tokens += len(hidden)
-        self.counts += chosen.sum(0)
-        self.inputs += chosen.double().T @ wide.square()
-        self.moments += wide.T @ wide
+        self.counts += selected.sum(0)
+        self.inputs += selected.double().T @ hidden64.square()
+        self.moments += hidden64.T @ hidden64
         logits = hidden @ self.router.detach().float().T
         self.logits += logits.double().T @ logits.double()
         for k in range(self.stack.num_experts):
             squares = neuron_values(module, self.stack, k, hidden).double().square()
-            self.neurons[k] += squares[chosen[:, k]].sum(0)
-            self.everywhere[k] += squares.sum(0)
+            self.neurons[k] += squares[selected[:, k]].sum(0)
+            self.all_neurons[k] += squares.sum(0)
 
     def add_gradients(self, gradients: Mapping[Tensor, Tensor | None]) -> None:
         """Add one window's squared gradients."""
         for k in range(self.stack.num_experts):
             for part in self.family.module_parts:
-                found = gradients[self.experts.get_parameter(part.key.format(k=k))]
-                if found is not None:
-                    self.squares[k] += part.view(found, k).double().square().sum()
+                gradient = gradients[self.experts.get_parameter(part.key.format(k=k))]
+                if gradient is not None:
+                    self.squares[k] += part.view(gradient, k).double().square().sum()
 
     def statistics(self, source: str, tokens: int, *, fisher: bool) -> Statistics:
         """Turn the sums into means."""
         reached = (self.counts > 0)[:, None]
         per_expert, per_token = self.counts.clamp(min=1)[:, None], max(1, self.tokens)
         inputs = torch.where(reached, self.inputs / per_expert, self.moments.diagonal() / per_token)
-        neurons = torch.where(reached, self.neurons / per_expert, self.everywhere / per_token)
+        neurons = torch.where(reached, self.neurons / per_expert, self.all_neurons / per_token)
         norms = self.logits.diagonal().sqrt().clamp(min=1e-300)
         return Statistics(
             usage=self.counts / self.counts.sum().clamp(min=1),
@@ -224,16 +224,16 @@ class _Recorder:
         )
 
 
-def _chosen(index: Tensor, num_experts: int) -> Tensor:
-    """(T, N) bool: which experts each token goes to, from indices (T, k) or, as in Switch, from ones (T, 1, N)."""
+def _selected(index: Tensor, num_experts: int) -> Tensor:
+    """Return each token's experts as (T, N) bool, from indices (T, k) or, as in Switch, from one-hot rows (T, 1, N)."""
     if index.dim() == 3:
         return index[:, 0].bool()
-    # An index of N stands for no expert.
+    # Index N stands for no expert.
     return torch.nn.functional.one_hot(index, num_experts + 1).sum(1)[:, :num_experts].bool()
 
 
 def neuron_values(module: Any, stack: ExpertStack, k: int, hidden: Tensor) -> Tensor:
-    """What expert k's neurons hand on to W2 for (T, p) inputs, by the running module's own activation: (T, p_I)."""
+    """Return expert k's activations, the (T, p_I) inputs of W2, for (T, p) inputs of the expert."""
     parts = {block.name: stack.block(block.name)[k] for block in stack.blocks}
     gate = hidden @ parts["w1"].T + (parts["b1"][:, 0] if "b1" in parts else 0.0)
     if "w3" not in parts:
@@ -244,8 +244,8 @@ def neuron_values(module: Any, stack: ExpertStack, k: int, hidden: Tensor) -> Te
     return module._apply_gate(torch.stack([gate, up], dim=-1).flatten(-2))  # gpt-oss alternates the two
 
 
-def _warn_of_unreached(found: Mapping[int, Statistics]) -> None:
-    for layer, statistics in found.items():
+def _warn_of_unreached(by_layer: Mapping[int, Statistics]) -> None:
+    for layer, statistics in by_layer.items():
         if statistics.unreached:
             names = ", ".join(map(str, statistics.unreached))
             warnings.warn(

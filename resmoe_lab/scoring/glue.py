@@ -1,4 +1,4 @@
-"""GLUE's sentence tasks as they are published: tab-separated rows, turned into text and label words."""
+"""GLUE's sentence tasks in their published files: tab-separated rows, turned into text and label words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
 from .._core.progress import Progress, silent, tracked
-from .likelihood import shifted
+from .likelihood import shift_right
 from .outcome import Outcome, Score, accuracy, matthews
-from .padding import answer_tokens, padded
+from .padding import answer_tokens, pad_rows
 
-#: Texts that are read at once.
-_BATCH = 64
+#: Texts of a batch.
+_BATCH_SIZE = 64
 #: One row as the harness and the hub name its fields.
 GlueRow = dict[str, str | int]
 
@@ -34,7 +34,7 @@ class GlueTask:
     train, test
         Files of labelled rows; no training file where the data has none.
     words
-        What an encoder-decoder writes for each label.
+        What an encoder-decoder generates for each label.
     fields
         Names of the texts of a row.
     read
@@ -85,11 +85,11 @@ class GlueTask:
         return rows[:limit]
 
     def prompt(self, row: GlueRow) -> str:
-        """What an encoder reads: the task's name and its texts, each under its field's name, as T5 was trained."""
+        """Return an encoder's text: the task's name and its texts, each under its field's name, as T5 was trained."""
         return " ".join([self.name, *(f"{field}: {str(row[field]).strip()}" for field in self.fields)])
 
     def answer(self, row: GlueRow) -> str:
-        """What its decoder is to write."""
+        """Return what its decoder should generate."""
         return self.words[int(row["label"])]
 
 
@@ -172,7 +172,7 @@ def glue_outcome(
     window: int = 128,
     progress: Progress = silent,
 ) -> Outcome:
-    """Score an encoder-decoder that was fine-tuned on a task: which label's words does it think the likeliest?
+    """Score an encoder-decoder that was fine-tuned on a task: which label's words are the likeliest?
 
     Parameters
     ----------
@@ -181,11 +181,11 @@ def glue_outcome(
     task
         The task.
     limit, data_dir
-        Rows, and where they are searched first.
+        Number of rows, and where they are searched first.
     window
-        Longest text that is read, as in the fine-tuning.
+        Longest text in tokens, as in the fine-tuning.
     progress
-        Told after every batch.
+        Called after every batch.
 
     Returns
     -------
@@ -196,32 +196,34 @@ def glue_outcome(
     tail = [] if end is None else [end]
     words = [torch.tensor([[*answer_tokens(tokenizer, word), *tail]], device=model.device) for word in task.words]
     answers = np.empty(len(rows), dtype=np.int64)
-    # The encoder reads a text once for all labels.
-    for begin in tracked(range(0, len(rows), _BATCH), f"glue {task.name}", progress):
-        texts = [tokenizer(task.prompt(row))["input_ids"][: window - 1] + tail for row in rows[begin : begin + _BATCH]]
-        read, seen = (padded(part, 0, model.device) for part in (texts, [[1] * len(text) for text in texts]))
-        states = model.get_encoder()(input_ids=read, attention_mask=seen)
-        scores = [_told(model, states, seen, word) for word in words]
+    # The encoder runs once per text for all labels.
+    for begin in tracked(range(0, len(rows), _BATCH_SIZE), f"glue {task.name}", progress):
+        texts = [
+            tokenizer(task.prompt(row))["input_ids"][: window - 1] + tail for row in rows[begin : begin + _BATCH_SIZE]
+        ]
+        tokens, mask = (pad_rows(part, model.device) for part in (texts, [[1] * len(text) for text in texts]))
+        states = model.get_encoder()(input_ids=tokens, attention_mask=mask)
+        scores = [_answer_log_probability(model, states, mask, word) for word in words]
         answers[begin : begin + len(texts)] = torch.stack(scores).argmax(dim=0).cpu().numpy()
     labels = np.array([int(row["label"]) for row in rows])
     outcome = accuracy(task.name, (answers == labels).tolist())
     if not task.matthews:
         return outcome
-    known = replace(outcome, labels=labels)
-    score = Score(task.name, "mcc", float(matthews(labels, answers)), _bootstrap_error(known), len(rows))
-    return replace(known, scores=(score, *outcome.scores))
+    outcome = replace(outcome, labels=labels)
+    score = Score(task.name, "mcc", float(matthews(labels, answers)), _bootstrap_error(outcome), len(rows))
+    return replace(outcome, scores=(score, *outcome.scores))
 
 
-def _told(model: Any, states: Any, seen: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
-    """Summed log-probability of (1, T) tokens after each of the texts that an encoder has read."""
-    told = word.expand(len(seen), -1)
-    decoder = {"decoder_input_ids": shifted(model, told), "use_cache": False}
-    logits = model(encoder_outputs=states, attention_mask=seen, **decoder).logits.float().log_softmax(dim=-1)
-    return logits.gather(2, told[..., None]).double().sum(dim=(1, 2))
+def _answer_log_probability(model: Any, states: Any, mask: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Summed log-probability of (1, T) answer tokens given each of a batch of encoded texts: (B,)."""
+    targets = answer.expand(len(mask), -1)
+    options = {"decoder_input_ids": shift_right(model, targets), "use_cache": False}
+    log_probabilities = model(encoder_outputs=states, attention_mask=mask, **options).logits.float().log_softmax(dim=-1)
+    return log_probabilities.gather(2, targets[..., None]).double().sum(dim=(1, 2))
 
 
 def _bootstrap_error(outcome: Outcome, *, samples: int = 500) -> float:
-    """Standard error of a correlation, which is no mean."""
+    """Bootstrap standard error of a main figure that is no mean, such as a correlation."""
     n = len(outcome.rows)
     picks = np.random.default_rng(0).integers(0, n, size=(samples, n))
     return float(outcome.value_of(picks).std(ddof=1))

@@ -1,4 +1,4 @@
-"""Tasks scored by lm-evaluation-harness itself, on local files where we have them."""
+"""Tasks scored by lm-evaluation-harness itself, on local files where they are available."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .._core.progress import Progress, Tick, silent
 from .glue import GLUE
 from .likelihood import model_window
 from .outcome import Outcome, Score
-from .tasks import EMBEDDED_TASKS, TASKS, Kind, Row, Task, find_task
+from .tasks import TASKS, Kind, Row, Task, find_task
 
-#: Our name of a task from outside -> the harness's name, and its folder there.
-_THEIRS = {
+#: Our name of a task -> the harness's name, and its folder there.
+_HARNESS_NAMES = {
     "wikitext": ("wikitext", "wikitext"),
     "lambada": ("lambada_openai", "lambada"),
     "piqa": ("piqa", "piqa"),
     "winogrande": ("winogrande", "winogrande"),
     **{name: (name, f"glue/{name}") for name in GLUE},
 }
-#: The task of the embedded ones whose configuration serves for rows of the same form.
-_FORMS: dict[Kind, str] = {
+#: Kind of task -> the embedded task whose configuration fits such rows.
+_CONFIG_TASKS: dict[Kind, str] = {
     "texts": "storyworld_perplexity",
     "stream": "storyworld_perplexity",
     "last_word": "storyworld_last_word",
@@ -43,31 +43,6 @@ _MAIN_METRICS = ("word_perplexity", "acc", "mcc")
 BATCH_SIZE = 16
 
 
-def evaluate_with_lm_eval(
-    model: Any,
-    tokenizer: Any,
-    *,
-    tasks: Sequence[str] = EMBEDDED_TASKS,
-    limit: int | None = None,
-    data_dir: str | Path | None = None,
-    progress: Progress = silent,
-) -> list[Score]:
-    """Score a model with lm-evaluation-harness; the parameters are those of :func:`~.zeroshot.evaluate_model`.
-
-    Raises
-    ------
-    DataError
-        If the harness is not installed, or a data set is missing.
-    """
-    scores: list[Score] = []
-    for done, name in enumerate(tasks):
-        progress(Tick("lm-eval", done, len(tasks)))
-        found = harness_outcomes(model, tokenizer, name, limit=limit, data_dir=data_dir, progress=progress)
-        scores += [score for outcome in found for score in outcome.scores]
-    progress(Tick("lm-eval", len(tasks), len(tasks)))
-    return scores
-
-
 def harness_outcomes(
     model: Any,
     tokenizer: Any,
@@ -77,18 +52,19 @@ def harness_outcomes(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> list[Outcome]:
-    """Let the harness score one task.
+    """Score a model on one task by the harness.
 
     Parameters
     ----------
     model, tokenizer, limit, data_dir
         As for :func:`~.zeroshot.evaluate_model`.
     task
-        One of ours, on our files; a task of GLUE, on its published files where they are found; any other name that the
-        harness knows, whose data it fetches from the hub; a file of rows as :func:`~.tasks.find_task` takes it; or a
-        configuration of the harness (``.yaml``), whose own Python functions are run, as the harness does.
+        One of :data:`~.tasks.TASKS`, on its files; a task of GLUE, on its published files where they are found; any
+        other name of the harness, whose data it fetches from the hub; a file of rows as :func:`~.tasks.find_task`
+        takes it; or a configuration of the harness (``.yaml``), whose own Python functions are run, as the harness
+        does.
     progress
-        Told after every batch; raising from it stops the harness.
+        Called after every batch; raising from it stops the harness.
 
     Returns
     -------
@@ -113,15 +89,15 @@ def harness_outcomes(
         config = harness_config(task, Path(folder), data_dir=data_dir)
         rolling = isinstance(config, dict) and config.get("output_type") == "loglikelihood_rolling"
         window = model_window(model, tokenizer)
-        # Rolling likelihoods get their first token from the harness; a second one would be scored as text.
+        # The harness itself adds the first token of rolling likelihoods; a second one would be scored as text.
         harness = HFLM(pretrained=model, tokenizer=tokenizer, max_length=window, batch_size=BATCH_SIZE)
         harness.add_bos_token = not rolling
-        done = count(1)
-        hook = model.register_forward_hook(lambda *_: progress(Tick(f"lm-eval {task}", next(done))))
+        num_batches = count(1)
+        hook = model.register_forward_hook(lambda *_: progress(Tick(f"lm-eval {task}", next(num_batches))))
         try:
             manager = _all_tasks() if isinstance(config, str) else TaskManager(include_defaults=False)
             options = {"bootstrap_iters": 0, "cache_requests": False, "verbosity": "ERROR"}
-            found = simple_evaluate(model=harness, tasks=[config], limit=limit, task_manager=manager, **options)
+            output = simple_evaluate(model=harness, tasks=[config], limit=limit, task_manager=manager, **options)
         except (OSError, ValueError, KeyError) as error:
             if isinstance(config, dict):
                 raise
@@ -132,82 +108,82 @@ def harness_outcomes(
             ) from error
         finally:
             hook.remove()
-    assert found is not None  # only the harness's other processes get nothing
-    names = {key: task if len(found["samples"]) == 1 else key for key in found["samples"]}
-    return [_outcome(_plain_name(name), found, key) for key, name in names.items()]
+    assert output is not None  # only other ranks of a distributed run get None
+    names = {key: task if len(output["samples"]) == 1 else key for key in output["samples"]}
+    return [_outcome(_plain_name(name), output, key) for key, name in names.items()]
 
 
 def _plain_name(task: str) -> str:
-    """A file's stem; any other name as it is."""
+    """Return a file's stem; any other name as it is."""
     return Path(task).stem if Path(task).suffix in (".yaml", ".jsonl", ".txt") else task
 
 
 def harness_config(task: str, folder: Path, *, data_dir: str | Path | None = None) -> dict[str, Any] | str:
-    """Return the harness's own configuration of a task, pointed at rows in a file of the folder, or a name it knows.
+    """Return the harness's configuration of a task with rows from a file in the folder, or the harness's own name.
 
     Parameters
     ----------
     task
         As for :func:`harness_outcomes`.
     folder
-        Where rows may be written.
+        Where rows are written.
     data_dir
         Searched first for data sets.
     """
     from lm_eval.tasks import _yaml_loader
 
     if task.endswith((".yaml", ".yml")):
-        return _own_config(Path(task).expanduser())
+        return _user_config(Path(task).expanduser())
     if task in GLUE:
-        config = _yaml_loader.load_yaml(_their_yaml(task))
-        return _pointed(config, folder / f"{task}.jsonl", GLUE[task].rows(data_dir=data_dir))
+        config = _yaml_loader.load_yaml(_harness_yaml(task))
+        return _with_rows(config, folder / f"{task}.jsonl", GLUE[task].rows(data_dir=data_dir))
     if task not in TASKS.names() and Path(task).suffix not in (".jsonl", ".txt"):
-        known = _all_tasks().task_index
-        if task not in known:
-            near = get_close_matches(task, [*TASKS.names(), *known], n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see 'lm-eval ls tasks'"
+        names = _all_tasks().task_index
+        if task not in names:
+            similar = get_close_matches(task, [*TASKS.names(), *names], n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(similar)}?" if similar else "see 'lm-eval ls tasks'"
             raise UsageError(f"unknown task {task!r}, neither ours nor the harness's: {hint}")
         return task
-    ours = find_task(task)
-    config = _yaml_loader.load_yaml(_yaml_of(ours, data_dir)) | {"task": ours.name}
-    rows = ours.rows(data_dir=data_dir)
-    return _pointed(config, folder / f"{ours.name}.jsonl", _pages(rows) if ours.name == "wikitext" else rows)
+    local = find_task(task)
+    config = _yaml_loader.load_yaml(_task_yaml(local, data_dir)) | {"task": local.name}
+    rows = local.rows(data_dir=data_dir)
+    return _with_rows(config, folder / f"{local.name}.jsonl", _pages(rows) if local.name == "wikitext" else rows)
 
 
 @cache
 def _all_tasks() -> Any:
-    """The harness's index of its thousands of tasks, which takes it many seconds to make."""
+    """Return the harness's index of its thousands of tasks, which takes many seconds to make."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
-def _their_yaml(task: str) -> Path:
-    """The harness's configuration of a task, found in the one folder where it is."""
+def _harness_yaml(task: str) -> Path:
+    """Return the path of the harness's configuration of a task, looked up in its folder alone."""
     import lm_eval.tasks
 
-    name, folder = _THEIRS[task]
+    name, folder = _HARNESS_NAMES[task]
     path = Path(lm_eval.tasks.__file__).parent / folder
     index = lm_eval.tasks.TaskManager(include_path=str(path), include_defaults=False).task_index
     return Path(index[name].yaml_path)
 
 
-def _yaml_of(task: Task, data_dir: str | Path | None) -> Path:
-    if task.name in _THEIRS and not Path(task.file).is_absolute():
-        return _their_yaml(task.name)
-    form = TASKS[_FORMS[task.kind]] if not task.embedded else task
-    return form.path(data_dir).with_suffix(".yaml")
+def _task_yaml(task: Task, data_dir: str | Path | None) -> Path:
+    if task.name in _HARNESS_NAMES and not Path(task.file).is_absolute():
+        return _harness_yaml(task.name)
+    template = TASKS[_CONFIG_TASKS[task.kind]] if not task.embedded else task
+    return template.path(data_dir).with_suffix(".yaml")
 
 
-def _pointed(config: Mapping[str, Any], path: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _with_rows(config: Mapping[str, Any], path: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     splits = {"training_split": None, "validation_split": None, "test_split": "test"}
     source = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {"test": str(path)}}}
     return {**config, **splits, **source}
 
 
-def _own_config(path: Path) -> dict[str, Any]:
-    """A user's configuration, whose data files may be named from its own folder."""
+def _user_config(path: Path) -> dict[str, Any]:
+    """Read a user's configuration, whose data files are relative to its own folder."""
     from lm_eval.tasks import _yaml_loader
 
     if not path.is_file():
@@ -231,35 +207,35 @@ def _pages(rows: list[Row]) -> list[Row]:
     return [{"page": piece} for piece in pieces if piece.strip()]
 
 
-def _outcome(name: str, found: Mapping[str, Any], key: str) -> Outcome:
-    """One task's figures as the harness gives them, with what its samples tell about each row."""
-    samples = sorted(found["samples"][key], key=lambda sample: sample["doc_id"])
-    results = found["results"][key]
+def _outcome(name: str, output: Mapping[str, Any], key: str) -> Outcome:
+    """Convert one task's metrics and samples from the harness's output."""
+    samples = sorted(output["samples"][key], key=lambda sample: sample["doc_id"])
+    results = output["results"][key]
     values = {label.split(",")[0]: value for label, value in results.items() if label.endswith(",none")}
     values = {metric: value for metric, value in values.items() if isinstance(value, int | float)}
     ordered = sorted(values, key=lambda metric: metric not in _MAIN_METRICS)
-    made = {metric: _rows_of(samples, metric) for metric in ordered}
+    rows_of = {metric: _metric_rows(samples, metric) for metric in ordered}
     scores = tuple(
-        Score(name, metric, float(values[metric]), _stderr(float(values[metric]), *made[metric]), len(samples))
+        Score(name, metric, float(values[metric]), _stderr(float(values[metric]), *rows_of[metric]), len(samples))
         for metric in ordered
     )
-    rows, weights = made[ordered[0]]
+    rows, weights = rows_of[ordered[0]]
     return Outcome(scores, rows, weights)
 
 
-def _rows_of(samples: Sequence[Mapping[str, Any]], metric: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a metric is made of, row by row: a number, or log-probability and weight of a perplexity; or nothing."""
-    found = [sample.get(metric) for sample in samples]
-    if all(isinstance(value, int | float) for value in found):
-        return np.array(found, dtype=np.float64), None
-    if all(isinstance(value, tuple | list) and len(value) == 2 for value in found) and metric.endswith("perplexity"):
-        pairs = np.array(found, dtype=np.float64)
+def _metric_rows(samples: Sequence[Mapping[str, Any]], metric: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a metric's rows and weights: numbers, or losses and units of a perplexity; empty where there are none."""
+    values = [sample.get(metric) for sample in samples]
+    if all(isinstance(value, int | float) for value in values):
+        return np.array(values, dtype=np.float64), None
+    if all(isinstance(value, tuple | list) and len(value) == 2 for value in values) and metric.endswith("perplexity"):
+        pairs = np.array(values, dtype=np.float64)
         return -pairs[:, 0], pairs[:, 1]
     return np.empty(0), None
 
 
 def _stderr(value: float, rows: np.ndarray, weights: np.ndarray | None) -> float:
-    """Standard error of a mean, or of a perplexity (delta method); the harness's own for means, which has no other."""
+    """Return the standard error of a mean, as the harness has it, or of a perplexity (delta method)."""
     n = len(rows)
     if n < 2:
         return math.nan

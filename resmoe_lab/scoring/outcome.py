@@ -1,4 +1,4 @@
-"""What a model did on every row of a task, and the figures with error bars that follow from it."""
+"""Outcomes of a task row by row, and the scores with standard errors that follow from them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A task's scores, the main one first, with what they are made of.
+    """A task's scores, the main one first, with the rows that they are computed from.
 
     Parameters
     ----------
     scores
-        The figures.
+        The task's scores.
     rows
-        (n,) float64: 1 or 0 for a right or wrong answer, or the summed loss of a window in nats; empty where whoever
-        scored tells no more than the figures.
+        (n,) float64: 1 or 0 for a right or wrong answer, or the summed loss of a window in nats; empty where the
+        harness returns no more than the scores.
     weights
-        (n,) float64: what the main perplexity divides the losses by; None for accuracies.
+        (n,) float64: units of each window by which the main perplexity divides the losses; None for accuracies.
     labels
         (n,) int64, the right one of two, where the main figure is their Matthews correlation with the answers.
     """
@@ -71,7 +71,7 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        scores = [{**asdict(score), "stderr": _known(score.stderr)} for score in self.scores]
+        scores = [{**asdict(score), "stderr": _none_if_nan(score.stderr)} for score in self.scores]
         weights = None if self.weights is None else self.weights.tolist()
         labels = None if self.labels is None else self.labels.tolist()
         return {"scores": scores, "rows": self.rows.tolist(), "weights": weights, "labels": labels}
@@ -88,16 +88,16 @@ class Outcome:
         return cls(tuple(scores), np.array(stored["rows"], dtype=np.float64), weights, labels)
 
 
-def _known(number: float) -> float | None:
+def _none_if_nan(number: float) -> float | None:
     return None if math.isnan(number) else number
 
 
 def matthews(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Matthews correlation of (..., n) labels and answers that are 0 or 1: (...), 0 where one of them never changes."""
-    share, said = labels.mean(axis=-1), answers.mean(axis=-1)
-    spread = np.sqrt(share * (1 - share) * said * (1 - said))
-    together = (labels * answers).mean(axis=-1) - share * said
-    return np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    """Matthews correlation of (..., n) labels and answers that are 0 or 1: (...), 0 where one of them is constant."""
+    label_mean, answer_mean = labels.mean(axis=-1), answers.mean(axis=-1)
+    scale = np.sqrt(label_mean * (1 - label_mean) * answer_mean * (1 - answer_mean))
+    covariance = (labels * answers).mean(axis=-1) - label_mean * answer_mean
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
 def accuracy(task: str, right: Sequence[bool]) -> Outcome:
@@ -143,7 +143,7 @@ def tabulate(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
             table[score.task] = {
                 "metric": score.metric,
                 "value": score.value,
-                "stderr": _known(score.stderr),
+                "stderr": _none_if_nan(score.stderr),
                 "n": score.n,
             }
     return table

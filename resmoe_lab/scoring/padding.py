@@ -1,4 +1,4 @@
-"""Token rows of different lengths as one tensor, and the tokens of an answer."""
+"""Padding of token sequences, and the tokens of an answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def padded(rows: Sequence[Sequence[int]], value: int, device: Any) -> torch.Tensor:
-    """Rows of tokens as one (B, T) tensor, filled up on the right."""
-    tensors = [torch.tensor(row) for row in rows]
+def pad_rows(rows: Sequence[Sequence[int]], device: Any, *, value: int = 0) -> torch.Tensor:
+    """Return rows of tokens as one (B, T) int64 tensor, padded on the right."""
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=float(value)).to(device)
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
-    """What a decoder writes for an answer: its tokens alone."""
+    """Return the tokens that a decoder generates for an answer, without special tokens."""
     tokens: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
     return tokens

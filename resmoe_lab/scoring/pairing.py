@@ -1,4 +1,4 @@
-"""Is the difference between two models real? Both answered the same rows, so they are compared row by row."""
+"""Paired differences: two models are compared row by row on the rows that both answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .outcome import Outcome
 #: Bootstrap samples, and the share of them that the interval holds.
 SAMPLES, CONFIDENCE = 2000, 0.95
 #: Row numbers drawn at once.
-_AT_ONCE = 1 << 22
+_BATCH_ENTRIES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def paired_difference(first: Outcome, other: Outcome, *, seed: int = 0) -> Diffe
         return Difference(value, math.nan, math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     samples: list[np.ndarray] = []
-    step = max(1, _AT_ONCE // n)
+    step = max(1, _BATCH_ENTRIES // n)
     for begin in range(0, SAMPLES, step):
         picks = rng.integers(0, n, size=(min(step, SAMPLES - begin), n))
         samples.append(other.value_of(picks) - first.value_of(picks))

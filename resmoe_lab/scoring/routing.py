@@ -1,4 +1,4 @@
-"""Which share of the tokens every expert receives."""
+"""Share of the tokens that every expert receives."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def routing_shares(model: Any, requests: Sequence[Request], *, layers: Sequence[
     counts: list[torch.Tensor] = []
     for request in requests:
         logits = _router_logits(model, request)
-        chosen = [layer.topk(top_k, dim=-1).indices.flatten().bincount(minlength=layer.shape[-1]) for layer in logits]
-        counts = [a + b for a, b in zip(counts, chosen, strict=True)] if counts else chosen
+        picks = [layer.topk(top_k, dim=-1).indices.flatten().bincount(minlength=layer.shape[-1]) for layer in logits]
+        counts = [a + b for a, b in zip(counts, picks, strict=True)] if counts else picks
     rows = [
         (layer, expert, float(count) / float(total.sum()))
         for layer, total in zip(layers, counts, strict=True)
@@ -45,7 +45,7 @@ def routing_shares(model: Any, requests: Sequence[Request], *, layers: Sequence[
 
 
 def _router_logits(model: Any, request: Request) -> tuple[torch.Tensor, ...]:
-    """Logits of every router, in the order of the layers: those of an encoder before those of its decoder."""
+    """Return the logits of every router in the order of the layers, an encoder's before its decoder's."""
     output = model(**model_inputs(model, request), output_router_logits=True, use_cache=False)
     if model.config.is_encoder_decoder:
         return (*output.encoder_router_logits, *output.decoder_router_logits)

@@ -1,4 +1,4 @@
-"""Scores that have been computed before, so that a notebook that is run again costs nothing."""
+"""Cache of scores on disk, so that a notebook that is run again costs nothing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..checkpoint import Checkpoint
 from .likelihood import Likelihood
 from .outcome import Outcome
 
-#: Seconds between two writes of what an unfinished evaluation has found.
-_EVERY = 2.0
-_BLOCK = 1 << 24
+#: Seconds between two writes of an unfinished evaluation's results.
+_SAVE_INTERVAL = 2.0
+_BLOCK_BYTES = 1 << 24
 
 
 def model_key(checkpoint: Checkpoint) -> str:
     """BLAKE2 hash of a checkpoint's config, tokenizer and every byte of its weights.
 
-    Hashing is remembered by each file's size and time of change. A checkpoint of the hub has its commit, which stands
-    for every byte.
+    Hashes of files are cached by size and time of change. A checkpoint of the hub has its commit, which stands for
+    every byte.
     """
     if checkpoint.hub_id is not None:
         return checkpoint.folder.name
@@ -35,7 +35,7 @@ def model_key(checkpoint: Checkpoint) -> str:
     weights = sorted({info.file for info in checkpoint.tensors.values()})
     small = sorted(path for path in checkpoint.folder.glob("*") if path.suffix in (".json", ".model", ".txt", ".jinja"))
     for path in [*small, *weights]:
-        # Manifests and cards tell times and machines, which change no score.
+        # Manifests and cards hold times and machines, which change no score.
         if path.name not in ("resmoe_manifest.json", "card.json"):
             digest.update(f"{path.name} {_file_hash(path)}".encode())
     return digest.hexdigest()
@@ -48,25 +48,25 @@ def _file_hash(path: Path) -> str:
 
 @cache
 def _hashed(path: str, size: int, changed: int) -> str:
-    """The hash of a file's bytes; what it was computed for stands in its name, in memory and on disk."""
+    """Hash of a file's bytes, cached in memory and on disk under path, size and time of change."""
     name = hashlib.blake2b(f"{path} {size} {changed}".encode(), digest_size=16).hexdigest()
-    known = cache_folder() / "hashes" / name
-    if known.is_file():
-        return known.read_text("utf-8")
+    cached = cache_folder() / "hashes" / name
+    if cached.is_file():
+        return cached.read_text("utf-8")
     digest = hashlib.blake2b(digest_size=16)
     with Path(path).open("rb") as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
-    if size > _BLOCK:  # a small file is read again as quickly
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(known) as part:
+    if size > _BLOCK_BYTES:  # a small file is read again as quickly
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cached) as part:
             part.write_text(digest.hexdigest(), "utf-8")
     return digest.hexdigest()
 
 
 @cache
 def code_key() -> str:
-    """BLAKE2 hash of the package's own code: a corrected method or scoring never gets the scores of the old one."""
+    """BLAKE2 hash of the package's own code: a corrected method or scoring never gets scores of the old code."""
     digest = hashlib.blake2b(version("resmoe-lab").encode(), digest_size=16)
     root = Path(__file__).resolve().parents[1]
     for path in sorted(root.rglob("*.py")):
@@ -75,46 +75,46 @@ def code_key() -> str:
     return digest.hexdigest()
 
 
-class ScoreBook:
-    """Outcomes on disk, each under what decides it.
+class ScoreCache:
+    """Outcomes on disk, each under the key that decides it.
 
     Parameters
     ----------
     folder
-        Where they are; a folder of the user's cache if not given.
+        Where they are stored; a folder of the user's cache if not given.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self._folder = Path(folder) if folder is not None else cache_folder() / "scores"
 
-    def path(self, facts: Mapping[str, Any]) -> Path:
-        """The file of what is decided by some facts, of which any JSON is made."""
-        text = json.dumps({**facts, "code": code_key()}, sort_keys=True, default=str)
+    def path(self, key: Mapping[str, Any]) -> Path:
+        """Return the file of a key, of which any JSON is made; it also depends on the package's code."""
+        text = json.dumps({**key, "code": code_key()}, sort_keys=True, default=str)
         return self._folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.json"
 
-    def find(self, facts: Mapping[str, Any]) -> list[Outcome] | None:
-        """Return what was kept under the facts; None if there is nothing, or nothing that can be read."""
-        path = self.path(facts)
+    def get(self, key: Mapping[str, Any]) -> list[Outcome] | None:
+        """Return the outcomes stored under a key; None if there are none, or the file is damaged."""
+        path = self.path(key)
         try:
             return [Outcome.from_dict(stored) for stored in json.loads(path.read_text("utf-8"))["outcomes"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, facts: Mapping[str, Any], outcomes: list[Outcome]) -> None:
-        """Keep outcomes; what had been kept of the unfinished evaluation goes."""
-        path = self.path(facts)
+    def put(self, key: Mapping[str, Any], outcomes: list[Outcome]) -> None:
+        """Store outcomes, and remove the partial results of their evaluation."""
+        path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part:
-            content = {"facts": dict(facts), "outcomes": [outcome.as_dict() for outcome in outcomes]}
+            content = {"key": dict(key), "outcomes": [outcome.as_dict() for outcome in outcomes]}
             part.write_text(json.dumps(content, default=str), "utf-8")
-        self.partial(facts).path.unlink(missing_ok=True)
+        self.partial(key).path.unlink(missing_ok=True)
 
-    def partial(self, facts: Mapping[str, Any]) -> PartialFile:
-        """Where an evaluation that is not finished keeps its results."""
-        return PartialFile(self.path(facts).with_suffix(".partial"))
+    def partial(self, key: Mapping[str, Any]) -> PartialResults:
+        """Return where an unfinished evaluation stores its results."""
+        return PartialResults(self.path(key).with_suffix(".partial"))
 
 
-class PartialFile:
+class PartialResults:
     """Results of an unfinished evaluation, on disk within a few seconds."""
 
     def __init__(self, path: Path) -> None:
@@ -122,7 +122,7 @@ class PartialFile:
         self._written = time.monotonic()
 
     def load(self) -> dict[int, Likelihood]:
-        """What has been kept; nothing if the file is not there or damaged."""
+        """Return the stored results; none if the file is missing or damaged."""
         try:
             stored = json.loads(self.path.read_text("utf-8"))
             return {int(number): Likelihood(**result) for number, result in stored.items()}
@@ -130,8 +130,8 @@ class PartialFile:
             return {}
 
     def save(self, results: Mapping[int, Likelihood]) -> None:
-        """Keep all results so far, at most every few seconds."""
-        if time.monotonic() - self._written < _EVERY:
+        """Store all results so far, at most every few seconds."""
+        if time.monotonic() - self._written < _SAVE_INTERVAL:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as part:

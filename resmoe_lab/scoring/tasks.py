@@ -1,4 +1,4 @@
-"""The tasks: where their rows are and what form they have. StoryWorld's mirror the paper's four."""
+"""The tasks: where their rows are and how they are scored. StoryWorld's mirror the paper's four."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._core.registry import Registry
 
 Kind = Literal["texts", "stream", "last_word", "choice", "partial"]
 Row = dict[str, Any]
-#: Kinds whose rows are texts to be predicted from beginning to end.
+#: Kinds whose rows are texts that are predicted from beginning to end.
 RUNNING_TEXT: tuple[Kind, ...] = ("texts", "stream")
 #: What a row of each kind must have.
 FIELDS: dict[Kind, tuple[str, ...]] = {
@@ -77,7 +77,7 @@ class Task:
         return path
 
     def check(self, *, limit: int | None = None, data_dir: str | Path | None = None) -> None:
-        """Find out early what :meth:`rows` would complain of."""
+        """Raise early what :meth:`rows` would raise for a missing file or a wrong limit."""
         self.path(data_dir)
         if limit is not None and limit < 1:
             raise UsageError(f"limit is {limit}, expected a positive whole number")
@@ -88,7 +88,7 @@ class Task:
         Raises
         ------
         DataError
-            If the file is missing, empty or not text, or a row lacks something, naming it.
+            If the file is missing, empty or not text, or a row is malformed, naming it.
         """
         self.check(limit=limit, data_dir=data_dir)
         path = self.path(data_dir)
@@ -122,7 +122,7 @@ def _problem(kind: Kind, row: Row) -> str | None:
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """One JSON object a line."""
+    """Read one JSON object a line."""
     rows = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
@@ -138,18 +138,20 @@ def read_jsonl(path: Path) -> list[Row]:
 
 
 def read_whole_text(path: Path) -> list[Row]:
-    """The whole file as one text."""
+    """Read the whole file as one text."""
     text = path.read_text("utf-8")
     return [{"text": text}] if text.strip() else []
 
 
 def read_piqa(path: Path) -> list[Row]:
-    """PIQA keeps its labels in a file beside the rows."""
-    beside = path.with_name("valid-labels.lst")
-    beside = beside if beside.is_file() else find_data("piqa/valid-labels.lst")
-    rows, labels = read_jsonl(path), beside.read_text("utf-8").split()
+    """Read PIQA's rows, whose labels are in another file of the folder."""
+    labels_path = path.with_name("valid-labels.lst")
+    labels_path = labels_path if labels_path.is_file() else find_data("piqa/valid-labels.lst")
+    rows, labels = read_jsonl(path), labels_path.read_text("utf-8").split()
     if len(rows) != len(labels):
-        raise DataError(f"{path} has {len(rows)} rows and {beside} {len(labels)} labels, expected as many: copy both")
+        raise DataError(
+            f"{path} has {len(rows)} rows and {labels_path} {len(labels)} labels, expected as many: copy both"
+        )
     return [{**row, "label": int(label) if label.isdigit() else label} for row, label in zip(rows, labels, strict=True)]
 
 
@@ -157,7 +159,7 @@ def _storyworld(name: str, kind: Kind, chance: float | None = None) -> Task:
     return Task(f"storyworld_{name}", kind, f"storyworld/storyworld_{name}.jsonl", True, read_jsonl, chance=chance)
 
 
-_ALL = (
+_TASKS = (
     _storyworld("perplexity", "texts"),
     _storyworld("last_word", "last_word"),
     _storyworld("action", "choice", 0.5),
@@ -168,21 +170,21 @@ _ALL = (
     Task("winogrande", "partial", "winogrande/dev.jsonl", False, read_jsonl, chance=0.5),
 )
 TASKS: Registry[Task] = Registry("task", "resmoe_lab.scoring")
-for _task in _ALL:
+for _task in _TASKS:
     TASKS.register(_task.name)(_task)
 
-#: What is scored when nobody says otherwise: the tasks that need no data from outside.
-EMBEDDED_TASKS: tuple[str, ...] = tuple(task.name for task in _ALL if task.embedded)
+#: The default tasks, whose data comes with the project.
+EMBEDDED_TASKS: tuple[str, ...] = tuple(task.name for task in _TASKS if task.embedded)
 
 
 def find_task(name: str) -> Task:
-    """Return a task by its name, or make one of a file of one's own.
+    """Return a task by its name, or make one of a user's own file.
 
     Parameters
     ----------
     name
-        A name of :data:`TASKS`; a ``.txt`` file, which is one long text; or a ``.jsonl`` file, whose first row tells by
-        its fields what it is: PIQA's (``goal``, ``sol1``, ``sol2``, ``label``), WinoGrande's (``sentence``,
+        A name of :data:`TASKS`; a ``.txt`` file, which is one long text; or a ``.jsonl`` file, whose kind follows from
+        the fields of its first row: PIQA's (``goal``, ``sol1``, ``sol2``, ``label``), WinoGrande's (``sentence``,
         ``option1``, ``option2``, ``answer``) or texts (``text``). LAMBADA's rows look like texts: for them write
         ``last_word:FILE``.
 
@@ -203,12 +205,12 @@ def find_task(name: str) -> Task:
         return Task(path.stem, "stream", file, False, read_whole_text)
     fields = set((read_jsonl(path) or [{}])[0])
     kinds: tuple[Kind, ...] = ("last_word",) if name.startswith("last_word:") else ("choice", "partial", "texts")
-    fitting = [kind for kind in kinds if fields.issuperset(FIELDS[kind])]
-    if not fitting:
+    matching = [kind for kind in kinds if fields.issuperset(FIELDS[kind])]
+    if not matching:
         forms = "; ".join(", ".join(FIELDS[kind]) for kind in kinds)
         raise DataError(f"{path} begins with the fields {sorted(fields)}, expected one of: {forms}")
-    chance = 0.5 if fitting[0] in ("choice", "partial") else None
-    return Task(path.stem, fitting[0], file, False, read_jsonl, chance=chance)
+    chance = 0.5 if matching[0] in ("choice", "partial") else None
+    return Task(path.stem, matching[0], file, False, read_jsonl, chance=chance)
 
 
 def write_storyworld_tasks(folder: Path, *, n: int = 400, seed: int = 0) -> Iterable[Path]:

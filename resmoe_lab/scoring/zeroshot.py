@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._core.progress import Progress, silent
-from .likelihood import Likelihood, Partial, Request, encode_request, likelihoods, model_window, start_token
+from .likelihood import Likelihood, PartialStore, Request, encode_request, likelihoods, model_window, start_token
 from .outcome import Outcome, Score, accuracy, perplexities
 from .tasks import EMBEDDED_TASKS, RUNNING_TEXT, Kind, Row, Task, find_task
 
@@ -24,7 +24,7 @@ def evaluate_model(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> list[Score]:
-    """Score a model on tasks.
+    """Score a model on tasks as the paper does.
 
     Parameters
     ----------
@@ -37,7 +37,12 @@ def evaluate_model(
     data_dir
         Searched first for data sets.
     progress
-        Told after every batch.
+        Called after every batch.
+
+    Returns
+    -------
+    list of Score
+        The scores of each task in turn, its main score first.
 
     References
     ----------
@@ -55,7 +60,7 @@ def task_outcome(
     *,
     limit: int | None = None,
     data_dir: str | Path | None = None,
-    partial: Partial | None = None,
+    partial: PartialStore | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Score a model on one task, row by row.
@@ -67,18 +72,39 @@ def task_outcome(
     task
         The task.
     partial
-        Where results are kept while the rest is still to be done.
+        Where results are stored until the evaluation is finished.
     """
-    whole = task.kind in RUNNING_TEXT
-    rows = task.rows(limit=None if whole else limit, data_dir=data_dir)
-    requests = _REQUESTS[task.kind](model, tokenizer, task, rows)
-    requests = requests[:limit] if whole else requests
+    rows, requests = _rows_and_requests(model, tokenizer, task, limit=limit, data_dir=data_dir)
     window = model_window(model, tokenizer)
     options: dict[str, Any] = {"window": window, "task": task.name, "progress": progress, "partial": partial}
     results = likelihoods(model, requests, **options)
-    if whole:
+    if task.kind in RUNNING_TEXT:
         return _perplexity(tokenizer, task, requests, results)
-    return accuracy(task.name, _RIGHT[task.kind](results, rows))
+    return accuracy(task.name, _CORRECT[task.kind](results, rows))
+
+
+def task_size(
+    model: Any, tokenizer: Any, task: Task, *, limit: int | None = None, data_dir: str | Path | None = None
+) -> int:
+    """Return the number of rows that a task is scored on; of running text, the number of windows.
+
+    Parameters
+    ----------
+    model, tokenizer, task, limit, data_dir
+        As for :func:`task_outcome`.
+    """
+    rows, requests = _rows_and_requests(model, tokenizer, task, limit=limit, data_dir=data_dir)
+    return len(requests) if task.kind in RUNNING_TEXT else len(rows)
+
+
+def _rows_and_requests(
+    model: Any, tokenizer: Any, task: Task, *, limit: int | None, data_dir: str | Path | None
+) -> tuple[list[Row], list[Request]]:
+    """Read a task's rows and encode what is scored; of running text, `limit` windows rather than rows."""
+    running_text = task.kind in RUNNING_TEXT
+    rows = task.rows(limit=None if running_text else limit, data_dir=data_dir)
+    requests = _REQUESTS[task.kind](model, tokenizer, task, rows)
+    return rows, requests[:limit] if running_text else requests
 
 
 def text_windows(tokenizer: Any, text: str, window: int, *, halves: bool = False) -> list[Request]:
@@ -104,7 +130,7 @@ def stream_windows(model: Any, tokenizer: Any, text: str) -> list[Request]:
     """Cut one long text as the published evaluation does: into windows that do not overlap and begin where they begin.
 
     Lines are joined by blank lines first. The first token of a window has nothing before it and is not predicted;
-    an encoder-decoder reads the first half of a window.
+    an encoder-decoder's encoder reads the first half of a window.
     """
     window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
     tokens = tokenizer(published_text(text), verbose=False)["input_ids"]
@@ -167,7 +193,7 @@ def _partial(model: Any, tokenizer: Any, task: Task, rows: Sequence[Row]) -> lis
     return requests
 
 
-def _right_choices(results: Sequence[Likelihood], labels: Sequence[int]) -> list[bool]:
+def _correct_choices(results: Sequence[Likelihood], labels: Sequence[int]) -> list[bool]:
     first, second = results[::2], results[1::2]
     return [
         (b.log_probability > a.log_probability) == bool(label)
@@ -182,8 +208,8 @@ _REQUESTS: dict[Kind, Callable[..., list[Request]]] = {
     "choice": _choice,
     "partial": _partial,
 }
-_RIGHT: dict[Kind, Callable[[Sequence[Likelihood], Sequence[Row]], list[bool]]] = {
+_CORRECT: dict[Kind, Callable[[Sequence[Likelihood], Sequence[Row]], list[bool]]] = {
     "last_word": lambda results, rows: [result.greedy for result in results],
-    "choice": lambda results, rows: _right_choices(results, [int(row["label"]) for row in rows]),
-    "partial": lambda results, rows: _right_choices(results, [int(row["answer"]) - 1 for row in rows]),
+    "choice": lambda results, rows: _correct_choices(results, [int(row["label"]) for row in rows]),
+    "partial": lambda results, rows: _correct_choices(results, [int(row["answer"]) - 1 for row in rows]),
 }

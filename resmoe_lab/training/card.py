@@ -8,14 +8,12 @@ from typing import Any
 from .. import zoo
 from .._core.errors import UsageError
 from .._core.progress import Progress, silent
-from ..centers import find_center
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..experts import family_of
-from ..runtime import load_model, restored_experts
+from ..experiments.runner import VariantRunner
 from ..scoring.outcome import tabulate
-from ..scoring.routing import routing_shares
+from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS
-from ..scoring.zeroshot import evaluate_model, model_windows
+from ..scoring.zeroshot import model_windows
 from ..zoo.recipes import RECIPES, Recipe
 from ._cards import (
     SOURCES,
@@ -97,20 +95,14 @@ def write_card(
 
 def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: Progress) -> dict[str, Any]:
     """Scores of the model and of its centers alone, and the load of every expert."""
-    family = family_of(checkpoint)
-    layers = family.layers(checkpoint)
-    model, tokenizer = load_model(checkpoint)
-    tasks = [*EMBEDDED_TASKS, "wikitext"]
-    scores = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
-    stacks = [family.load(checkpoint, layer) for layer in layers]
-    centers = [stack.with_weights(find_center(stack).matrix.expand_as(stack.weights)) for stack in stacks]
-    with restored_experts(model, checkpoint, centers):
-        alone = tabulate(evaluate_model(model, tokenizer, tasks=tasks, data_dir=data_dir, progress=progress))
-    texts = [
-        row["text"] for task in ("storyworld_perplexity", "wikitext") for row in TASKS[task].rows(data_dir=data_dir)
-    ]
-    windows = model_windows(model, tokenizer, texts)
-    shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
+    scorer = TaskScorer([*EMBEDDED_TASKS, "wikitext"], data_dir=data_dir, progress=progress)
+    with VariantRunner(checkpoint, progress=progress) as runner:
+        variants = (runner.original, runner.center_only)
+        scores, alone = (tabulate(all_scores(runner.score(variant, scorer))) for variant in variants)
+        texts = [
+            row["text"] for task in ("storyworld_perplexity", "wikitext") for row in TASKS[task].rows(data_dir=data_dir)
+        ]
+        shares = runner.routing_shares(model_windows(*runner.loaded, texts))
     return {"scores": scores, "center_only": alone, "shares": shares.to_dict("records")}
 
 

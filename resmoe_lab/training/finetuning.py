@@ -11,7 +11,7 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
-from ..scoring.padding import answer_tokens, padded
+from ..scoring.padding import answer_tokens, pad_rows
 from .batches import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ BATCH_SIZES, EPOCHS = (16, 32, 64), (3, 5, 10, 15, 20)
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a model is fine-tuned.
+    """Settings of a fine-tuning.
 
     Parameters
     ----------
     learning_rate, batch_size, epochs
-        What the paper searches; the defaults are within its ranges.
+        Searched by the paper; the defaults are within its ranges.
     betas, epsilon, warmup_steps, weight_decay
         AdamW's, the same for all data sets; after the warm-up the learning rate falls linearly to zero.
     window
-        Longest text that is read; the rest is cut off.
+        Longest text in tokens; the rest is cut off.
     seed
         For the order of the rows and for dropout.
 
@@ -53,11 +53,11 @@ class FineTuning:
     window: int = 128
     seed: int = 0
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step."""
-        rising = (step + 1) / self.warmup_steps
-        falling = (steps - step) / max(1, steps - self.warmup_steps)
-        return self.learning_rate * min(1.0, rising, falling)
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """Return the learning rate at a step."""
+        warmup = (step + 1) / self.warmup_steps
+        decay = (steps - step) / max(1, steps - self.warmup_steps)
+        return self.learning_rate * min(1.0, warmup, decay)
 
 
 def fine_tune(
@@ -68,18 +68,18 @@ def fine_tune(
     settings: FineTuning | None = None,
     progress: Progress = silent,
 ) -> list[float]:
-    """Train an encoder-decoder, in place, to write the second text of each pair after it has read the first.
+    """Train an encoder-decoder, in place, to generate the second text of each pair from the first.
 
     Parameters
     ----------
     model, tokenizer
         What is trained; every weight is.
     pairs
-        What is read, and what is to be written.
+        Inputs and targets.
     settings
-        How; the defaults if not given.
+        The defaults if not given.
     progress
-        Told every step; raising from it stops and leaves the model as it is then.
+        Called after every step; raising from it stops and leaves the model as it is then.
 
     Returns
     -------
@@ -99,14 +99,14 @@ def fine_tune(
     torch.manual_seed(settings.seed)
     model.train().requires_grad_(True)
     decay = [weight for weight in model.parameters() if weight.ndim >= 2]
-    plain = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    no_decay = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.epsilon)
     steps = len(pairs) // settings.batch_size * settings.epochs
     losses = []
     for step, batch in enumerate(_batches(model, tokenizer, pairs, settings)):
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step, steps)
+            group["lr"] = settings.learning_rate_at(step, steps)
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -121,7 +121,7 @@ def fine_tune(
 def _batches(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], settings: FineTuning
 ) -> Iterator[Batch]:
-    """Every epoch's batches, in an order of its own; rows that fill no batch wait for the next epoch."""
+    """Yield every epoch's batches in a random order of its own; an incomplete last batch is dropped."""
     end = model.config.eos_token_id
     tail = [] if end is None else [end]
     encoded = [
@@ -137,7 +137,8 @@ def _batches(
 
 
 def _batch(rows: Sequence[tuple[list[int], list[int]]], device: Any) -> Batch:
-    read = padded([row for row, _ in rows], 0, device)
-    seen = padded([[1] * len(row) for row, _ in rows], 0, device)
-    told = padded([row for _, row in rows], IGNORED, device)
-    return {"input_ids": read, "attention_mask": seen, "labels": told}
+    return {
+        "input_ids": pad_rows([row for row, _ in rows], device),
+        "attention_mask": pad_rows([[1] * len(row) for row, _ in rows], device),
+        "labels": pad_rows([row for _, row in rows], device, value=IGNORED),
+    }

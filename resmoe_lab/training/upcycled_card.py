@@ -11,13 +11,10 @@ import torch
 from .. import zoo
 from .._core.progress import Progress, silent, tracked
 from ..centers import find_center
-from ..checkpoint import Checkpoint, open_checkpoint
-from ..experts import family_of
-from ..runtime import load_model, restored_experts
-from ..scoring.activation_cache import lower_states_kept
-from ..scoring.outcome import Outcome
+from ..checkpoint import open_checkpoint
+from ..experiments.runner import VariantRunner
 from ..scoring.pairing import paired_difference
-from ..scoring.routing import routing_shares
+from ..scoring.scorer import TaskScorer
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import stream_windows, task_outcome
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
@@ -126,18 +123,17 @@ def write_upcycled_card(
     """
     checkpoint = open_checkpoint(folder)
     facts = known_facts(checkpoint, recipe, log) | {"origin": origin, "bytes": checkpoint.total_bytes, "limit": limit}
-    facts["layers"] = [_measured_layer(checkpoint, recipe, layer) for layer in family_of(checkpoint).layers(checkpoint)]
-    options: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "progress": progress}
-    facts |= _scores(checkpoint, dense, **options)
+    with VariantRunner(checkpoint, progress=progress) as runner:
+        facts["layers"] = [_measured_layer(runner, recipe, layer) for layer in runner.layers]
+        facts |= _scores(runner, dense, limit=limit, data_dir=data_dir, progress=progress)
     facts["unmet"] = unmet(facts)
     save_card(folder, facts, card_text(facts))
     return facts
 
 
-def _measured_layer(checkpoint: Checkpoint, recipe: Upcycling, layer: int) -> dict[str, Any]:
+def _measured_layer(runner: VariantRunner, recipe: Upcycling, layer: int) -> dict[str, Any]:
     """How far apart a layer's experts are, and how many neurons the wasserstein center puts back into their places."""
-    stack = family_of(checkpoint).load(checkpoint, layer)
-    center = find_center(stack)
+    stack, center = runner.stack(layer), runner.center(layer)
     orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
     places = torch.stack([order[rows] for order, rows in zip(orders, center.permutations, strict=True)])
     found = (places == places.mode(dim=0).values).float().mean()
@@ -151,39 +147,34 @@ def _measured_layer(checkpoint: Checkpoint, recipe: Upcycling, layer: int) -> di
     }
 
 
-def _scores(checkpoint: Checkpoint, dense: tuple[Any, Any], **options: Any) -> dict[str, Any]:
+def _scores(
+    runner: VariantRunner,
+    dense: tuple[Any, Any],
+    *,
+    limit: int | None,
+    data_dir: str | Path | None,
+    progress: Progress,
+) -> dict[str, Any]:
     """Scores of the dense model, of the upcycled one, and of its centers alone, with the load of every expert."""
-    family = family_of(checkpoint)
-    layers = family.layers(checkpoint)
-    before = _outcomes(*dense, **options)
-    model, tokenizer = load_model(checkpoint)
-    stacks = (family.load(checkpoint, layer) for layer in layers)
-    centers = (stack.with_weights(find_center(stack).matrix.expand_as(stack.weights)) for stack in stacks)
-    with lower_states_kept(model, first=min(layers)):
-        after = _outcomes(model, tokenizer, **options)
-        with restored_experts(model, checkpoint, centers):
-            alone = _outcomes(model, tokenizer, **options)
-    text = find_task("wikitext").rows(data_dir=options["data_dir"])[0]["text"]
-    windows = stream_windows(model, tokenizer, text)[:_WATCHED]
-    shares = routing_shares(model, windows, layers=layers, top_k=family.shape(checkpoint.config).top_k)
+    # A window of text is as much work as a hundred rows of the others.
+    limits = {name: max(2, limit // 20) if name == "wikitext" else limit for name in TASKS} if limit else {}
+    options: dict[str, Any] = {"data_dir": data_dir, "progress": progress}
+    before = {
+        name: task_outcome(*dense, find_task(name), limit=limits.get(name), **options)
+        for name in tracked(TASKS, "card", progress)
+    }
+    scorer = TaskScorer(TASKS, limit=limits, **options)
+    after, alone = (runner.score(variant, scorer) for variant in (runner.original, runner.center_only))
+    text = find_task("wikitext").rows(data_dir=data_dir)[0]["text"]
+    shares = runner.routing_shares(stream_windows(*runner.loaded, text)[:_WATCHED])
     rows = []
-    for name in TASKS:
-        first, other, third = (outcomes[name] for outcomes in (before, after, alone))
+    for name, first in before.items():
+        [other], [third] = after[name].outcomes, alone[name].outcomes
         difference = paired_difference(first, other)
         row = {"task": name, "metric": first.main.metric, "n": first.main.n, "dense": first.main.value}
         row |= {"dense_stderr": first.main.stderr, "value": other.main.value, "stderr": other.main.stderr}
         rows.append(row | {"difference": astuple(difference), "center_only": third.main.value})
     return {"scores": rows, "shares": shares.to_dict("records")}
-
-
-def _outcomes(model: Any, tokenizer: Any, *, limit: int | None, **options: Any) -> dict[str, Outcome]:
-    progress: Progress = options["progress"]
-    found = {}
-    for name in tracked(TASKS, "card", progress):
-        # A window of text is as much work as a hundred rows of the others.
-        rows = limit if limit is None or name != "wikitext" else max(2, limit // 20)
-        found[name] = task_outcome(model, tokenizer, find_task(name), limit=rows, **options)
-    return found
 
 
 def unmet(facts: dict[str, Any]) -> list[str]:

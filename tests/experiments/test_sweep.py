@@ -9,8 +9,9 @@ import pytest
 from resmoe_lab._core.errors import Cancelled, DataError, OutputError, UsageError
 from resmoe_lab._core.progress import Tick, silent
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.experiments.run_sweep import CENTER_ONLY, ORIGINAL, run_sweep
+from resmoe_lab.experiments.run_sweep import run_sweep
 from resmoe_lab.experiments.sweep import TABLES, Sweep
+from resmoe_lab.experiments.variants import CENTER_ONLY, ORIGINAL
 from resmoe_lab.experts import load_stack
 from resmoe_lab.methods import compress_layer, storage_ledger
 
@@ -110,8 +111,8 @@ def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint,
     with pytest.raises(UsageError, match="'resmoe-up-aware' needs calibration text"):
         run_sweep(tiny, tmp_path / "without", **options)
     assert not (tmp_path / "without").exists()
-    found = run_sweep(tiny, tmp_path / "with", calibrate="storyworld_perplexity", tokens=300, **options)
-    assert found.facts["settings"]["calibrate"] == "storyworld_perplexity"
+    found = run_sweep(tiny, tmp_path / "with", calibration="storyworld_perplexity", tokens=300, **options)
+    assert found.facts["settings"]["calibration"] == "storyworld_perplexity"
     assert set(found.errors.method) == {"resmoe-up-aware", "meo"}
     assert set(found.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
 
@@ -119,4 +120,4 @@ def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint,
 def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:
     options = {"layers": [0], "methods": ["meo"], "keeps": [0.5], "limit": 2, "tasks": ["storyworld_perplexity"]}
     with pytest.warns(UserWarning, match="'storyworld_perplexity' both calibrates and is scored"):
-        run_sweep(tiny, tmp_path, calibrate="storyworld_perplexity", tokens=300, **options)
+        run_sweep(tiny, tmp_path, calibration="storyworld_perplexity", tokens=300, **options)

@@ -1,9 +1,11 @@
-"""Lower layers computed once: the same scores, and the lower layers really do nothing the second time."""
+"""Cached activations: the same logits, and the layers below really do nothing the second time."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
-from resmoe_lab.scoring.activation_cache import lower_states_kept
+from resmoe_lab.scoring.activation_cache import cached_activations
 from resmoe_lab.scoring.likelihood import decoder_of
 
 from ..experts import pico
@@ -13,50 +15,50 @@ DECODERS = [name for name in pico.PICO if name != "switch_transformers"]
 
 @pytest.mark.parametrize("model_type", DECODERS)
 @torch.no_grad()
-def test_recalled_states_give_the_same_logits_with_other_experts_above(model_type: str) -> None:
+def test_cached_activations_give_the_same_logits_with_other_experts_above(model_type: str, tmp_path: Path) -> None:
     model = pico.PICO[model_type]()
     first = len(decoder_of(model).layers) - 1
     tokens = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
     before = model(tokens, use_cache=False).logits
-    with lower_states_kept(model, first=first):
+    with cached_activations(model, first=first, folder=tmp_path):
         assert torch.equal(model(tokens, use_cache=False).logits, before)
         changed = [weight for weight in decoder_of(model).layers[first].parameters() if weight.dim() > 1]
         for weight in changed:
             weight.mul_(1.1)
         calls: list[int] = []
         hook = decoder_of(model).layers[0].layer.register_forward_hook(lambda *_: calls.append(1))
-        recalled = model(tokens, use_cache=False).logits
+        cached = model(tokens, use_cache=False).logits
         hook.remove()
         assert not calls
     again = model(tokens, use_cache=False).logits
     assert not torch.equal(again, before)
-    torch.testing.assert_close(recalled, again)
+    torch.testing.assert_close(cached, again)
 
 
 @torch.no_grad()
-def test_another_batch_or_another_mask_is_another_state() -> None:
+def test_another_batch_or_another_mask_is_another_state(tmp_path: Path) -> None:
     model = pico.mixtral()
     tokens = torch.randint(0, 64, (2, 9))
-    with lower_states_kept(model, first=1):
+    with cached_activations(model, first=1, folder=tmp_path):
         model(tokens, use_cache=False)
         other = tokens.clone()
         other[0, 3] = (other[0, 3] + 1) % 64
         mask = torch.ones_like(tokens)
         mask[:, -2:] = 0
-        found = [model(other, use_cache=False).logits, model(tokens, attention_mask=mask, use_cache=False).logits]
-        found.append(model(tokens, position_ids=torch.arange(9)[None] + 3, use_cache=False).logits)
+        cached = [model(other, use_cache=False).logits, model(tokens, attention_mask=mask, use_cache=False).logits]
+        cached.append(model(tokens, position_ids=torch.arange(9)[None] + 3, use_cache=False).logits)
     expected = [model(other).logits, model(tokens, attention_mask=mask).logits]
     expected.append(model(tokens, position_ids=torch.arange(9)[None] + 3).logits)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(cached, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_generation_and_training_are_left_alone() -> None:
+def test_generation_and_training_are_left_alone(tmp_path: Path) -> None:
     model = pico.mixtral()
     tokens = torch.randint(3, 64, (1, 5))
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     before = model.generate(tokens, **options)
-    with lower_states_kept(model, first=1):
+    with cached_activations(model, first=1, folder=tmp_path):
         for _ in range(2):
             assert torch.equal(model.generate(tokens, **options), before)
             model(tokens, labels=tokens, use_cache=False).loss.backward()
@@ -64,16 +66,16 @@ def test_generation_and_training_are_left_alone() -> None:
             model.zero_grad()
 
 
-def test_layers_are_back_in_their_places_after_an_error() -> None:
+def test_layers_are_back_in_their_places_after_an_error(tmp_path: Path) -> None:
     model = pico.mixtral()
     layers = list(model.model.layers)
-    with pytest.raises(KeyError), lower_states_kept(model, first=1):
+    with pytest.raises(KeyError), cached_activations(model, first=1, folder=tmp_path):
         raise KeyError
     assert list(model.model.layers) == layers
     assert not model.model._forward_pre_hooks
 
 
-def test_an_encoder_decoder_runs_as_usual() -> None:
+def test_an_encoder_decoder_runs_as_usual(tmp_path: Path) -> None:
     model = pico.switch_transformers()
-    with lower_states_kept(model, first=1):
+    with cached_activations(model, first=1, folder=tmp_path):
         assert pico.logits(model, torch.randint(0, 64, (1, 5))).isfinite().all()

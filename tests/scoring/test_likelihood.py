@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab._core.progress import silent
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.runtime import load_model
@@ -71,3 +72,24 @@ def test_windows_cover_every_token_once(tiny: Checkpoint) -> None:
     assert [token for window in windows for token in window.continuation] == tokenizer(text)["input_ids"][1:]
     assert max(len(window.continuation) for window in windows) == 64
     assert math.ceil(len(tokenizer(text)["input_ids"][1:]) / 64) == len(windows)
+
+
+class _Plain:
+    """A tokenizer of letters without a first or padding token."""
+
+    bos_token_id = eos_token_id = pad_token_id = None
+
+    def __call__(self, text: str, **options: object) -> dict:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
+def test_a_tokenizer_without_a_first_token_drops_nothing() -> None:
+    assert encode_request(_Plain(), "ab", " cd") == Request((97, 98), (32, 99, 100))
+
+
+def test_no_context_and_no_first_token_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="neither a first nor a last token"):
+        encode_request(_Plain(), "", "abc")
+    ended = _Plain()
+    ended.eos_token_id = 0  # type: ignore[assignment]  # a token that ends texts begins them too
+    assert encode_request(ended, "", "abc") == Request((0,), (97, 98, 99))

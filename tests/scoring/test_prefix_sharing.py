@@ -6,7 +6,7 @@ import torch
 from resmoe_lab._core.progress import silent
 from resmoe_lab.scoring import likelihood
 from resmoe_lab.scoring.likelihood import Request, likelihoods
-from resmoe_lab.scoring.prefix_sharing import batch_inputs, lay_out, sees_everything
+from resmoe_lab.scoring.prefix_sharing import batch_inputs, has_full_attention, pack_requests
 
 from ..experts import pico
 
@@ -20,12 +20,12 @@ REQUESTS = [
 ]
 
 
-def test_a_row_holds_what_is_shared_once() -> None:
-    row = lay_out([((1, 2, 3, 4, 5), 2), ((1, 2, 3, 6, 7, 8), 3)])
+def test_a_row_holds_the_shared_prefix_once() -> None:
+    row = pack_requests([((1, 2, 3, 4, 5), 2), ((1, 2, 3, 6, 7, 8), 3)])
     assert row.tokens == (1, 2, 3, 4, 6, 7)
     assert row.positions == (0, 1, 2, 3, 3, 4)
-    assert row.owners == (-1, -1, -1, 0, 1, 1)
-    assert [branch.places for branch in row.branches] == [(2, 3), (2, 4, 5)]
+    assert row.branch_ids == (-1, -1, -1, 0, 1, 1)
+    assert [branch.indices for branch in row.branches] == [(2, 3), (2, 4, 5)]
     assert [branch.targets for branch in row.branches] == [(4, 5), (6, 7, 8)]
 
 
@@ -36,7 +36,7 @@ def test_a_row_holds_what_is_shared_once() -> None:
 def test_scores_are_those_of_single_passes(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = pico.PICO[model_type]()
     together = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
-    monkeypatch.setattr(likelihood, "sees_everything", lambda config: False)
+    monkeypatch.setattr(likelihood, "has_full_attention", lambda config: False)
     alone = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.log_probability == pytest.approx(theirs.log_probability, abs=1e-4)
@@ -63,9 +63,9 @@ def test_a_group_that_the_window_does_not_hold_is_not_made() -> None:
 
 
 def test_rows_of_one_request_need_no_mask() -> None:
-    assert set(batch_inputs([lay_out([((1, 2, 3), 1)])], device="cpu", dtype=torch.float32)) == {"input_ids"}
+    assert set(batch_inputs([pack_requests([((1, 2, 3), 1)])], device="cpu", dtype=torch.float32)) == {"input_ids"}
 
 
 def test_a_sliding_window_is_never_overruled() -> None:
-    assert sees_everything(pico.qwen2_moe().config)
-    assert not sees_everything(pico.gpt_oss().config)
+    assert has_full_attention(pico.qwen2_moe().config)
+    assert not has_full_attention(pico.gpt_oss().config)

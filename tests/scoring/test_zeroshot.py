@@ -1,16 +1,18 @@
 """Scores against lm-evaluation-harness, which shares no code with ours."""
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.runtime import load_model
-from resmoe_lab.scoring.harness import _pages, evaluate_with_lm_eval
+from resmoe_lab.scoring.harness import _pages, harness_outcomes
 from resmoe_lab.scoring.outcome import Score, tabulate
-from resmoe_lab.scoring.tasks import EMBEDDED_TASKS, TASKS
-from resmoe_lab.scoring.zeroshot import evaluate_model
+from resmoe_lab.scoring.tasks import EMBEDDED_TASKS, TASKS, Task
+from resmoe_lab.scoring.zeroshot import evaluate_model, published_text, stream_windows, task_outcome
 
 from ..conftest import data_or_skip
 
@@ -24,7 +26,8 @@ def model_and_tokenizer(tiny: Checkpoint) -> tuple:
 
 def _compare(model_and_tokenizer: tuple, tasks: list[str]) -> None:
     ours = tabulate(evaluate_model(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
-    theirs = tabulate(evaluate_with_lm_eval(*model_and_tokenizer, tasks=tasks, limit=LIMIT))
+    outcomes = [one for task in tasks for one in harness_outcomes(*model_and_tokenizer, task, limit=LIMIT)]
+    theirs = tabulate([score for outcome in outcomes for score in outcome.scores])
     for task in tasks:
         assert ours[task]["n"] == theirs[task]["n"] == LIMIT
         metric = theirs[task]["metric"]
@@ -85,3 +88,30 @@ def test_a_table_row_is_the_main_metric_with_the_others_beside() -> None:
     assert tabulate(scores) == {
         "t": {"metric": "perplexity", "value": 9.0, "stderr": 0.1, "n": 5, "word_perplexity": 90.0}
     }
+
+
+# -- the published windows -------------------------------------------------------------------------------------
+
+
+def test_wikitext_s_windows_are_those_of_the_published_loop(tiny: Checkpoint) -> None:
+    model, tokenizer = load_model(tiny)
+    text = " \n = Title = \n \n Some words of an article . \n More words . \n" * 20
+    rows = ["" if line == " " else f"{line}\n" for line in text.split("\n")[:-1]]
+    tokens = tokenizer("\n\n".join(rows), return_tensors="pt")["input_ids"]
+    losses = []
+    with torch.no_grad():
+        for begin in range(0, tokens.shape[1], 256):
+            piece = tokens[:, begin : begin + 256]
+            losses.append(float(model(piece, labels=piece).loss))
+    windows = stream_windows(model, tokenizer, text)
+    assert [len(window.continuation) for window in windows] == [255] * (len(losses) - 1) + [
+        tokens.shape[1] - 256 * (len(losses) - 1) - 1
+    ]
+    task = Task("mine", "stream", str(Path(__file__).absolute()), False, lambda path: [{"text": text}])
+    scores = {score.metric: score.value for score in task_outcome(model, tokenizer, task).scores}
+    assert scores["perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+    assert set(scores) == {"perplexity", "token_perplexity", "word_perplexity", "byte_perplexity"}
+
+
+def test_a_blank_line_is_an_empty_row() -> None:
+    assert published_text(" \n = A = \n \n b \n") == "\n\n = A = \n\n\n\n\n b \n"

@@ -14,12 +14,12 @@ from ..._core.errors import UsageError
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...compress import select_layers
-from ...experiments.comparison import Protocol
 from ...plots.live import scores_figure
+from ...scoring.scorer import Protocol
 from ...scoring.tasks import EMBEDDED_TASKS, TASKS
 from ..controls import Checks, choice, row_limit
 from ..selection import Selection
-from ..views import ScoresView, view_comparison
+from ..views import ScoresView, view_scores
 from ._base import WRAP, Panel, command_line
 
 
@@ -94,8 +94,8 @@ class ZeroShotPanel(Panel[ScoresView]):
         if not options["tasks"]:
             raise UsageError("nothing to score: check at least one task")
         layers = select_layers(options.pop("layers"), chosen.layers)
-        how: dict[str, Any] = {"method": chosen.method, "keep": chosen.keep, "center": chosen.center}
-        return view_comparison(chosen.checkpoint, layers, **how, **options, progress=progress)
+        how: dict[str, Any] = {"method": chosen.method, "keeps": chosen.keep, "center": chosen.center}
+        return view_scores(chosen.checkpoint, layers, **how, **options, progress=progress)
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"scores": scores_figure(self._view().main())}

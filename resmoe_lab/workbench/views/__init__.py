@@ -10,7 +10,6 @@ from .experts import view_experts as view_experts
 from .fusion import FusionView as FusionView
 from .fusion import view_fusion as view_fusion
 from .scores import ScoresView as ScoresView
-from .scores import view_comparison as view_comparison
 from .scores import view_scores as view_scores
 from .sweep import SweepChoices as SweepChoices
 from .sweep import SweepView as SweepView

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ... import plots
 from ..._core.progress import Progress, Tick, silent
-from ...centers import DEFAULT_CENTER, Center
+from ...centers import Center
 from ...checkpoint import Checkpoint
-from ...experiments.comparison import Protocol, TaskScorer, score_variants
-from ...experiments.sweep import ORIGINAL
-from ...experiments.variants import Variants
+from ...experiments.comparison import score_variants
+from ...experiments.runner import VariantRunner
+from ...experiments.variants import ORIGINAL
 from ...experts import ExpertStack
-from ...methods import METHODS
-from ...runtime import restored_experts
-from ...scoring.score_cache import ScoreBook
-from ...scoring.tasks import find_task
-from ...scoring.zeroshot import evaluate_model
-from ..layer import open_layer
+from ...scoring.score_cache import ScoreCache
+from ...scoring.scorer import Limit, Protocol, TaskScorer
+from ..layer import LayerBench, open_layer
 from ..model import running_model
 from ._base import View
 
@@ -33,8 +30,8 @@ class ScoresView(View):
     Parameters
     ----------
     scores
-        Columns ``label, method, keep, task, metric, value, stderr, n``; the original model's rows first. Of a
-        comparison also the other columns of :func:`~resmoe_lab.experiments.comparison.score_methods`.
+        Column ``label`` and those of :func:`~resmoe_lab.experiments.comparison.score_methods`; the original model's
+        rows first.
     """
 
     scores: pd.DataFrame
@@ -58,13 +55,15 @@ def view_scores(
     *,
     method: str,
     keeps: Mapping[int, float] | float,
-    center: str = DEFAULT_CENTER,
+    center: str = "wasserstein",
     tasks: Sequence[str],
-    limit: int | None = None,
+    limit: Limit = None,
+    protocol: Protocol = "paper",
+    cache: ScoreCache | None = None,
     original: bool = True,
     progress: Progress = silent,
 ) -> ScoresView:
-    """Score a model with some layers compressed, and as it was.
+    """Score a model with some layers compressed and as it was, and compare the two row by row.
 
     Parameters
     ----------
@@ -74,95 +73,41 @@ def view_scores(
         How.
     keeps
         Kept fraction of all layers, or of each.
-    tasks, limit
-        What is scored, on how many rows.
+    tasks, limit, protocol, cache
+        As for :class:`~resmoe_lab.scoring.scorer.TaskScorer`; the model does not run for scores that are cached.
     original
         Also score the model as it was.
     progress
-        Told after every batch; raising from it cancels.
+        Called after every batch; raising from it cancels, and the next call resumes.
 
     Raises
     ------
     CheckpointError, DataError, UsageError
         If the model cannot be run, a task's rows are missing, or an argument is not allowed.
     """
-    for name in tasks:
-        find_task(name).check(limit=limit)
-    per_layer = dict(keeps) if isinstance(keeps, Mapping) else dict.fromkeys(layers, keeps)
-    label = f"{method} at {keeps:g}" if isinstance(keeps, float) else f"{method}, keep by layer"
-    rows: list[dict[str, Any]] = []
-
-    def score(model: Any, tokenizer: Any, **facts: Any) -> None:
-        found = evaluate_model(model, tokenizer, tasks=tasks, limit=limit, progress=progress)
-        rows.extend(facts | asdict(one) for one in found)
-
-    restored = [
-        _restored(checkpoint, layer, method=method, keep=per_layer[layer], center=center, progress=progress)
-        for layer in layers
-    ]
-    with running_model(checkpoint, progress) as (model, tokenizer):
-        if original:
-            score(model, tokenizer, label=ORIGINAL, method=ORIGINAL, keep=1.0)
-        with restored_experts(model, checkpoint, restored):
-            score(model, tokenizer, label=label, method=method, keep=sum(per_layer.values()) / len(per_layer))
-    return ScoresView(pd.DataFrame(rows))
-
-
-def view_comparison(
-    checkpoint: Checkpoint,
-    layers: Sequence[int],
-    *,
-    method: str,
-    keep: float,
-    center: str = DEFAULT_CENTER,
-    tasks: Sequence[str],
-    limit: int | None = None,
-    protocol: Protocol = "paper",
-    book: ScoreBook | None = None,
-    progress: Progress = silent,
-) -> ScoresView:
-    """Score a model with some layers compressed and as it was, and compare the two row by row.
-
-    Parameters
-    ----------
-    checkpoint, layers, method, keep, center
-        The model, and how which of its layers are compressed.
-    tasks, limit, protocol, book
-        As for :class:`~resmoe_lab.experiments.comparison.TaskScorer`; scores that are remembered run nothing.
-    progress
-        Told after every batch; raising from it cancels, and the next call goes on.
-
-    Raises
-    ------
-    CheckpointError, DataError, UsageError
-        If the model cannot be run, a task's rows are missing, or an argument is not allowed.
-    """
-    scorer = TaskScorer(tasks, limit=limit, protocol=protocol, book=book, progress=progress)
-    how: dict[str, Any] = {"methods": [method], "keep": keep, "layers": layers, "center": center}
-    with _OpenVariants(checkpoint, **how, progress=progress) as variants:
-        scores = score_variants(variants, scorer, progress=progress)
-    labels = {ORIGINAL: ORIGINAL, method: f"{method} at {keep:g}"}
-    scores.insert(0, "label", scores["method"].map(labels))
+    scorer = TaskScorer(tasks, limit=limit, protocol=protocol, cache=cache, progress=progress)
+    with _WorkbenchRunner(checkpoint, layers=layers, center=center, progress=progress) as runner:
+        variants = [runner.original] if original else []
+        scores = score_variants(runner, [*variants, runner.variant(method, keeps)], scorer, progress=progress)
+    label = f"{method}, keep by layer" if isinstance(keeps, Mapping) else f"{method} at {keeps:g}"
+    scores.insert(0, "label", scores["method"].map({ORIGINAL: ORIGINAL, method: label}))
     return ScoresView(scores)
 
 
-class _OpenVariants(Variants):
-    """Forms of a model that the workbench has open already: its layers, their centers and the running model."""
+class _WorkbenchRunner(VariantRunner):
+    """Runs the model, layers and centers that the workbench has loaded already."""
 
-    def _open(self) -> tuple[Any, Any]:
-        return self._kept.enter_context(running_model(self.checkpoint, self._progress))
+    def _load_model(self) -> tuple[Any, Any]:
+        return self._resources.enter_context(running_model(self.checkpoint, self._progress))
 
-    def _stack(self, layer: int) -> ExpertStack:
-        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.stack
+    def _bench(self, layer: int) -> LayerBench:
+        return open_layer(self.checkpoint, layer, center=self.center_name, progress=self._progress).value
+
+    def stack(self, layer: int) -> ExpertStack:
+        """Return the experts of a layer."""
+        stack = self._bench(layer).stack
+        self._progress(Tick(f"compressing layer {layer}", 0))
+        return stack
 
     def _find_center(self, layer: int) -> Center:
-        return open_layer(self.checkpoint, layer, center=self._center, progress=self._progress).value.center
-
-
-def _restored(
-    checkpoint: Checkpoint, layer: int, *, method: str, keep: float, center: str, progress: Progress
-) -> ExpertStack:
-    bench = open_layer(checkpoint, layer, center=center, progress=progress).value
-    progress(Tick(f"compressing layer {layer}", 0))
-    compressed = METHODS[method]().compress(bench.stack, keep, bench.center)
-    return bench.stack.with_weights(compressed.restore())
+        return self._bench(layer).center

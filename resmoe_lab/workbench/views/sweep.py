@@ -16,8 +16,9 @@ from ...analysis.allocation import allocate_keeps
 from ...analysis.pareto import pareto_front
 from ...checkpoint import Checkpoint
 from ...experiments.run_sweep import run_sweep
-from ...experiments.sweep import ORIGINAL, UNIT, Sweep
+from ...experiments.sweep import UNIT, Sweep
 from ...experiments.sweep_forecast import SweepForecast, forecast_sweep
+from ...experiments.variants import ORIGINAL
 from ...plots.series import lower_is_better, task_values
 from ..model import running_model
 from ._base import View

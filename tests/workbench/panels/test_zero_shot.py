@@ -11,7 +11,7 @@ from resmoe_lab import cli, workbench
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.comparison import score_methods
 from resmoe_lab.plots.offline import chart_html
-from resmoe_lab.scoring.score_cache import ScoreBook
+from resmoe_lab.scoring.score_cache import ScoreCache
 from resmoe_lab.workbench.cache import Cache
 
 from ...conftest import data_or_skip
@@ -48,7 +48,7 @@ def test_the_panel_says_what_the_library_says(panel: Any, tiny: Checkpoint, tmp_
     panel.run.click()
     panel.wait(PATIENCE)
     how = {"keep": 0.5, "layers": [0], "tasks": ["storyworld_action"], "limit": 8}
-    expected = score_methods(tiny, methods=["resmoe-up"], book=ScoreBook(tmp_path), **how)
+    expected = score_methods(tiny, methods=["resmoe-up"], cache=ScoreCache(tmp_path), **how)
     found = panel.view.scores.drop(columns=["label", "cached"])
     pd.testing.assert_frame_equal(found, expected.drop(columns="cached"), rtol=1e-5)
     assert "resmoe-up at 0.5" in chart_html(panel.freeze()["scores"])

@@ -1,0 +1,250 @@
+"""The one place where the experts of a variant are put into a running model, which is then scored or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import pandas as pd
+import torch
+
+from .._core.errors import UsageError
+from .._core.files import temporary_folder
+from .._core.params import KEEP
+from .._core.progress import Progress, silent
+from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
+from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, Center, Statistics, center_method
+from ..checkpoint import Checkpoint
+from ..experts import ExpertStack, family_of
+from ..methods import METHODS, forecast_ledger
+from ..runtime import load_model, restored_experts
+from ..scoring.activation_cache import cached_activations
+from ..scoring.calibration import TOKENS, calibrate, calibration_requests
+from ..scoring.likelihood import Request
+from ..scoring.routing import routing_shares
+from ..scoring.score_cache import hash_rows, model_key
+from ..scoring.scorer import TaskResult, TaskScorer
+from ..scoring.tasks import find_task
+from ..store.layout import DEFAULT_STORAGE, Storage
+from .variants import CENTER_ONLY, ORIGINAL, Variant
+
+EqualBy = Literal["keep", "bytes"]
+
+
+class VariantRunner:
+    """Runs the variants of a checkpoint, one after the other, in one model.
+
+    Model, centers and calibration statistics are loaded or computed when they are first needed, and once. Use the
+    runner in a ``with`` block: the activations below the lowest compressed layer are cached until its end.
+
+    Parameters
+    ----------
+    checkpoint
+        The model, not packed.
+    layers
+        Numbers of the compressed layers; all with experts if not given.
+    center, seed
+        Of the residual methods, and for whatever is random.
+    storage
+        How the variants' values are stored: scores are those of what is stored.
+    calibration, tokens
+        Task whose running text calibrates methods and centers that use it, and how many of its tokens.
+    data_dir, device
+        Searched first for data, and where the model runs.
+    progress
+        Called during calibration and the search for centers.
+
+    Raises
+    ------
+    UsageError
+        If a layer or the center does not exist.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        layers: Sequence[int] | None = None,
+        center: str = DEFAULT_CENTER,
+        storage: Storage = DEFAULT_STORAGE,
+        calibration: str | None = None,
+        tokens: int = TOKENS,
+        seed: int = 0,
+        data_dir: str | Path | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> None:
+        self.checkpoint, self.family = checkpoint, family_of(checkpoint)
+        self.layers = list(layers) if layers is not None else self.family.layers(checkpoint)
+        self.family.check_layers(checkpoint, self.layers)
+        self._center_method = center_method(center, seed=seed)
+        if self._center_method.needs_statistics and calibration is None:
+            raise UsageError(
+                f"center {center!r} needs calibration text: name a task of running text (--calibration TASK)"
+            )
+        self.center_name, self.storage, self.seed, self._progress = center, storage, seed, progress
+        self._calibration, self._tokens, self._data_dir, self._device = calibration, tokens, data_dir, device
+        self._centers: dict[int, Center] = {}
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._resources.close()
+
+    # -- variants ------------------------------------------------------------------------------------------------
+
+    @property
+    def original(self) -> Variant:
+        """The model as it is."""
+        return Variant(ORIGINAL)
+
+    @property
+    def center_only(self) -> Variant:
+        """Every expert replaced by its layer's center."""
+        return Variant(CENTER_ONLY, self.center_name, 0.0)
+
+    def variant(self, method: str, keep: float | Mapping[int, float] = KEEP.default) -> Variant:
+        """Return the model compressed by a method.
+
+        Raises
+        ------
+        UsageError
+            If the method does not exist or needs calibration text, or a kept fraction is not allowed.
+        """
+        chosen = METHODS[method]()
+        if chosen.needs_statistics and self._calibration is None:
+            raise UsageError(
+                f"method {method!r} needs calibration text: name a task of running text (--calibration TASK)"
+            )
+        for value in keep.values() if isinstance(keep, Mapping) else (keep,):
+            KEEP.validate(value)
+        return Variant(method, self.center_name if chosen.uses_center else NO_CENTER, keep)
+
+    def variants(self, methods: Sequence[str], *, keep: float = KEEP.default, equal: EqualBy = "keep") -> list[Variant]:
+        """Return the original and the model compressed by each method.
+
+        Parameters
+        ----------
+        methods
+            Names in the registry of methods.
+        keep, equal
+            The kept fraction of all methods; with `equal` ``"bytes"`` that of ``resmoe-up``, whose bytes all get.
+        """
+        if equal not in get_args(EqualBy):
+            raise UsageError(f"equal is {equal!r}, expected keep or bytes")
+        KEEP.validate(keep)
+        shape = self.family.layer_shape()
+        options: dict[str, Any] = {"center": self._center_method.stored, "storage": self.storage}
+        keeps = {name: keep_at_equal_bytes(name, keep, shape, **options) for name in methods if equal == "bytes"}
+        return [self.original, *(self.variant(name, keeps.get(name, keep)) for name in methods)]
+
+    def stored_bytes(self, variant: Variant) -> tuple[int, int]:
+        """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
+        method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
+        shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
+        ledgers = [
+            forecast_ledger(method, shape, keep=variant.keep_of(layer), center=has_center, storage=self.storage)
+            for layer in self.layers
+        ]
+        original = sum(ledger.original_bytes for ledger in ledgers)
+        return original if variant.method == ORIGINAL else sum(ledger.true_bytes for ledger in ledgers), original
+
+    # -- what variants are made of -------------------------------------------------------------------------------
+
+    @cached_property
+    def loaded(self) -> tuple[Any, Any]:
+        """The model in float32 with its own experts, and its tokenizer."""
+        return self._load_model()
+
+    @cached_property
+    def statistics(self) -> dict[int, Statistics]:
+        """Calibration statistics of each layer; empty without calibration text."""
+        if self._calibration is None:
+            return {}
+        model, tokenizer = self.loaded
+        options: dict[str, Any] = {"text": self._calibration, "tokens": self._tokens, "data_dir": self._data_dir}
+        requests = calibration_requests(model, tokenizer, **options)
+        options = {"source": self._calibration, "fisher": self._center_method.needs_fisher}
+        return calibrate(model, self.family, requests, layers=self.layers, progress=self._progress, **options)
+
+    def stack(self, layer: int) -> ExpertStack:
+        """Load the experts of a layer; they are not kept in memory."""
+        return self.family.load(self.checkpoint, layer, device=self._device)
+
+    def center(self, layer: int) -> Center:
+        """Return a layer's center."""
+        if layer not in self._centers:
+            self._centers[layer] = self._find_center(layer)
+        return self._centers[layer]
+
+    def restored(self, variant: Variant, layer: int) -> ExpertStack:
+        """Return a layer's experts as the variant restores them."""
+        stack = self.stack(layer)
+        if variant.method == CENTER_ONLY:
+            center = self.center(layer)
+            if center.stored:
+                center = center.rounded(center.encode(stack.blocks, self.storage.center_encoding))
+            return stack.with_weights(torch.stack([center.expert(k) for k in range(stack.num_experts)]))
+        method = METHODS[variant.method](seed=self.seed)
+        base = self.center(layer) if method.uses_center else None
+        statistics = self.statistics.get(layer)
+        compressed = method.compress(stack, variant.keep_of(layer), base, statistics=statistics, storage=self.storage)
+        return stack.with_weights(compressed.restore())
+
+    def _load_model(self) -> tuple[Any, Any]:
+        return load_model(self.checkpoint, device=self._device)
+
+    def _find_center(self, layer: int) -> Center:
+        statistics = self.statistics.get(layer)
+        return self._center_method.find(self.stack(layer), statistics=statistics, progress=self._progress)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self, variant: Variant) -> Iterator[tuple[Any, Any]]:
+        """Give model and tokenizer with a variant's experts in place; afterwards the model has its own again.
+
+        Activations below the compressed layers are computed once for all variants.
+        """
+        model, tokenizer = self.loaded
+        layers = [] if variant.method == ORIGINAL else self.layers
+        stacks = (self.restored(variant, layer) for layer in layers)
+        first, folder = min(self.layers), self._activation_folder
+        with restored_experts(model, self.checkpoint, stacks), cached_activations(model, first=first, folder=folder):
+            yield model, tokenizer
+
+    @cached_property
+    def _activation_folder(self) -> Path:
+        return self._resources.enter_context(temporary_folder("resmoe-activations-"))
+
+    def score(self, variant: Variant, scorer: TaskScorer) -> dict[str, TaskResult]:
+        """Return a variant's results by task; the model runs only for tasks that are not in the scorer's cache."""
+        return scorer.score(self.cache_key(variant), lambda: self.running(variant))
+
+    def cache_key(self, variant: Variant) -> dict[str, Any]:
+        """Return what decides a variant's weights."""
+        key = original_key(self.checkpoint)
+        if variant.method == ORIGINAL:
+            return key
+        key |= {"variant": asdict(variant), "layers": self.layers, "seed": self.seed}
+        key["storage"] = self.storage.model_dump(mode="json")
+        if self._calibration is not None:
+            rows = find_task(self._calibration).rows(data_dir=self._data_dir)
+            key["calibration"] = {"task": self._calibration, "rows": hash_rows(rows), "tokens": self._tokens}
+        return key
+
+    def routing_shares(self, requests: Sequence[Request]) -> pd.DataFrame:
+        """Return the share of some requests' tokens that each expert of each layer receives in the original model."""
+        layers, top_k = self.family.layers(self.checkpoint), self.family.shape(self.checkpoint.config).top_k
+        return routing_shares(self.loaded[0], requests, layers=layers, top_k=top_k)
+
+
+def original_key(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what decides an uncompressed model's weights."""
+    return {"model": model_key(checkpoint), "variant": ORIGINAL}
