@@ -103,7 +103,7 @@ def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
     """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, without the cancellation in a distance matrix."""
     order, distances = order.to(b.device), torch.empty(len(a), dtype=torch.float64, device=a.device)
     parts = list(blocks(len(a), a.shape[1], entries=BUFFER_ENTRIES))
-    # The same two buffers for all rows: new memory would cost more time than the sums.
+    # Two buffers are reused for all rows: allocating memory would take longer than the sums.
     differences = torch.empty(parts[0].stop if parts else 0, a.shape[1], dtype=torch.float64, device=a.device)
     matched = torch.empty(differences.shape, dtype=b.dtype, device=b.device)
     for part in parts:

@@ -164,7 +164,7 @@ def _masses(masses: Tensor | None, size: int, side: str) -> Tensor:
 def _exact(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     import ot
 
-    # Masses are given in float64: in float32 their sums differ, and nearly empty entries appear.
+    # Masses are float64: in float32 their sums differ, and entries near zero appear.
     plan, log = ot.emd(rows.numpy(), columns.numpy(), cost.double().cpu().numpy(), numItermax=PIVOTS, log=True)
     if log["warning"]:
         n, m = cost.shape
@@ -190,7 +190,7 @@ def _sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, regularization: float
             numItermax=_SINKHORN_ITERATIONS,
             stopThr=tolerance,
         )
-    # The rows' marginal is exact after the last half-sweep: what has not settled shows in the columns'.
+    # The row marginal is exact after the last half-iteration: only the column marginal shows a lack of convergence.
     marginal_error = float(np.abs(plan.sum(0) / columns.numpy() - 1).max())
     if not marginal_error < _MAX_MARGINAL_ERROR:
         raise WeightError(

@@ -94,7 +94,7 @@ def check_expert(rows: Tensor, index: int) -> None:
             f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
             "expected a float matrix (p_I, D) that is not empty"
         )
-    # A sum takes one pass and no room, and is NaN or infinite if any entry is.
+    # A sum takes one pass and no memory, and is NaN or infinite if any entry is.
     if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
         raise WeightError(f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint")
 
