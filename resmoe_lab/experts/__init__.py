@@ -1,5 +1,8 @@
 """Expert stacks, and one file for each model family that has them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ._base import FAMILIES as FAMILIES
@@ -24,13 +27,30 @@ def family_of(checkpoint: Checkpoint) -> Family:
             f"{checkpoint.folder} is quantized ({method}), expected 16 or 32 bit weights: "
             "use the checkpoint that is not quantized"
         )
-    known = [FAMILIES[name] for name in FAMILIES.names()]
-    for family in known:
-        if checkpoint.model_type in family.model_types:
-            return family(checkpoint.config)
-    supported = ", ".join(model_type for family in known for model_type in family.model_types)
-    found = checkpoint.model_type or "none at all"
-    raise CheckpointError(f"{checkpoint.folder} has model_type {found!r}, expected one of: {supported}")
+    return family_of_config(checkpoint.config, where=str(checkpoint.folder))
+
+
+def family_of_config(config: Mapping[str, Any], *, where: str) -> Family:
+    """Return the family of a config, found by its ``model_type``.
+
+    Parameters
+    ----------
+    config
+        The config of a checkpoint or of a transformers model.
+    where
+        What the config belongs to, for the error message.
+
+    Raises
+    ------
+    CheckpointError
+        If no family has this ``model_type``.
+    """
+    model_type, families = config.get("model_type"), [FAMILIES[name] for name in FAMILIES.names()]
+    for family in families:
+        if model_type in family.model_types:
+            return family(config)
+    supported = ", ".join(model_type for family in families for model_type in family.model_types)
+    raise CheckpointError(f"{where} has model_type {model_type or 'none at all'!r}, expected one of: {supported}")
 
 
 def moe_layers(checkpoint: Checkpoint) -> list[int]:

@@ -6,6 +6,7 @@ writer and moving between a model and an :class:`~._stack.ExpertStack` all follo
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,8 @@ class Family:
         An expert's matrices below the block's ``experts``.
     module_router
         Name of the router module below the block; its ``weight`` is the router's.
+    routes_by_mask
+        Whether the block passes its experts a (T, 1, N) mask instead of the (T, top_k) indices of the selected experts.
     """
 
     name: ClassVar[str]
@@ -66,6 +69,7 @@ class Family:
     module: ClassVar[str] = "model.layers.{layer}.mlp"
     module_parts: ClassVar[tuple[Part, ...]] = FUSED_PARTS
     module_router: ClassVar[str] = "gate"
+    routes_by_mask: ClassVar[bool] = False
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -265,6 +269,19 @@ class Family:
         """Return the module of a transformers model whose ``weight`` (N, p) routes a layer's tokens."""
         return model.get_submodule(f"{self.module_name(layer)}.{self.module_router}")
 
+    def activation(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the activation function of an experts module that packed experts can replace.
+
+        Raises
+        ------
+        UsageError
+            If the module is called in another way, or computes something else than ``W2 (act(W1 x) * W3 x)``.
+        """
+        arguments = list(inspect.signature(module.forward).parameters)
+        if arguments != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(module, "act_fn"):
+            raise not_packable(module)
+        return module.act_fn  # type: ignore[return-value]
+
     def pull(self, model: torch.nn.Module, layer: int) -> ExpertStack:
         """Copy a layer's experts out of a transformers model as float32 design matrices."""
         module = self.experts_module(model, layer)
@@ -279,6 +296,11 @@ class Family:
         for k in range(stack.num_experts):
             for part in self.module_parts:
                 copy_block(part.view(_tensor(module, part.key.format(k=k)), k), stack.block(part.block)[k])
+
+
+def not_packable(module: torch.nn.Module) -> UsageError:
+    """Return the error about an experts module whose computation packed experts do not implement."""
+    return UsageError(f"{type(module).__name__} cannot be packed: export its restored experts instead (dense)")
 
 
 def _fill(stack: ExpertStack, parts: tuple[Part, ...], tensor_of: Callable[[Part, int], torch.Tensor]) -> None:

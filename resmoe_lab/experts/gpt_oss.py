@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
-from ._base import FAMILIES, Family
+from torch import nn
+
+from ._base import FAMILIES, Family, not_packable
 from ._layout import Part, Shape, config_int
 
 _PARTS = (
@@ -41,3 +43,7 @@ class GptOss(Family):
             intermediate_size=config_int(config, "intermediate_size"),
             top_k=config_int(config, "num_experts_per_tok", "experts_per_token"),
         )
+
+    def activation(self, module: nn.Module) -> NoReturn:
+        """Refuse packing: its experts clamp the gate and add 1 to the up-projection."""
+        raise not_packable(module)

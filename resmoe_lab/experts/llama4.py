@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
-from ._base import FAMILIES, Family
+from torch import nn
+
+from ._base import FAMILIES, Family, not_packable
 from ._layout import Part, Shape, config_int
 
 _PARTS = (
@@ -39,3 +41,7 @@ class Llama4(Family):
             intermediate_size=config_int(config, "intermediate_size"),
             top_k=config_int(config, "num_experts_per_tok"),
         )
+
+    def activation(self, module: nn.Module) -> NoReturn:
+        """Refuse packing: its experts take tokens that are sorted by expert."""
+        raise not_packable(module)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import Tensor, nn
 
 from .._core.errors import CheckpointError
 from ._base import FAMILIES, Family
@@ -37,6 +39,7 @@ class Switch(Family):
         Part("w2", "expert_{k}.wo.weight", transposed=True),
     )
     module_router = "router.classifier"
+    routes_by_mask = True
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """Read the sizes from a Switch config; every token goes to one expert."""
@@ -67,6 +70,10 @@ class Switch(Family):
     def module_name(self, layer: int) -> str:
         """Name of a layer's MoE block in a running transformers model: as on disk."""
         return self.prefix(layer)
+
+    def activation(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the activation function of a layer's experts, which are modules of their own."""
+        return next(iter(module.children())).act  # type: ignore[return-value]
 
     def _num_layers(self) -> int:
         encoders = config_int(self.config, "num_layers")

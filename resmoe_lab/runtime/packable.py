@@ -42,8 +42,6 @@ def check_packable(
     UsageError
         If the family's experts, the center or the method's pieces have no such form.
     """
-    from .quantizer import activation_of
-
     family = family_of(checkpoint)
     has_center = method.uses_center and center != "none"
     if has_center and center in _MOVE_OUTPUTS:
@@ -51,7 +49,7 @@ def check_packable(
     choose_form(_outlined(family, method, keep=keep), form, has_center=has_center)
     model = empty_model(checkpoint)
     for layer in layers:
-        activation_of(family.experts_module(model, layer))
+        family.activation(family.experts_module(model, layer))
 
 
 def forecast_packed(

@@ -6,7 +6,6 @@ warning, does not find them and refuses; the registered one is pointed to them.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from .._core.errors import CheckpointError, UsageError
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.index import read_header
 from ..checkpoint.writer import write_index
+from ..experts import FAMILIES, Family, family_of_config
 from .experts import ResMoEExperts
 from .specs import Spec, outline, read_spec
 from .switch import SwitchExperts
@@ -132,8 +132,10 @@ def swap(model: nn.Module, name: str, spec: Spec, *, mode: str | None, cache: in
     options: dict[str, Any] = {"cache_experts": cache}
     if mode is not None:
         options["mode"] = mode
-    module: nn.Module = outline(spec, activation=activation_of(original), **options)
-    if isinstance(original, nn.ModuleDict):
+    config: Any = model.config
+    family = family_of_config(config.to_dict(), where=type(model).__name__)
+    module: nn.Module = outline(spec, activation=family.activation(original), **options)
+    if family.routes_by_mask:
         module = SwitchExperts(module)
     parent, _, child = name.rpartition(".")
     block = model.get_submodule(parent)
@@ -150,12 +152,8 @@ def activation_of(experts: nn.Module) -> Callable[[Tensor], Tensor]:
     UsageError
         If the module is called in another way, or computes something else than ``W2 (act(W1 x) * W3 x)``.
     """
-    if isinstance(experts, nn.ModuleDict):  # Switch
-        return next(iter(experts.values())).act  # type: ignore[return-value]
-    called = list(inspect.signature(experts.forward).parameters)
-    if called != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(experts, "act_fn"):
-        raise UsageError(f"{type(experts).__name__} cannot be packed: export its restored experts instead (dense)")
-    return experts.act_fn  # type: ignore[return-value]
+    family = FAMILIES["switch"] if isinstance(experts, nn.ModuleDict) else Family
+    return family({}).activation(experts)
 
 
 def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str]) -> None:

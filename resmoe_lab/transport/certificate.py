@@ -62,7 +62,7 @@ def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> C
     bounds = _tightened_bounds(run, selected)
     lower_bound = sum(float(weights[i] * weights[j]) * bound for (i, j), bound in zip(selected, bounds, strict=True))
     if len(selected) < len(pairs):
-        # The objective is the weighted sum of the aligned distances: the sample's ratio of bound to distance is extrapolated.
+        # The objective is the weighted sum of the aligned distances: the ratio of the sample is extrapolated.
         sampled = sum(float(weights[i] * weights[j] * aligned[i, j]) for i, j in selected)
         lower_bound = lower_bound * objective / sampled if sampled > 0 else 0.0
     return certificate_from(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from resmoe_lab._core.errors import CheckpointError, UsageError, WeightError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.reader import read_tensors
-from resmoe_lab.experts import FAMILIES, ExpertStack, family_of, load_stack, moe_layers
+from resmoe_lab.experts import FAMILIES, ExpertStack, family_of, family_of_config, load_stack, moe_layers
 from resmoe_lab.runtime import restored_experts
 
 from . import pico
@@ -66,6 +66,26 @@ def test_the_stack_computes_what_the_expert_computes(family_folder: Path) -> Non
     for k in range(stack.num_experts):
         ours = compute(tokens, {block.name: stack.block(block.name)[k] for block in stack.blocks})
         torch.testing.assert_close(ours, _run_expert(experts, tokens, k, stack.num_experts))
+
+
+@pytest.mark.parametrize("name", sorted(pico.PICO))
+def test_a_family_tells_its_activation_or_that_its_experts_cannot_be_packed(name: str) -> None:
+    model = pico.PICO[name]()
+    family = family_of_config(model.config.to_dict(), where="the model")
+    layers = {"switch_transformers": 1, "llama4_text": 1}
+    module = family.experts_module(model, layers.get(name, 1 if "deepseek" in name else 0))
+    values = torch.linspace(-2, 2, 9)
+    if name in ("gpt_oss", "llama4_text"):
+        with pytest.raises(UsageError, match=f"{type(module).__name__} cannot be packed: export"):
+            family.activation(module)
+    else:
+        expected = values.relu() if name == "switch_transformers" else torch.nn.functional.silu(values)
+        torch.testing.assert_close(family.activation(module)(values), expected)
+
+
+def test_experts_that_are_called_in_another_way_cannot_be_packed() -> None:
+    with pytest.raises(UsageError, match="Linear cannot be packed"):
+        FAMILIES["mixtral"]({}).activation(torch.nn.Linear(2, 2))
 
 
 def test_disk_and_memory_give_the_same_stack(family_folder: Path) -> None:

@@ -18,7 +18,7 @@ from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime import restored_experts
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.packing import pack, spec_of
-from resmoe_lab.runtime.quantizer import INDEX_FILE, METHOD, activation_of
+from resmoe_lab.runtime.quantizer import INDEX_FILE, METHOD
 
 from ..experts import pico
 
@@ -59,12 +59,12 @@ def pack_model(
         stack = family.load(checkpoint, layer)
         compressed = compress_layer(stack, method=method, keep=0.5, center=find_center(stack))
         original = family.experts_module(model, layer)
-        module = pack(compressed, stack.blocks, activation=activation_of(original), values=values, form=form)
+        module = pack(compressed, stack.blocks, activation=family.activation(original), values=values, form=form)
         restored[layer] = whole(module, stack)
         for key in family.expert_keys(layer, stack.num_experts):
             del tensors[key]
         name = f"{family.module_name(layer)}.experts"
-        inner = f"{name}.experts" if isinstance(original, torch.nn.ModuleDict) else name
+        inner = f"{name}.experts" if family.routes_by_mask else name
         tensors |= {f"{inner}.{own}": tensor for own, tensor in module.state_dict().items()}
         layers[name] = spec_of(module, values=values).model_dump(mode="json")
     out.mkdir()
