@@ -48,7 +48,7 @@ def compressed(model: Any, name: str, *, method: str, keep: float, layers: list[
     family = family_of(open_checkpoint(name))
     how = METHODS[method](seed=0)
     for layer in layers:
-        stack = family.pull(model, layer)
+        stack = family.from_model(model, layer)
         center = find_center(stack, center="wasserstein", seed=0) if how.uses_center else None
         yield stack.with_weights(how.compress(stack, keep, center).restore())
 

@@ -163,14 +163,14 @@ def compare_time(shape: Shape, rounds: int) -> None:
 
 _LOAD = """
 import sys, torch, resmoe_lab
-from resmoe_lab._core.machine import anonymous_bytes, give_back, peak_memory
+from resmoe_lab._core.machine import anonymous_bytes, release_memory, peak_memory
 import transformers.models.mixtral.modeling_mixtral
 from resmoe_lab.runtime.loading import load
-give_back()
+release_memory()
 before = anonymous_bytes()
 with peak_memory() as peak:
     model = load(sys.argv[1])
-give_back()
+release_memory()
 print(anonymous_bytes() - before, peak.nbytes - before)
 """
 

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from .shared import SharedSetting
+from .shared_setting import SharedSetting
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,7 +39,7 @@ _ONE_BLAS_THREAD = SharedSetting(_limit)
 
 def one_blas_thread() -> AbstractContextManager[None]:
     """Limit numpy's and scipy's linear algebra to the calling thread; LAPACK gains little from more on one matrix."""
-    return _ONE_BLAS_THREAD.held()
+    return _ONE_BLAS_THREAD.enabled()
 
 
 def available_threads() -> int:

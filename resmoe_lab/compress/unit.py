@@ -130,7 +130,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     else:
         ledger, stored = weigh(compressed), {}
         del compressed
-        tensors = family.split(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype])
+        tensors = family.to_tensors(stack, dtype=TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype])
     certificate = center.certificate if center is not None else None
     return tensors, stored | {
         "approximation_error": error,

@@ -1,4 +1,4 @@
-"""gpt-oss: gated experts with biases, all of a layer in one transposed tensor, gate and up interleaved."""
+"""gpt-oss: gated experts with biases, fused and transposed, with gate and up interleaved."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _PARTS = (
 class GptOss(Family):
     """gpt-oss in 16 or 32 bit; the hub's MXFP4 files are refused by their config.
 
-    ``down_proj_bias`` is one number an output, not a neuron, so it is no column of the design matrix and is left alone.
+    ``down_proj_bias`` belongs to outputs, not to neurons, so it is not part of the design matrix and is not compressed.
     """
 
     name = "gpt-oss"
     model_types = ("gpt_oss",)
     parts = tuple(replace(part, key=f"experts.{part.key}") for part in _PARTS)
     router = "router.weight"
-    others = r"router\.bias|experts\.down_proj_bias"
+    other_tensors = r"router\.bias|experts\.down_proj_bias"
     module_parts = _PARTS
     module_router = "router"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a gpt-oss config."""
+        """Return the sizes that a gpt-oss config."""
         return Shape(
             num_experts=config_int(config, "num_local_experts", "num_experts"),
             hidden_size=config_int(config, "hidden_size"),

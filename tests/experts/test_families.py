@@ -93,7 +93,7 @@ def test_disk_and_memory_give_the_same_stack(family_folder: Path) -> None:
     family = family_of(checkpoint)
     model = pico.PICO[checkpoint.model_type]()
     for layer in family.layers(checkpoint):
-        stored, running = family.load(checkpoint, layer), family.pull(model, layer)
+        stored, running = family.load(checkpoint, layer), family.from_model(model, layer)
         assert torch.equal(stored.weights, running.weights)
         assert stored.blocks == running.blocks
         router = read_tensors(checkpoint, [family.router_key(layer)])[family.router_key(layer)]
@@ -106,7 +106,7 @@ def test_split_gives_back_every_stored_tensor(family_folder: Path) -> None:
     family = family_of(checkpoint)
     on_disk = load_file(family_folder / "model.safetensors")
     for layer in family.layers(checkpoint):
-        split = family.split(family.load(checkpoint, layer), dtype=torch.float32)
+        split = family.to_tensors(family.load(checkpoint, layer), dtype=torch.float32)
         assert set(split) == set(family.expert_keys(layer, family.shape(checkpoint.config).num_experts))
         assert all(torch.equal(split[name], on_disk[name]) for name in split)
         assert sum(t.numel() * 4 for t in split.values()) == family.expert_bytes(checkpoint, layer)
@@ -139,11 +139,11 @@ def test_permuting_neurons_never_changes_the_logits(
 
     family = family_of(checkpoint)
     before = pico.logits(model, tokens)
-    with restored_experts(model, checkpoint, [shuffled(family.pull(model, n)) for n in moe_layers(checkpoint)]):
+    with restored_experts(model, checkpoint, [shuffled(family.from_model(model, n)) for n in moe_layers(checkpoint)]):
         during = pico.logits(model, tokens)
     torch.testing.assert_close(during, before, rtol=1e-4, atol=1e-5)
     assert torch.equal(pico.logits(model, tokens), before)
-    zero = family.pull(model, moe_layers(checkpoint)[-1])
+    zero = family.from_model(model, moe_layers(checkpoint)[-1])
     with restored_experts(model, checkpoint, [zero.with_weights(torch.zeros_like(zero.weights))]):
         assert not torch.allclose(pico.logits(model, tokens), before)
 
@@ -175,7 +175,7 @@ def test_every_layout_comes_back_from_disk(
     blocks, last = family.blocks(sizes["hidden"]), sizes["layers"] - 1
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(sizes["experts"], sizes["neurons"], blocks[-1].stop, generator=generator).to(dtype)
-    save_file(family.split(ExpertStack(weights, blocks, last), dtype=dtype), folder / "model.safetensors")
+    save_file(family.to_tensors(ExpertStack(weights, blocks, last), dtype=dtype), folder / "model.safetensors")
     checkpoint = open_checkpoint(folder)
     assert moe_layers(checkpoint) == [last]
     assert torch.equal(family_of(checkpoint).load(checkpoint, last, dtype=dtype).weights, weights)
