@@ -25,6 +25,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
+from resmoe_lab.methods.bits import pack_mask
+from resmoe_lab.runtime.specs import Spec, outline
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
@@ -33,10 +35,8 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 from resmoe_lab._core.machine import machine
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.checkpoint.writer import write_index, write_json
-from resmoe_lab.methods.bits import pack_mask
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.quantizer import INDEX_FILE, ResMoEConfig
-from resmoe_lab.runtime.specs import Spec, outline
 
 KEEP = 0.25
 TOKENS = (256, 1)
@@ -163,14 +163,14 @@ def compare_time(shape: Shape, rounds: int) -> None:
 
 _LOAD = """
 import sys, torch, resmoe_lab
-from resmoe_lab._core.machine import anonymous_bytes, give_back, peak_memory
+from resmoe_lab._core.machine import anonymous_bytes, release_memory, peak_memory
 import transformers.models.mixtral.modeling_mixtral
 from resmoe_lab.runtime.loading import load
-give_back()
+release_memory()
 before = anonymous_bytes()
 with peak_memory() as peak:
     model = load(sys.argv[1])
-give_back()
+release_memory()
 print(anonymous_bytes() - before, peak.nbytes - before)
 """
 

@@ -36,9 +36,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as spare:
         for name in chosen.parts or PARTS:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             PARTS[name](Trained(chosen.networks or Path(spare)))
-            print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+            print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ class Trained:
         if path.is_file():
             network.load_state_dict(load_file(path))
             return network.eval()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         options = {"epochs": EPOCHS, "seed": start} | options
         network = train(network, images, **options)
         save_network(network, path)
-        print(f"    trained {path.stem} in {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"    trained {path.stem} in {time.perf_counter() - started:.0f} s", flush=True)
         return network
 
 

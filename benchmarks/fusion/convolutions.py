@@ -20,7 +20,7 @@ def convolutions(trained: Trained) -> None:
             "resnet": lambda c=channels: ResNet18(8, channels=c),
         }
         for kind, make in kinds.items():
-            options = {"epochs": 12 if data == "cifar" else 3, "rate": 0.05, "momentum": 0.9}
+            options = {"epochs": 12 if data == "cifar" else 3, "learning_rate": 0.05, "momentum": 0.9}
             pair = [trained.get(f"{data}-{kind}", make, images, start=seed, **options) for seed in (0, 1)]
             rows = []
             norms = images.sample(2000 if data == "mnist" else 1000)
@@ -32,7 +32,7 @@ def convolutions(trained: Trained) -> None:
 def _ways(kind: str, images: Images, norms: torch.Tensor) -> dict[str, dict[str, object]]:
     ways: dict[str, dict[str, object]] = {"weights, batch norms averaged": {}}
     for by, seen in {"weights": {}, "activations": {"by": "activations", "samples": images.sample(100)}}.items():
-        how = seen | {"norms_from": norms}
+        how = seen | {"batch_norm_inputs": norms}
         ways[by] = how
         if kind == "resnet":
             ways[f"{by}, streams averaged"] = how | {"residual": "average"}

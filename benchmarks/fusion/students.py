@@ -8,7 +8,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from resmoe_lab.fusion import FUSED, PLAIN, Images, MLPNet, Teacher, accuracy, compare, fused_starts, learn_from
+from resmoe_lab.fusion import (
+    FUSED,
+    VANILLA,
+    Images,
+    MLPNet,
+    Teacher,
+    accuracy,
+    compare,
+    student_initializations,
+    train_students,
+)
 
 from .common import EPOCHS, HALF, SAMPLES, SEEDS, TENTH, Trained, digits, show, spread
 
@@ -39,7 +49,7 @@ def hidden(trained: Trained) -> None:
                 found = compare(pair, test, by=by, samples=images.sample(SAMPLES, seed=seed))
                 found = found.set_index("method")["accuracy"]
                 best = max(found["network 0"], found["network 1"])
-                gaps = {f"gap of {way}": 100 * (1 - found[way] / best) for way in (PLAIN, FUSED)}
+                gaps = {f"gap of {way}": 100 * (1 - found[way] / best) for way in (VANILLA, FUSED)}
                 rows.append({"layers": str(layers), "by": by, **found, **gaps})
     table = pd.DataFrame(rows).groupby(["layers", "by"], sort=False).agg(lambda values: spread(values.tolist()))
     show(f"two networks of one width, {SHORT} epochs on 10,000 images, two seeds", table.reset_index())
@@ -51,7 +61,7 @@ def _starts(trained: Trained, name: str, small: Sequence[int], seed: int) -> tup
     teacher = trained.get("teacher10k", MLPNet, images, start=seed)
     student = trained.get(f"{name}10k", lambda: MLPNet(small), images, start=50 + seed)
     samples = images.sample(SAMPLES, seed=seed)
-    return teacher, fused_starts(teacher, student, by="activations", samples=samples, seed=seed)
+    return teacher, student_initializations(teacher, student, by="activations", samples=samples, seed=seed)
 
 
 def students(trained: Trained) -> None:
@@ -62,9 +72,9 @@ def students(trained: Trained) -> None:
         for seed in SEEDS[:2]:
             teacher, starts = _starts(trained, name, small, seed)
             options = {"epochs": EPOCHS, "seed": 200 + seed}
-            tuned = learn_from(starts, images, test, **options).assign(learning="labels alone")
+            tuned = train_students(starts, images, test, **options).assign(learning="labels alone")
             wise = Teacher(teacher, temperature, weight)
-            taught = learn_from(starts, images, test, teacher=wise, **options).assign(learning="distillation")
+            taught = train_students(starts, images, test, teacher=wise, **options).assign(learning="distillation")
             found += [tuned, taught]
             print(f"    teacher {accuracy(teacher, test):.2f}", flush=True)
         table = pd.concat(found).groupby(["learning", "start"])[["before", "after"]].agg(lambda v: spread(v.tolist()))
@@ -80,11 +90,11 @@ def distillation(trained: Trained) -> None:
         for seed in SEEDS[:2]:
             teacher, starts = _starts(trained, name, small, seed)
             options = {"epochs": CELL, "seed": 200 + seed}
-            tuned.append(learn_from(starts, images, test, **options))
+            tuned.append(train_students(starts, images, test, **options))
             for temperature in TEMPERATURES:
                 for weight in WEIGHTS:
                     wise = Teacher(teacher, temperature, weight)
-                    cell = learn_from(starts, images, test, teacher=wise, **options)
+                    cell = train_students(starts, images, test, teacher=wise, **options)
                     cells.append(cell.assign(temperature=temperature, weight=weight))
         means = pd.concat(cells).groupby(["start", "temperature", "weight"])["after"].mean().reset_index()
         best = means.loc[means.groupby(["start", "temperature"])["after"].idxmax()]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from resmoe_lab.fusion import ENSEMBLE, FUSED, PLAIN, Images, MLPNet, compare, fuse, mixing_curve, skill_split
+from resmoe_lab.fusion import ENSEMBLE, FUSED, VANILLA, Images, MLPNet, compare, fuse, mixing_curve, skill_split
 
 from .common import HALF, SAMPLES, SEEDS, WIDE, Trained, digits, show, spread
 
@@ -29,7 +29,7 @@ def _curves(
         table = mixing_curve(pair, test or digits("test"), fusion=fusion, weights=weights)
         tables.append(table[table["label"] == "all"])
     rows = pd.concat(tables).groupby(["weight", "method"])["accuracy"].agg(lambda v: spread(v.tolist())).unstack()
-    order = [name for name in ("A", "B", FUSED, PLAIN, ENSEMBLE) if name in rows]
+    order = [name for name in ("A", "B", FUSED, VANILLA, ENSEMBLE) if name in rows]
     return rows[order].reset_index()
 
 

@@ -1,4 +1,4 @@
-"""Where things that can be made again are kept between runs."""
+"""The cache folder of the package."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The package's folder in the user's cache; it may not be there yet."""
+    """Return the package's folder in the user's cache, which need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "resmoe_lab"

@@ -1,4 +1,4 @@
-"""Where data sets are looked for. Nothing from outside is ever kept in the repository."""
+"""Search for data sets, in folders and on the hub. External data never enters the repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import DataError
 from .files import atomic_write
 from .idx import idx_bytes
 
-#: Environment variable that names a folder of data sets.
+#: Environment variable with a folder of data sets.
 DATA_VARIABLE = "RESMOE_DATA"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 Rows = Iterable[dict[str, Any]]
@@ -27,7 +27,7 @@ def _jsonl(rows: Rows) -> bytes:
 
 
 def _text(rows: Rows) -> bytes:
-    # The hub's copy has lost the single space that a blank line is in the published file.
+    # The hub's copy lacks the single space of blank lines in the published file.
     return "".join(row["text"] or " \n" for row in rows).encode()
 
 
@@ -36,18 +36,18 @@ def _labels(rows: Rows) -> bytes:
 
 
 def _idx_labels(rows: Rows) -> bytes:
-    """Labels as MNIST was published: an idx file of bytes, compressed."""
+    """Encode labels in MNIST's published format, a compressed idx file."""
     return idx_bytes(np.array([row["label"] for row in rows], np.uint8))
 
 
 def _idx_images(rows: Rows) -> bytes:
-    """Gray pictures as MNIST was published: an idx file of bytes, compressed."""
+    """Encode images in MNIST's published format, a compressed idx file."""
     return idx_bytes(np.stack([np.asarray(row["image"], np.uint8) for row in rows]))
 
 
 @dataclass(frozen=True)
 class _HubFile:
-    """How a file is made from a data set of the hub."""
+    """A file that can be created from a data set of the hub."""
 
     hub_id: str
     config: str | None
@@ -55,7 +55,7 @@ class _HubFile:
     write: Callable[[Rows], bytes]
 
 
-_ON_THE_HUB = {
+_HUB_FILES = {
     "wikitext-2/wiki.test.raw": _HubFile("Salesforce/wikitext", "wikitext-2-raw-v1", "test", _text),
     "lambada/lambada_test.jsonl": _HubFile("EleutherAI/lambada_openai", "default", "test", _jsonl),
     "piqa/valid.jsonl": _HubFile("baber/piqa", None, "validation", _jsonl),
@@ -69,7 +69,7 @@ _ON_THE_HUB = {
 
 
 def data_folders(data_dir: str | Path | None = None) -> list[tuple[str, Path]]:
-    """The folders that are searched, in order, each with the name that messages call it."""
+    """Return the folders that are searched, in order, each with its name for messages."""
     folders = []
     if data_dir is not None:
         folders.append(("--data-dir", Path(data_dir)))
@@ -80,7 +80,7 @@ def data_folders(data_dir: str | Path | None = None) -> list[tuple[str, Path]]:
 
 
 def find_data(name: str, *, data_dir: str | Path | None = None) -> Path:
-    """Find a file or folder of a data set, on the hub last.
+    """Find a file or folder of a data set, in local folders or else on the hub.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def find_data(name: str, *, data_dir: str | Path | None = None) -> Path:
     Raises
     ------
     DataError
-        If it is in none of the places, naming them all.
+        If it is in none of them.
     """
     for _, folder in data_folders(data_dir):
         if (folder / name).exists():
@@ -100,17 +100,17 @@ def find_data(name: str, *, data_dir: str | Path | None = None) -> Path:
     try:
         return _from_hub(name)
     except (KeyError, ImportError, OSError, ValueError) as error:
-        reason = "not kept there" if isinstance(error, KeyError) else str(error).strip().splitlines()[0]
-        places = ", ".join(f"{label} ({folder})" for label, folder in data_folders(data_dir))
+        reason = "not available there" if isinstance(error, KeyError) else str(error).strip().splitlines()[0]
+        folders = ", ".join(f"{label} ({folder})" for label, folder in data_folders(data_dir))
         raise DataError(
             f"data set {name!r} not found in --data-dir, ${DATA_VARIABLE}, data/local/ or on the hub; "
-            f"looked in {places} and there ({reason}): set ${DATA_VARIABLE} to the folder that holds it"
+            f"looked in {folders} and there ({reason}): set ${DATA_VARIABLE} to the folder that holds it"
         ) from error
 
 
 def _from_hub(name: str) -> Path:
-    """Make the file from the hub's data set, once, in the user's cache folder."""
-    source = _ON_THE_HUB[name]
+    """Create the file from the hub's data set in the user's cache folder, if it is not there yet."""
+    source = _HUB_FILES[name]
     path = cache_folder() / name
     if not path.is_file():
         from datasets import load_dataset

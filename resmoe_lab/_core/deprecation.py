@@ -1,4 +1,4 @@
-"""Old names that go on working for one release, with a warning that tells the new one."""
+"""Deprecated names, which work for one release with a warning that gives the new name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn that `old` will go, and name what takes its place."""
+    """Warn that `old` is deprecated, and give its new name."""
     message = f"{old} is deprecated and will be removed in the release after 0.2: use {new}"
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
 
 
 def deprecated_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a module whose names have changed.
+    """Return a ``__getattr__`` for a module whose names have changed.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def deprecated_names(module: str, renamed: Mapping[str, str]) -> Callable[[str],
 
 
 def renamed_arguments(**renamed: str) -> Callable[[Function], Function]:
-    """Let a function take keyword arguments under their old names, with a warning.
+    """Return a decorator that makes a function accept keyword arguments under their old names, with a warning.
 
     Parameters
     ----------

@@ -1,55 +1,55 @@
-"""Errors that say what was found, what was expected, and what to do."""
+"""Exceptions whose messages say what was found, what was expected, and what to do."""
 
 from __future__ import annotations
 
 
 class ResmoeError(Exception):
-    """Base of every error the package raises on purpose; its text is one line meant for the user.
+    """Base of all exceptions of the package; the message is one line for the user.
 
     Attributes
     ----------
     exit_code
-        What the command line exits with: 1 the work failed, 2 wrong usage, 130 interrupted.
+        Exit code of the command line: 1 failure, 2 wrong usage, 130 interrupted.
     """
 
     exit_code = 1
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in a notebook: the line, and no wall of calls that the user did not write."""
+        """Return what IPython shows in a notebook: the message without a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class ResmoeWarning(UserWarning):
-    """A result is right but says less than it seems to; its text is one line meant for the user."""
+    """A result is correct but has limitations; the message is one line for the user."""
 
 
 class UsageError(ResmoeError):
-    """An argument is outside what is allowed."""
+    """An argument is invalid."""
 
     exit_code = 2
 
 
 class CheckpointError(ResmoeError):
-    """A checkpoint is missing, damaged, unsafe, or of a kind that cannot be read."""
+    """A checkpoint is missing, damaged, unsafe or unsupported."""
 
 
 class WeightError(ResmoeError):
-    """Weights hold something no result can be computed from (NaN, infinity, unequal shapes)."""
+    """Weights cannot be used (NaN, infinity, unequal shapes)."""
 
 
 class DataError(ResmoeError):
-    """A data set is missing or is not what it should be."""
+    """A data set is missing or invalid."""
 
 
 class OutputError(ResmoeError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written."""
 
 
 class ResourceError(ResmoeError):
-    """The work would need more memory or disk than there is; nothing has been started."""
+    """The work would need more memory or disk space than is available; it has not been started."""
 
 
 class Cancelled(ResmoeError):
-    """The user asked to stop; what was finished before stays valid."""
+    """The work was cancelled; results that were finished before are valid."""
 
     exit_code = 130

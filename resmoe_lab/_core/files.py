@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process at a time writes into."""
+"""Atomic writing of files, and locks on folders."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pathlib import Path
 
 from .errors import OutputError
 
-_LOCK = ".lock"
+_LOCK_FILE = ".lock"
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and put the file into its place when the block ends without an error.
+    """Yield a temporary path to write to, and rename it to `path` when the block ends without an error.
 
-    The content reaches the disk before the name does, so not even a power cut leaves half a file under the name.
+    The content is flushed to disk before the rename, so not even a power failure leaves a partial file at `path`.
 
     Parameters
     ----------
     path
-        Where the file is to be, in a folder that is there.
+        The file, in an existing folder.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         If the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    # A name of its own: where a run was taken for dead too early, two processes may be writing the same file.
+    # A unique name: if a lock was lost, two processes may write the same file.
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -54,12 +54,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def is_partial_file(path: Path) -> bool:
-    """Whether a file is what a writer that was killed has left: ours, or the safetensors library, which has its own."""
+    """Whether a file was left by a killed writer: of this package or of the safetensors library."""
     return path.suffix == ".part" or re.fullmatch(r"\.tmp\w{6}", path.name) is not None
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder."""
+    """Remove the files that killed writers have left in a folder."""
     for path in folder.iterdir():
         if is_partial_file(path):
             path.unlink(missing_ok=True)
@@ -67,14 +67,14 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a folder until the block ends; the lock of a dead process holds nothing.
+    """Lock a folder against other processes until the block ends; the lock of a dead process is released.
 
     Raises
     ------
     OutputError
-        If another process holds the folder, naming it, or the folder cannot be written.
+        If another process has locked the folder, or the folder cannot be written.
     """
-    path = folder / _LOCK
+    path = folder / _LOCK_FILE
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -96,31 +96,31 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Give a temporary folder, held by this process, and remove it when the block ends.
+    """Yield a temporary folder that is locked by this process, and remove it when the block ends.
 
-    Before that, what processes that were killed have left in folders with this prefix is removed.
+    Folders with this prefix that killed processes have left are removed before.
 
     Parameters
     ----------
     prefix
-        How the folder's name begins.
+        Prefix of the folder's name.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        if _abandoned(folder):
+        if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as made, folder_lock(Path(made)):
-        yield Path(made)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name, folder_lock(Path(name)):
+        yield Path(name)
 
 
-def _abandoned(folder: Path) -> bool:
-    """Whether a folder is this user's own, and was held by a process that is gone. Links are not followed."""
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a folder belongs to this user and was locked by a process that is gone. Links are not followed."""
     with suppress(OSError):
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             return False
-        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        lock = os.open(folder / _LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            # Who holds a folder writes its name once it has the lock: without one, it may just be about to.
+            # The owner writes its name once it has the lock: an empty file may be about to be locked.
             if os.read(lock, 1):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
@@ -130,7 +130,7 @@ def _abandoned(folder: Path) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Doing something as soon as another library is imported, without importing it."""
+"""Callbacks on the import of another module."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from types import ModuleType
 
 
 def when_imported(name: str, action: Callable[[], None]) -> None:
-    """Call `action` once the module `name` has been imported: now, if it has been already.
+    """Call `action` after the module `name` is imported, or now if it has been imported.
 
     Parameters
     ----------
     name
         Full name of a module, which need not be installed.
     action
-        What is to be done.
+        The callback.
     """
     if name in sys.modules:
         action()
     else:
-        sys.meta_path.insert(0, _Waiting(name, action))
+        sys.meta_path.insert(0, _CallbackFinder(name, action))
 
 
-class _Waiting(MetaPathFinder):
-    """Lets the usual finders find the one module it waits for, and acts after its code has run."""
+class _CallbackFinder(MetaPathFinder):
+    """Finds one module by the usual finders, with a loader that calls back after the import."""
 
     def __init__(self, name: str, action: Callable[[], None]) -> None:
         self._name, self._action = name, action
@@ -40,11 +40,11 @@ class _Waiting(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Acting(spec.loader, self._action)
+            spec.loader = _CallbackLoader(spec.loader, self._action)
         return spec
 
 
-class _Acting(Loader):
+class _CallbackLoader(Loader):
     def __init__(self, loader: Loader, action: Callable[[], None]) -> None:
         self._loader, self._action = loader, action
 

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, processor, memory."""
+"""Versions, processor and memory of this process and machine."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from pathlib import Path
 
 _PACKAGES = ("resmoe-lab", "torch", "transformers", "pot", "numpy", "scipy", "pandas", "altair")
 _STATUS = Path("/proc/self/status")
-#: Seconds between two looks at the memory in use.
-_EVERY = 0.003
+#: Seconds between two measurements of the memory in use.
+_SAMPLING_SECONDS = 0.003
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages on which results depend."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> str:
-    """The processor and how many of its cores this process may use."""
+    """Describe the processor and the number of its cores that this process may use."""
     return f"{platform.machine()} {platform.system()}, {cores()} cores"
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far, mapped files included."""
+    """Return the peak resident memory of this process, including mapped files."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def anonymous_bytes() -> int:
-    """Resident memory of this process without the pages of mapped files, which cost nothing to give back."""
+    """Return the resident memory of this process without mapped files, whose pages can be evicted at no cost."""
     if not _STATUS.is_file():
         return peak_rss_bytes()
     return _kilobytes(_STATUS, "RssAnon") * 1024
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system, where the C library knows how."""
+    """Return freed memory to the system, if the C library supports it."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_bytes() -> int:
-    """Memory that may still be used on this machine, or in this container where it has a limit."""
+    """Return the memory that is available on this machine, or within the limit of this container."""
     meminfo = Path("/proc/meminfo")
     free = _kilobytes(meminfo, "MemAvailable") * 1024 if meminfo.is_file() else _physical_bytes() // 2
     group = Path("/sys/fs/cgroup")
@@ -75,30 +75,30 @@ def _kilobytes(path: Path, name: str) -> int:
 
 
 class Peak:
-    """The most anonymous memory seen so far."""
+    """The peak of anonymous memory so far."""
 
     def __init__(self) -> None:
         self.nbytes = anonymous_bytes()
 
-    def look(self) -> None:
-        """Take the memory in use now into account."""
+    def update(self) -> None:
+        """Measure the memory in use."""
         self.nbytes = max(self.nbytes, anonymous_bytes())
 
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Watch the anonymous memory of this process from a thread while the block runs."""
+    """Measure the peak of this process's anonymous memory from a thread while the block runs."""
     peak, done = Peak(), threading.Event()
 
-    def watch() -> None:
-        while not done.wait(_EVERY):
-            peak.look()
+    def sample() -> None:
+        while not done.wait(_SAMPLING_SECONDS):
+            peak.update()
 
-    thread = threading.Thread(target=watch, name="peak memory", daemon=True)
+    thread = threading.Thread(target=sample, name="peak memory", daemon=True)
     thread.start()
     try:
         yield peak
     finally:
         done.set()
         thread.join()
-        peak.look()
+        peak.update()

@@ -1,4 +1,4 @@
-"""One declaration of a parameter makes the command-line option, the widget, the report's slider and the docs."""
+"""Declarations of numeric parameters, shared by command-line options, widgets, reports and documentation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class Param:
-    """A number that a user may set.
+    """A numeric parameter.
 
     Parameters
     ----------
     name
-        Its name in Python, on the command line and on the widget.
+        Its name in Python, on the command line and in widgets.
     default
-        What it is when nobody says otherwise.
+        Its default value.
     low, high
-        Bounds; `low` itself is allowed only where `low_included`.
+        Bounds; `low` itself is allowed only if `low_included`.
     step
         The slider's step.
     doc
@@ -35,7 +35,7 @@ class Param:
     low_included: bool = True
 
     def validate(self, value: float) -> float:
-        """Return `value`, or say in one line why it cannot be.
+        """Return `value` after checking that it is within the bounds.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Param:
         return value
 
     def grid(self) -> list[float]:
-        """Every value that a slider can take, lowest first."""
+        """Return all values of a slider, in ascending order."""
         first = 0 if self.low_included else 1
         count = round((self.high - self.low) / self.step)
         return [round(self.low + i * self.step, 10) for i in range(first, count + 1)]

@@ -1,4 +1,4 @@
-"""bfloat16 products for the numbers that lose nothing by them, and for no others in this process."""
+"""bfloat16 matrix products of numbers that are bfloat16, without affecting other products of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .shared import SharedSetting
+from .shared_setting import SharedSetting
 
 
 def _bfloat16() -> Callable[[], None]:
@@ -17,24 +17,24 @@ def _bfloat16() -> Callable[[], None]:
         return lambda: None
     before, settings.fp32_precision = settings.fp32_precision, "bf16"
 
-    def take_back() -> None:
+    def restore() -> None:
         settings.fp32_precision = before
 
-    return take_back
+    return restore
 
 
 _BFLOAT16 = SharedSetting(_bfloat16)
 
 
 def bfloat16_products() -> AbstractContextManager[None]:
-    """Multiply float32 numbers that are bfloat16 numbers by the processor's bfloat16 kernels, where that is free.
+    """Let float32 products use the processor's bfloat16 kernels, for numbers that are exactly bfloat16.
 
-    Their products are exact in float32, and are summed in it. Where another thread needs float32, they are multiplied
-    as such, which is slower and gives the same.
+    Their products are exact in float32 and accumulated in float32. If another thread requires float32 products, they
+    are computed as such, which is slower and gives the same.
     """
-    return _BFLOAT16.held()
+    return _BFLOAT16.enabled()
 
 
 def float32_products() -> AbstractContextManager[None]:
-    """Multiply with all the bits of float32, after the few bfloat16 products that are under way."""
-    return _BFLOAT16.kept_off()
+    """Keep full float32 precision, after waiting for the bfloat16 products that are running."""
+    return _BFLOAT16.disabled()

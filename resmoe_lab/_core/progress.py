@@ -1,7 +1,7 @@
-"""One progress protocol: the package reports ticks, and tqdm, the command line and the notebook render them.
+"""The progress protocol: the package reports ticks, which tqdm, the command line and notebooks render.
 
 A renderer is any callable that takes a :class:`Tick`. It cancels the work by raising
-:class:`~resmoe_lab._core.errors.Cancelled`, so a tick is also the only place where work can be cancelled.
+:class:`~resmoe_lab._core.errors.Cancelled`; work can be cancelled nowhere else.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tick:
-    """What a renderer is told.
+    """A progress report.
 
     Parameters
     ----------
     task
-        Name of the piece of work; ticks of one name belong to one bar.
+        Name of the task; ticks of one name belong to one bar.
     done, total
-        Steps finished and steps in all (None: not known).
+        Finished steps and total steps (None: unknown).
     facts
-        Figures worth showing beside the bar, such as the objective.
+        Values to show beside the bar, such as the objective.
     """
 
     task: str
@@ -37,11 +37,11 @@ Progress = Callable[[Tick], None]
 
 
 def silent(tick: Tick) -> None:
-    """Render nothing (the default everywhere)."""
+    """Render nothing (the default)."""
 
 
 def tracked(items: Collection[T], task: str, progress: Progress) -> Iterator[T]:
-    """Yield `items`, ticking once before the first and once after each."""
+    """Yield `items`, and report a tick before the first and after each."""
     total = len(items)
     progress(Tick(task, 0, total))
     for done, item in enumerate(items, start=1):
@@ -50,7 +50,7 @@ def tracked(items: Collection[T], task: str, progress: Progress) -> Iterator[T]:
 
 
 class TqdmProgress:
-    """Render ticks as tqdm bars on standard error, one bar per task name."""
+    """Renders ticks as tqdm bars on standard error, one for each task."""
 
     def __init__(self) -> None:
         self._bars: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class TqdmProgress:
         if bar is None or tick.done < bar.n:
             self._close(tick.task)
             bar = self._bars[tick.task] = tqdm(total=tick.total, desc=tick.task, leave=False, dynamic_ncols=True)
-        bar.set_postfix({name: _short(value) for name, value in tick.facts.items()}, refresh=False)
+        bar.set_postfix({name: _format(value) for name, value in tick.facts.items()}, refresh=False)
         bar.update(tick.done - bar.n)
         if tick.total is not None and tick.done >= tick.total:
             self._close(tick.task)
@@ -73,10 +73,10 @@ class TqdmProgress:
             bar.close()
 
     def close(self) -> None:
-        """Close every bar that is still open."""
+        """Close all open bars."""
         for task in list(self._bars):
             self._close(task)
 
 
-def _short(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

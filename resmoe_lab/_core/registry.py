@@ -1,4 +1,4 @@
-"""Registries: one file in a folder adds one entry, and nothing else has to change."""
+"""Registries of plugins: every module of a folder may register entries."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named entries found in the public modules of one package.
+    """Named entries of the public modules of a package.
 
     Parameters
     ----------
     kind
         What an entry is called in messages, such as ``"method"``.
     package
-        Dotted name of the folder whose modules register entries when imported.
+        Dotted name of the package whose modules register entries when they are imported.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that files its object under `name`."""
+        """Return a decorator that registers an object as `name`."""
 
         def add(entry: T) -> T:
             if name in self._entries:
@@ -44,11 +44,11 @@ class Registry(Generic[T]):
         return add
 
     def _load(self) -> None:
-        """Import the modules of the folder, once; another thread that asks meanwhile waits for all of them."""
+        """Import the modules of the package, once; other threads wait until all are imported."""
         if self._loaded:
             return
         with self._lock:
-            # A module of the folder may look something up while it is imported, in this very thread.
+            # A module may access the registry while it is imported, in the same thread.
             if self._loading:
                 return
             self._loading = True
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
             self._loaded = True
 
     def names(self) -> list[str]:
-        """All names, in alphabetical order."""
+        """Return all names, in alphabetical order."""
         self._load()
         return sorted(self._entries)
 
@@ -72,12 +72,12 @@ class Registry(Generic[T]):
         Raises
         ------
         UsageError
-            If there is none; similar names are suggested.
+            If there is none; the message suggests similar names.
         """
         self._load()
         if name not in self._entries:
-            near = get_close_matches(name, self._entries, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(self.names())}"
+            matches = get_close_matches(name, self._entries, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(matches)}?" if matches else f"choose from {', '.join(self.names())}"
             raise UsageError(f"unknown {self.kind} {name!r}: {hint}")
         return self._entries[name]
 

@@ -1,29 +1,31 @@
-"""Experts two at a time, each on one thread: LAPACK's reductions gain little from more threads on one matrix."""
+"""Parallel work on two threads: one pending job keeps a single core busy, however many there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
 from itertools import islice
+from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
+from torch import Tensor
 
-from .shared import SharedSetting
+from .shared_setting import SharedSetting
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: More lanes would hold more experts' temporaries at once.
-_LANES = 2
+#: More threads would hold more temporaries at the same time.
+MAX_THREADS = 2
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The linear algebra libraries of this process; looking for them takes longer than a small product."""
+    """Return the linear algebra libraries of this process; the search takes longer than a small product."""
     return ThreadpoolController()
 
 
@@ -36,26 +38,68 @@ _ONE_BLAS_THREAD = SharedSetting(_limit)
 
 
 def one_blas_thread() -> AbstractContextManager[None]:
-    """Keep numpy's and scipy's linear algebra on the calling thread; several would wait for one another."""
-    return _ONE_BLAS_THREAD.held()
+    """Limit numpy's and scipy's linear algebra to the calling thread; LAPACK gains little from more on one matrix."""
+    return _ONE_BLAS_THREAD.enabled()
+
+
+def available_threads() -> int:
+    """Return the number of jobs to run in parallel: at most two, and no more than torch's threads."""
+    return min(MAX_THREADS, torch.get_num_threads())
 
 
 def map_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do work for every item, two at a time where this process has two threads, and return the results in order.
+    """Apply `work` to every item on two threads, if this process has two, and return the results in order.
 
-    Items are taken from their iterator only as they are needed.
+    Each job runs on one thread. Items are taken from their iterator only when they are needed.
     """
     threads = torch.get_num_threads()
-    waiting, found = iter(items), list[R]()
-    if threads < _LANES:
-        return [work(item) for item in waiting]
+    iterator, results = iter(items), list[R]()
+    if threads < MAX_THREADS:
+        return [work(item) for item in iterator]
     try:
         with (
             one_blas_thread(),
-            ThreadPoolExecutor(_LANES, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            ThreadPoolExecutor(MAX_THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
-            while batch := list(islice(waiting, _LANES)):
-                found += pool.map(work, batch)
+            while batch := list(islice(iterator, MAX_THREADS)):
+                results += pool.map(work, batch)
     finally:
         torch.set_num_threads(threads)
-    return found
+    return results
+
+
+def map_with_buffers(jobs: Sequence[Callable[[Tensor], T]], buffers: Sequence[Tensor]) -> list[T]:
+    """Run jobs, as many at a time as there are buffers, and return their results in order.
+
+    Parameters
+    ----------
+    jobs
+        Each is called with a buffer that no other job uses at the same time.
+    buffers
+        Torch's threads are divided evenly among them.
+    """
+    if len(buffers) == 1 or len(jobs) < 2:
+        return [job(buffers[0]) for job in jobs]
+    threads = torch.get_num_threads()
+    free: SimpleQueue[Tensor] = SimpleQueue()
+    for buffer in buffers:
+        free.put(buffer)
+
+    def run(job: Callable[[Tensor], T]) -> T:
+        buffer = free.get()
+        try:
+            return job(buffer)
+        finally:
+            free.put(buffer)
+
+    threads_per_job = max(1, threads // len(buffers))
+    try:
+        with ThreadPoolExecutor(len(buffers), initializer=torch.set_num_threads, initargs=(threads_per_job,)) as pool:
+            return list(pool.map(run, jobs))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def chunked(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield `size` items at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))

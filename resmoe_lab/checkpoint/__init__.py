@@ -1,4 +1,4 @@
-"""Lazy reading and whole-file writing of safetensors checkpoints, one layer in memory."""
+"""Lazy reading and atomic writing of safetensors checkpoints, one layer in memory at a time."""
 
 from .index import Checkpoint as Checkpoint
 from .index import TensorInfo as TensorInfo

@@ -1,8 +1,8 @@
-"""DeepSeekMoE-16B as Qwen2-MoE: transformers 5 cannot run the one, and the other computes exactly the same.
+"""Conversion of DeepSeekMoE-16B, which transformers 5 cannot run, to an equivalent Qwen2-MoE.
 
-Both are the same decoder (RMS norm, rotary attention, softmax routing over gated experts). Qwen2-MoE has a gate before
-its shared expert and DeepSeek has none: a gate of zeros lets through sigmoid(0) = 1/2, so the shared expert's
-down-projection is doubled, which loses no bit.
+Both have the same decoder (RMS norm, rotary attention, softmax routing over gated experts). Qwen2-MoE has a gate before
+its shared expert and DeepSeek has none: a gate with zero weights is sigmoid(0) = 1/2, so the shared expert's
+down-projection is doubled, which is exact.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .._core.errors import CheckpointError, OutputError
 from .._core.files import atomic_write
 from .index import SINGLE_FILE, Checkpoint
 from .reader import read_tensors
-from .writer import companions, write_index, write_json, write_tensors
+from .writer import companion_files, write_index, write_json, write_tensors
 
-#: Settings that mean the same in both, under the same name.
-_SAME = (
+#: Settings with the same name and meaning in both.
+_COMMON_SETTINGS = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -45,40 +45,40 @@ _SAME = (
     "torch_dtype",
     "dtype",
 )
-#: Settings that Qwen2-MoE has no counterpart for, and the values that need none.
-_NEEDED = {"attention_bias": False, "scoring_func": "softmax", "rope_scaling": None}
+#: Settings without a counterpart in Qwen2-MoE, and their only convertible values.
+_REQUIRED_VALUES = {"attention_bias": False, "scoring_func": "softmax", "rope_scaling": None}
 _SHARED_DOWN = re.compile(r"(.*\.mlp)\.shared_expert\.down_proj\.weight")
 
 
 def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
-    """Write a DeepSeekMoE checkpoint as one of Qwen2-MoE that computes the same, file by file.
+    """Convert a DeepSeekMoE checkpoint to an equivalent one of Qwen2-MoE, file by file.
 
     Parameters
     ----------
     checkpoint
-        One whose ``model_type`` is ``deepseek``; code in its folder is neither run nor copied.
+        A checkpoint with ``model_type`` ``deepseek``; code in its folder is neither run nor copied.
     out
-        A new or empty folder.
+        The output folder, new or empty.
 
     Returns
     -------
     pathlib.Path
-        The folder.
+        The output folder.
 
     Raises
     ------
     CheckpointError
-        If it is something else, or has a setting that Qwen2-MoE knows nothing of.
+        If it is of another model type, or has a setting that Qwen2-MoE does not support.
     OutputError
-        If `out` holds something or cannot be written.
+        If `out` is not empty or cannot be written.
     """
     config, out = _qwen2_config(checkpoint), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} is there already, expected a new or empty folder: name another place")
+        raise OutputError(f"{out} exists already, expected a new or empty folder: name another place")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out} cannot be made ({error.strerror}): name another place") from error
+        raise OutputError(f"{out} cannot be created ({error.strerror}): name another place") from error
     files = defaultdict(list)
     for name, info in checkpoint.tensors.items():
         files[info.file.name].append(name)
@@ -89,7 +89,7 @@ def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
         written[file] = list(tensors)
     if list(files) != [SINGLE_FILE]:
         write_index(out, written, total_bytes=checkpoint.total_bytes)
-    for path in companions(checkpoint):
+    for path in companion_files(checkpoint):
         with atomic_write(out / path.name) as part:
             shutil.copyfile(path, part)
     write_json(out / "config.json", config)
@@ -97,22 +97,22 @@ def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
 
 
 def _qwen2_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    found = checkpoint.config
+    source = checkpoint.config
     if checkpoint.model_type != "deepseek":
         raise CheckpointError(
             f"{checkpoint.folder} has model_type {checkpoint.model_type!r}, expected 'deepseek': only DeepSeekMoE is "
-            "converted, later ones run as they are"
+            "converted, later generations run without conversion"
         )
-    for name, value in _NEEDED.items():
-        if found.get(name, value) != value:
-            raise CheckpointError(f"config.json has {name} = {found[name]!r}, expected {value!r}: not convertible")
+    for name, value in _REQUIRED_VALUES.items():
+        if source.get(name, value) != value:
+            raise CheckpointError(f"config.json has {name} = {source[name]!r}, expected {value!r}: not convertible")
     try:
-        shared = found["n_shared_experts"] * found["moe_intermediate_size"]
-        experts = found["n_routed_experts"]
-        dense = [layer for layer in range(found["num_hidden_layers"]) if not _has_experts(found, layer)]
+        shared = source["n_shared_experts"] * source["moe_intermediate_size"]
+        experts = source["n_routed_experts"]
+        dense = [layer for layer in range(source["num_hidden_layers"]) if not _has_experts(source, layer)]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"config.json of {checkpoint.folder} lacks {error}: copy the checkpoint again") from error
-    return {name: found[name] for name in _SAME if name in found} | {
+    return {name: source[name] for name in _COMMON_SETTINGS if name in source} | {
         "architectures": ["Qwen2MoeForCausalLM"],
         "model_type": "qwen2_moe",
         "num_experts": experts,
@@ -121,7 +121,7 @@ def _qwen2_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "decoder_sparse_step": 1,
         "qkv_bias": False,
         "use_sliding_window": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": float(found.get("rope_theta", 10000.0))},
+        "rope_parameters": {"rope_type": "default", "rope_theta": float(source.get("rope_theta", 10000.0))},
     }
 
 
@@ -130,7 +130,7 @@ def _has_experts(config: Mapping[str, Any], layer: int) -> bool:
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Name one file's tensors as Qwen2-MoE does, with the gates of its shared experts."""
+    """Rename the tensors of one file as in Qwen2-MoE, and add the gates of its shared experts."""
     renamed = {}
     for name, tensor in tensors.items():
         name = name.replace(".mlp.shared_experts.", ".mlp.shared_expert.")

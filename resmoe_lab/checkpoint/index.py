@@ -1,4 +1,4 @@
-"""What a checkpoint holds, read from its headers alone: no tensor is loaded here."""
+"""The index of a checkpoint's tensors, read from file headers without loading a tensor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .source import resolve
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-#: The index of a packed checkpoint, whose name an unregistered transformers does not look for.
+#: The index of a packed checkpoint, under a name that an unregistered transformers does not open.
 PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: safetensors itself refuses longer headers.
-_LONGEST_HEADER = 100_000_000
-_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8}
+#: The safetensors library itself refuses longer headers.
+_MAX_HEADER_BYTES = 100_000_000
+_DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_DTYPE_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8}
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: its file, dtype (safetensors' name), shape and stored bytes."""
+    """One stored tensor: its file, dtype (safetensors' name), shape and size in bytes."""
 
     file: Path
     dtype: str
@@ -38,20 +38,20 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder, opened without loading a tensor.
+    """An open checkpoint, of which no tensor has been loaded.
 
     Parameters
     ----------
     name
-        What the user called it: a zoo name, a folder or a hub id.
+        The name it was opened by: a zoo name, a folder or a hub id.
     folder
-        Where it lies.
+        Its local folder.
     config
         Its ``config.json``.
     tensors
-        Every tensor by name.
+        All tensors, by name.
     hub_id
-        Where weight files come from that are not here yet (None: all are here).
+        Hub id from which missing weight files are fetched (None: no file is missing).
     """
 
     name: str
@@ -62,26 +62,26 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
-        """The ``model_type`` of the config, which decides the family."""
+        """The ``model_type`` of the config, which determines the family."""
         return str(self.config.get("model_type", ""))
 
     @property
     def packed(self) -> bool:
-        """Whether its experts are stored in the compressed form."""
+        """Whether its experts are stored in a compressed format."""
         return (self.config.get("quantization_config") or {}).get("quant_method") == "resmoe"
 
     @property
     def source(self) -> str:
-        """What any process that sees the same files, or the same hub, can open it by, wherever it works."""
+        """A name by which processes with other working directories can open it: the hub id or the absolute path."""
         return self.hub_id or str(self.folder.absolute())
 
     def file_of(self, name: str) -> Path:
-        """Return the file that a tensor is in, fetched from the hub if it is not here yet.
+        """Return the file of a tensor, fetched from the hub if necessary.
 
         Raises
         ------
         CheckpointError
-            If there is no such tensor, or the hub does not give its file.
+            If there is no such tensor, or the hub cannot provide its file.
         """
         if name not in self.tensors:
             raise CheckpointError(f"{self.folder} has no tensor {name!r}: the checkpoint is incomplete")
@@ -90,8 +90,8 @@ class Checkpoint:
             fetch_file(self.hub_id, file)
         return file
 
-    def whole_folder(self) -> Path:
-        """Return the folder with every weight file in it, as transformers wants it."""
+    def complete_folder(self) -> Path:
+        """Return the folder after fetching all missing weight files, as transformers needs it."""
         for name in {info.file: name for name, info in self.tensors.items()}.values():
             self.file_of(name)
         return self.folder
@@ -103,17 +103,31 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Open a checkpoint lazily.
+    """Open a checkpoint without loading its tensors.
 
     Parameters
     ----------
     source
         A zoo name, a local folder with ``config.json`` and safetensors files, or a hub id.
 
+    Returns
+    -------
+    Checkpoint
+        Its config and the index of its tensors.
+
     Raises
     ------
     CheckpointError
-        If it is missing, damaged, stored as pickle, or points out of its own folder.
+        If it is missing, damaged, pickled, or refers to files outside of its folder.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> checkpoint = rl.open_checkpoint("mixtral-tiny")
+    >>> checkpoint.model_type
+    'mixtral'
+    >>> checkpoint.tensors["lm_head.weight"].shape
+    (3072, 128)
     """
     folder, hub_id = resolve(source)
     config = _read_json(folder / "config.json")
@@ -140,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
-    """The safetensors files of a folder, by its index where it has one; those of the hub need not be here yet."""
+    """Return the safetensors files of a folder, by its index if it has one; those of the hub may be missing."""
     index = next((folder / name for name in (INDEX_FILE, PACKED_INDEX_FILE) if (folder / name).is_file()), None)
     if index is not None:
         weight_map = _read_json(index).get("weight_map")
@@ -151,7 +165,7 @@ def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
         names = [SINGLE_FILE]
     else:
         raise CheckpointError(_no_weights(folder))
-    return [_inside(folder, name, elsewhere=hub_id is not None) for name in names]
+    return [_checked_path(folder, name, may_be_missing=hub_id is not None) for name in names]
 
 
 def _no_weights(folder: Path) -> str:
@@ -160,30 +174,30 @@ def _no_weights(folder: Path) -> str:
         return f"{folder} holds no {SINGLE_FILE} and no {INDEX_FILE}: it is not a safetensors checkpoint"
     return (
         f"{folder} holds only pickled weights ({pickles[0]}), which can run code when opened, and is refused: convert "
-        "it once where you trust it, with model.save_pretrained(folder) of a recent transformers"
+        "it once if you trust it, with model.save_pretrained(folder) of a recent transformers"
     )
 
 
-def _inside(folder: Path, name: str, *, elsewhere: bool) -> Path:
-    """Return the path of a shard, refusing any that leaves the folder or, unless it is `elsewhere` too, is missing."""
+def _checked_path(folder: Path, name: str, *, may_be_missing: bool) -> Path:
+    """Return the path of a shard, after checking that it is in the folder and exists (unless it `may_be_missing`)."""
     path, root = folder / name, folder.resolve()
-    # The hub's own cache keeps its files as links from snapshots/REVISION to blobs/.
+    # The files of the hub's cache are links from snapshots/REVISION to blobs/.
     in_cache = root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir()
     allowed = root.parent.parent / "blobs" if in_cache else root
     if Path(name).name != name or (path.is_file() and not path.resolve().is_relative_to(allowed)):
-        raise CheckpointError(f"{folder} names the shard {name!r}, which leads out of the folder: refused")
-    if not path.is_file() and not elsewhere:
+        raise CheckpointError(f"{folder} names the shard {name!r}, which is outside of the folder: refused")
+    if not path.is_file() and not may_be_missing:
         raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
     return path
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
-    """Read the header of one safetensors file and check that every byte it speaks of is there.
+    """Read the header of a safetensors file and check it against the size of the file.
 
     Raises
     ------
     CheckpointError
-        If the file is missing or truncated, or its header is not what the format says.
+        If the file is missing or truncated, or its header is invalid.
     """
     if not file.is_file():
         raise CheckpointError(f"{file} is missing: copy the checkpoint again")
@@ -191,7 +205,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     with file.open("rb") as stream:
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+        if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
             raise CheckpointError(
                 f"{file} ({size} bytes) is truncated or no safetensors file: its header claims {length} bytes; "
                 "copy it again"
@@ -221,7 +235,7 @@ def _infos(file: Path, entries: Mapping[str, Any]) -> dict[str, TensorInfo]:
 def _tensor_info(file: Path, entry: dict[str, Any]) -> TensorInfo:
     start, end = entry["data_offsets"]
     shape = tuple(int(side) for side in entry["shape"])
-    expected = math.prod(shape) * _BYTES.get(entry["dtype"], 0)
+    expected = math.prod(shape) * _DTYPE_BYTES.get(entry["dtype"], 0)
     if min((0, *shape)) < 0 or (expected and end - start != expected):
         raise ValueError(f"shape {shape} of {entry['dtype']} takes {expected} bytes, found {end - start}")
     return TensorInfo(file, str(entry["dtype"]), shape, end - start)

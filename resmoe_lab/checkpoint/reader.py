@@ -1,4 +1,4 @@
-"""Reading tensors: only the named ones, each mapped from its file, so that what is not looked at is not read."""
+"""Memory-mapped reading of tensors, by name."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ import torch
 from .._core.errors import CheckpointError
 from .index import Checkpoint, read_header
 
-#: What safetensors calls the dtypes that weights come in.
+#: The dtypes of unquantized weights, by their names in safetensors.
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 def read_tensors(
     checkpoint: Checkpoint, names: Iterable[str], *, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """Map the named tensors and nothing else; converting them, or moving them to a device, makes copies.
+    """Map tensors into memory; copies are made only for another dtype or device.
 
     Parameters
     ----------
     checkpoint
-        Where they are.
+        The checkpoint.
     names
-        Tensor names as stored.
+        Tensor names on disk.
     dtype
-        Converted to this while loading (None: as stored).
+        Dtype to convert to (None: as stored).
     device
-        Where they go.
+        Device of the tensors.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        The tensors by name.
 
     Raises
     ------
@@ -39,14 +44,14 @@ def read_tensors(
     for name in names:
         by_file.setdefault(checkpoint.file_of(name), []).append(name)
     tensors = {}
-    for file, wanted in by_file.items():
-        for name, tensor in _map(file, wanted, device).items():
+    for file, file_names in by_file.items():
+        for name, tensor in _map(file, file_names, device).items():
             tensors[name] = tensor if dtype is None else tensor.to(dtype)
     return tensors
 
 
 def read_file(file: Path) -> dict[str, torch.Tensor]:
-    """Map every tensor of one safetensors file.
+    """Map all tensors of a safetensors file into memory.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the user typed: a zoo name, a local folder, or a hub id."""
+"""Resolution of a checkpoint's name: a zoo name, a local folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(source: str | Path) -> tuple[Path, str | None]:
-    """Return the folder of a checkpoint, and its hub id where it is the hub's and may lack weights.
+    """Return the folder of a checkpoint, and its hub id if it is from the hub and weights may be missing.
 
     Raises
     ------
     CheckpointError
-        If it is none of the three.
+        If it is none of them.
     """
     if isinstance(source, str) and source in zoo.names():
         return zoo.folder(source), None

@@ -1,4 +1,4 @@
-"""Writing: every file appears whole under its name, or not at all."""
+"""Atomic writing of checkpoint files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .._core.errors import OutputError
 from .._core.files import atomic_write
 from .index import INDEX_FILE, Checkpoint
 
-#: Files that a checkpoint needs beside its tensors to be opened and used.
-_COMPANIONS = (
+#: Files besides the tensors that a checkpoint needs.
+_COMPANION_FILES = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -33,16 +33,16 @@ _COMPANIONS = (
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], *, metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """Write one safetensors file; return its path.
+    """Write a safetensors file; return its path.
 
     Parameters
     ----------
     path
-        Where it is to be.
+        The file.
     tensors
-        What it holds. Those that are mapped from a file are not copied into memory.
+        Tensors by name; memory-mapped ones are not copied.
     metadata
-        Texts for its header.
+        Further entries of its header.
 
     Raises
     ------
@@ -65,34 +65,34 @@ def write_tensors(
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write one JSON file; return its path."""
+    """Write a JSON file; return its path."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
     return path
 
 
 def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes: int, name: str = INDEX_FILE) -> Path:
-    """Write the index that makes several safetensors files one checkpoint."""
+    """Write the index of a checkpoint of several safetensors files."""
     weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
     return write_json(folder / name, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
 
 
-def copy_companions(checkpoint: Checkpoint, folder: Path) -> None:
+def copy_companion_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the config, tokenizer and generation files of a checkpoint, byte for byte."""
-    for path in companions(checkpoint):
+    for path in companion_files(checkpoint):
         with atomic_write(folder / path.name) as part:
             shutil.copyfile(path, part)
 
 
-def companions(checkpoint: Checkpoint) -> list[Path]:
-    """The config, tokenizer and generation files of a checkpoint."""
-    return sorted({path for pattern in _COMPANIONS for path in checkpoint.folder.glob(pattern) if path.is_file()})
+def companion_files(checkpoint: Checkpoint) -> list[Path]:
+    """Return the config, tokenizer and generation files of a checkpoint."""
+    return sorted({path for pattern in _COMPANION_FILES for path in checkpoint.folder.glob(pattern) if path.is_file()})
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """BLAKE2 hash of some tensors' names and bytes, in the order of their names."""
-    found = hashlib.blake2b(digest_size=16)
+    """Return a BLAKE2 hash of tensors' names and bytes, in the order of their names."""
+    result = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].contiguous().cpu().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        result.update(name.encode())
+        result.update(tensors[name].contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    return result.hexdigest()

@@ -18,7 +18,7 @@ from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE, read_header
 from ..checkpoint.reader import read_tensors
-from ..checkpoint.writer import copy_companions, digest, write_index, write_json, write_tensors
+from ..checkpoint.writer import copy_companion_files, digest, write_index, write_json, write_tensors
 from ..experts import family_of
 from ..runtime.packable import check_packable
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
@@ -156,7 +156,7 @@ def _write(
     _compress_all(units, scheduler, progress)
     begun = time.perf_counter()
     manifest["files"] = _write_rest(checkpoint, out, units)
-    copy_companions(checkpoint, out)
+    copy_companion_files(checkpoint, out)
     if units[0].packed:
         _describe_packed(checkpoint, out, units)
     return _finish(out, manifest, units, copying=time.perf_counter() - begun)

@@ -133,7 +133,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     else:
         dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
         error = _error(stack, layer, replace_by=dtype)
-        tensors = family.split(stack, dtype=dtype)
+        tensors = family.to_tensors(stack, dtype=dtype)
     certificate = center.certificate if center is not None else None
     return tensors, layout | {
         "approximation_error": error,

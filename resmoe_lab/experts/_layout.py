@@ -1,4 +1,4 @@
-"""How the matrices of an expert lie in stored tensors, in files and in running models alike."""
+"""The layout of an expert's matrices in tensors, on disk and in running models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._stack import Block
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model's MoE layers, from its config.
+    """The sizes of a model's MoE layers.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ class Shape:
 
 
 def config_int(config: Mapping[str, Any], *keys: str) -> int:
-    """Return a positive whole number of a config, under the first of some names that it has.
+    """Return a positive integer of a config, by the first of `keys` that it has.
 
     Raises
     ------
     CheckpointError
-        If the config has none of them, or something else there.
+        If the config has none of them, or the value is not a positive integer.
     """
     key = next((key for key in keys if key in config), keys[0])
     value = config.get(key)
@@ -45,22 +45,22 @@ def config_int(config: Mapping[str, Any], *keys: str) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """One block of the design matrix, and the tensor or part of a tensor that holds it.
+    """One block of the design matrix, and where it is stored.
 
     Parameters
     ----------
     block
         Its name in the design matrix.
     key
-        Its tensor's name, with ``{k}`` for the expert; without it, the tensor's first axis is the expert.
+        Name of its tensor, with ``{k}`` for the expert; without it, the tensor's first axis is the expert.
     transposed
-        True where columns, not rows, are neurons (as in most down-projections).
+        Whether columns, not rows, are neurons (as in most down-projections).
     half
-        0 or 1 where the tensor holds two blocks (gate and up) along its neurons; None where it holds one.
+        0 or 1 if the tensor holds two blocks (gate and up) along its neurons; None if it holds one.
     interleaved
-        Whether those two alternate, neuron by neuron, instead of following one another.
+        Whether these two alternate neuron by neuron instead of following one another.
     vector
-        True for a bias: one number a neuron.
+        Whether it is a bias: one number for each neuron.
     """
 
     block: str
@@ -76,11 +76,11 @@ class Part:
         return "{k}" not in self.key
 
     def columns(self, hidden_size: int) -> int:
-        """Columns of the design matrix that the part fills."""
+        """Return the number of columns of the design matrix that the part fills."""
         return 1 if self.vector else hidden_size
 
     def stored_shape(self, shape: Shape) -> tuple[int, ...]:
-        """Shape of the whole stored tensor."""
+        """Return the shape of the stored tensor."""
         neurons = shape.intermediate_size * (1 if self.half is None else 2)
         sides = (neurons,) if self.vector else (neurons, shape.hidden_size)
         sides = sides[::-1] if self.transposed else sides
@@ -99,8 +99,8 @@ class Part:
 def copy_block(target: torch.Tensor, source: torch.Tensor) -> None:
     """Copy one matrix into another, converting dtype and device.
 
-    A transposed side is brought into order within its own dtype first, which is several times faster than converting
-    and transposing at once.
+    A transposed matrix is made contiguous in its own dtype first, which is several times faster than converting and
+    transposing at once.
     """
     if _is_transposed(source):
         source = source.contiguous()
@@ -113,13 +113,13 @@ def _is_transposed(matrix: torch.Tensor) -> bool:
     return matrix.stride(0) < matrix.stride(1)
 
 
-#: How most families store a gated expert: one tensor a matrix.
+#: How most families store a gated expert: one tensor for each matrix.
 GATED_PARTS = (
     Part("w1", "experts.{k}.gate_proj.weight"),
     Part("w3", "experts.{k}.up_proj.weight"),
     Part("w2", "experts.{k}.down_proj.weight", transposed=True),
 )
-#: How transformers 5 holds it in memory: ``gate_up_proj`` (N, 2 p_I, p) and ``down_proj`` (N, p, p_I).
+#: How transformers 5 holds gated experts in memory: ``gate_up_proj`` (N, 2 p_I, p) and ``down_proj`` (N, p, p_I).
 FUSED_PARTS = (
     Part("w1", "gate_up_proj", half=0),
     Part("w3", "gate_up_proj", half=1),
@@ -128,7 +128,7 @@ FUSED_PARTS = (
 
 
 def blocks_of(parts: Sequence[Part], hidden_size: int) -> tuple[Block, ...]:
-    """Column ranges of the design matrix that the parts fill, side by side."""
+    """Return the column ranges of the design matrix that the parts fill, side by side."""
     blocks: list[Block] = []
     for part in parts:
         start = blocks[-1].stop if blocks else 0

@@ -1,4 +1,4 @@
-"""The experts of one layer as clouds of neurons."""
+"""The experts of one layer as design matrices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from .._core.errors import WeightError
 
-#: Neurons that are turned into float64 at once.
+#: Neurons that are converted to float64 at a time.
 _ROWS = 32
 
 
@@ -33,7 +33,7 @@ class LayerShape:
     intermediate_size
         p_I.
     widths
-        Columns that each weight matrix has in the design matrix, those of its bias included.
+        Number of columns of each weight matrix in the design matrix, including its bias.
     """
 
     num_experts: int
@@ -42,7 +42,7 @@ class LayerShape:
 
     @classmethod
     def of(cls, num_experts: int, intermediate_size: int, blocks: Sequence[Block]) -> LayerShape:
-        """The shape of experts with such column blocks; a bias stands behind its matrix."""
+        """Return the shape of experts with these column blocks, in which a bias follows its matrix."""
         starts = [block.start for block in blocks if block.name.startswith("w")]
         stops = [*starts[1:], blocks[-1].stop]
         return cls(num_experts, intermediate_size, tuple(b - a for a, b in zip(starts, stops, strict=True)))
@@ -60,16 +60,16 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class ExpertStack:
-    """The N design matrices of one layer: rows are neurons, columns are [W1, b1, W3, b3, W2^T] as far as they exist.
+    """The N design matrices of one layer: rows are neurons, columns are [W1, b1, W3, b3, W2^T], as far as they exist.
 
     Parameters
     ----------
     weights
-        (N, p_I, D) float tensor, float32 unless asked for otherwise.
+        (N, p_I, D) float tensor, float32 by default.
     blocks
-        What the columns are.
+        The names and ranges of the column blocks.
     layer
-        The layer's number in its model.
+        The layer's index in its model.
 
     References
     ----------
@@ -102,23 +102,23 @@ class ExpertStack:
 
     def block(self, name: str) -> torch.Tensor:
         """Return the (N, p_I, width) view of one column block; rows are neurons."""
-        found = next(block for block in self.blocks if block.name == name)
-        return self.weights[:, :, found.start : found.stop]
+        block = next(block for block in self.blocks if block.name == name)
+        return self.weights[:, :, block.start : block.stop]
 
     def with_weights(self, weights: torch.Tensor) -> ExpertStack:
         """Return a stack of other weights with the same columns."""
         return replace(self, weights=weights)
 
     def mean_squared_norm(self) -> float:
-        """(1/N) sum_k ||W_k||_F^2 in float64: what relative errors are relative to."""
-        # One buffer for a few neurons: the whole layer in float64 would be the largest thing in memory.
+        """Return (1/N) sum_k ||W_k||_F^2 in float64, the denominator of relative errors."""
+        # A buffer of a few neurons is reused: the layer in float64 would be the largest tensor in memory.
         rows = self.weights.flatten(0, 1)
         buffer = torch.empty(_ROWS, rows.shape[1], dtype=torch.float64, device=rows.device)
-        pieces = (buffer[: len(piece)].copy_(piece).flatten() for piece in rows.split(_ROWS))
-        return sum(float(piece @ piece) for piece in pieces) / self.num_experts
+        parts = (buffer[: len(piece)].copy_(piece).flatten() for piece in rows.split(_ROWS))
+        return sum(float(piece @ piece) for piece in parts) / self.num_experts
 
     def checked(self) -> ExpertStack:
-        """Return the stack itself if every weight is finite.
+        """Return the stack itself, after checking that every weight is finite.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class ExpertStack:
             If an expert holds NaN or infinity, naming the first such expert.
         """
         for expert, weights in enumerate(self.weights):
-            # The extremes are NaN where any weight is, and need no copy of the weights.
+            # The minimum and maximum are NaN if any weight is, and take no copy of the weights.
             if not torch.isfinite(torch.stack(weights.aminmax())).all():
                 raise WeightError(
                     f"layer {self.layer}, expert {expert} holds NaN or infinite weights, expected finite ones: "

@@ -11,20 +11,20 @@ from ._layout import GATED_PARTS, Shape, config_int
 
 @FAMILIES.register("deepseek")
 class DeepSeek(Family):
-    """Three generations with one layout; shared experts, dense layers and V3's prediction layer are left alone.
+    """Three generations with one layout; shared experts, dense layers and V3's prediction layer are not compressed.
 
-    DeepSeekMoE-16B (``model_type: deepseek``) is read like the others, without the code that its folder brings.
-    transformers 5 cannot run it; :func:`~resmoe_lab.checkpoint.conversion.deepseek_as_qwen2` makes of it what it can.
+    DeepSeekMoE-16B (``model_type: deepseek``) is read like the others, without running the code in its folder.
+    transformers 5 cannot run it; :func:`~resmoe_lab.checkpoint.conversion.deepseek_as_qwen2` converts it.
     """
 
     name = "deepseek"
     model_types = ("deepseek", "deepseek_v2", "deepseek_v3")
     parts = GATED_PARTS
-    others = r"shared_experts\.(gate|up|down)_proj\.weight|gate\.e_score_correction_bias"
-    dense = r"(gate|up|down)_proj\.weight"
+    other_tensors = r"shared_experts\.(gate|up|down)_proj\.weight|gate\.e_score_correction_bias"
+    dense_tensors = r"(gate|up|down)_proj\.weight"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a DeepSeek config; its ``intermediate_size`` is that of the dense layers."""
+        """Return the sizes that a DeepSeek config; its ``intermediate_size`` is that of the dense layers."""
         return Shape(
             num_experts=config_int(config, "n_routed_experts", "num_local_experts"),
             hidden_size=config_int(config, "hidden_size"),

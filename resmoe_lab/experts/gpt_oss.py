@@ -1,12 +1,14 @@
-"""gpt-oss: gated experts with biases, all of a layer in one transposed tensor, gate and up interleaved."""
+"""gpt-oss: gated experts with biases, fused and transposed, with gate and up interleaved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
-from ._base import FAMILIES, Family
+from torch import nn
+
+from ._base import FAMILIES, Family, not_packable
 from ._layout import Part, Shape, config_int
 
 _PARTS = (
@@ -22,22 +24,26 @@ _PARTS = (
 class GptOss(Family):
     """gpt-oss in 16 or 32 bit; the hub's MXFP4 files are refused by their config.
 
-    ``down_proj_bias`` is one number an output, not a neuron, so it is no column of the design matrix and is left alone.
+    ``down_proj_bias`` belongs to outputs, not to neurons, so it is not part of the design matrix and is not compressed.
     """
 
     name = "gpt-oss"
     model_types = ("gpt_oss",)
     parts = tuple(replace(part, key=f"experts.{part.key}") for part in _PARTS)
     router = "router.weight"
-    others = r"router\.bias|experts\.down_proj_bias"
+    other_tensors = r"router\.bias|experts\.down_proj_bias"
     module_parts = _PARTS
     module_router = "router"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a gpt-oss config."""
+        """Return the sizes that a gpt-oss config."""
         return Shape(
             num_experts=config_int(config, "num_local_experts", "num_experts"),
             hidden_size=config_int(config, "hidden_size"),
             intermediate_size=config_int(config, "intermediate_size"),
             top_k=config_int(config, "num_experts_per_tok", "experts_per_token"),
         )
+
+    def activation(self, module: nn.Module) -> NoReturn:
+        """Refuse packing: its experts clamp the gate and add 1 to the up-projection."""
+        raise not_packable(module)

@@ -1,4 +1,4 @@
-"""Granite MoE: gated experts, all of a layer in two tensors."""
+"""Granite MoE: gated experts, fused on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._layout import Part, Shape, config_int
 
 @FAMILIES.register("granite")
 class Granite(Family):
-    """Granite MoE: what other families fuse in memory alone, ``input_linear`` (gate over up) fuses on disk as well."""
+    """Granite MoE: ``input_linear`` (gate over up) holds all experts of a layer, on disk as well as in memory."""
 
     name = "granite"
     model_types = ("granitemoe",)
@@ -26,7 +26,7 @@ class Granite(Family):
     module_router = "router"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a Granite MoE config."""
+        """Return the sizes that a Granite MoE config."""
         return Shape(
             num_experts=config_int(config, "num_local_experts"),
             hidden_size=config_int(config, "hidden_size"),

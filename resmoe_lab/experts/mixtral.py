@@ -1,4 +1,4 @@
-"""Mixtral: three matrices an expert, SwiGLU, no biases."""
+"""Mixtral: SwiGLU experts of three matrices without biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._layout import Part, Shape, config_int
 
 @FAMILIES.register("mixtral")
 class Mixtral(Family):
-    """Mixtral as the hub stores it (one tensor an expert and part) and as transformers 5 holds it (fused)."""
+    """Mixtral: one tensor for each matrix of each expert on disk, fused in transformers 5."""
 
     name = "mixtral"
     model_types = ("mixtral",)
@@ -23,7 +23,7 @@ class Mixtral(Family):
     )
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a Mixtral config."""
+        """Return the sizes that a Mixtral config."""
         return Shape(
             num_experts=config_int(config, "num_local_experts"),
             hidden_size=config_int(config, "hidden_size"),

@@ -1,4 +1,4 @@
-"""OLMoE: gated experts in every layer, none shared."""
+"""OLMoE: gated experts in every layer, without shared experts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Olmoe(Family):
     parts = GATED_PARTS
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from an OLMoE config."""
+        """Return the sizes that an OLMoE config."""
         return Shape(
             num_experts=config_int(config, "num_experts", "num_local_experts"),
             hidden_size=config_int(config, "hidden_size"),

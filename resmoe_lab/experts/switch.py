@@ -1,10 +1,12 @@
-"""Switch Transformers: two matrices an expert, ReLU, in the encoder and in the decoder."""
+"""Switch Transformers: ReLU experts of two matrices, in the encoder and in the decoder."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import Tensor, nn
 
 from .._core.errors import CheckpointError
 from ._base import FAMILIES, Family
@@ -16,10 +18,10 @@ _SUBLAYER = {"encoder": 1, "decoder": 2}
 
 @FAMILIES.register("switch")
 class Switch(Family):
-    """Layer i is the encoder's block i, layer ``num_layers + i`` the decoder's; names are the same in memory.
+    """Layer i is the encoder's block i, layer ``num_layers + i`` the decoder's; names in memory are those on disk.
 
-    transformers gives Switch's experts no biases; a checkpoint that has some is refused by their names, and the
-    gated variant (``dense_act_fn`` other than ReLU) by its config.
+    The experts have no biases; a checkpoint with biases is refused by their names, and the gated variant
+    (``dense_act_fn`` other than ReLU) by its config.
     """
 
     name = "switch"
@@ -30,16 +32,17 @@ class Switch(Family):
         Part("w2", "experts.expert_{k}.wo.weight", transposed=True),
     )
     router = "router.classifier.weight"
-    others = r"router\.classifier\.bias"
-    dense = r"w[io]\.weight"
+    other_tensors = r"router\.classifier\.bias"
+    dense_tensors = r"w[io]\.weight"
     module_parts = (
         Part("w1", "expert_{k}.wi.weight"),
         Part("w2", "expert_{k}.wo.weight", transposed=True),
     )
     module_router = "router.classifier"
+    routes_by_mask = True
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Read the sizes from a Switch config; every token goes to one expert."""
+        """Return the sizes that a Switch config declares; every token goes to one expert."""
         activation = config.get("dense_act_fn", "relu")
         if activation != "relu":
             raise CheckpointError(f"config.json has dense_act_fn = {activation!r}, expected 'relu': not supported")
@@ -51,22 +54,26 @@ class Switch(Family):
         )
 
     def prefix(self, layer: int) -> str:
-        """Tensor-name prefix of a layer's MoE block, in the encoder or the decoder."""
+        """Return the tensor-name prefix of a layer's MoE block, in the encoder or the decoder."""
         encoders = config_int(self.config, "num_layers")
-        tower, number = ("encoder", layer) if layer < encoders else ("decoder", layer - encoders)
-        return f"{tower}.block.{number}.layer.{_SUBLAYER[tower]}.mlp"
+        stack, index = ("encoder", layer) if layer < encoders else ("decoder", layer - encoders)
+        return f"{stack}.block.{index}.layer.{_SUBLAYER[stack]}.mlp"
 
     def locate(self, name: str) -> tuple[int, str] | None:
-        """Layer and remaining name of a tensor that stands in the place of an MoE block (None: it does not)."""
+        """Return the layer and the remaining name of a tensor in an MoE block's place, None for other tensors."""
         match = re.fullmatch(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d+)\.mlp\.(.+)", name)
         if not match or int(match[3]) != _SUBLAYER[match[1]]:
             return None
-        before = 0 if match[1] == "encoder" else config_int(self.config, "num_layers")
-        return before + int(match[2]), match[4]
+        offset = 0 if match[1] == "encoder" else config_int(self.config, "num_layers")
+        return offset + int(match[2]), match[4]
 
     def module_name(self, layer: int) -> str:
-        """Name of a layer's MoE block in a running transformers model: as on disk."""
+        """Return the name of a layer's MoE block in a running transformers model, as on disk."""
         return self.prefix(layer)
+
+    def activation(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the activation function of a layer's experts, which are modules of their own."""
+        return next(iter(module.children())).act  # type: ignore[return-value]
 
     def _num_layers(self) -> int:
         encoders = config_int(self.config, "num_layers")

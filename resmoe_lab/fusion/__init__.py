@@ -1,35 +1,36 @@
-"""Whole networks aligned and averaged by optimal transport: knows networks, and no language model."""
+"""Model fusion: whole networks aligned and averaged by optimal transport."""
 
-from .alignment import Aligned, align
+from .._core.deprecation import deprecated_names
+from .alignment import AlignedNetwork, align
+from .baselines import Ensemble, vanilla_average
+from .evaluation import (
+    ENSEMBLE,
+    FUSED,
+    VANILLA,
+    WEIGHT,
+    compare,
+    mixing_curve,
+    repair_pruned,
+    student_initializations,
+    train_students,
+)
 from .fusing import Fusion, fuse
 from .graph import Graph, Layer
 from .images import Images, cifar10_sample, mnist, skill_split
+from .known_graphs import graph_of, mlpnet_graph, resnet18_graph, vgg11_graph
 from .networks import VGG11, MLPNet, ResNet18
-from .peers import Ensemble, vanilla_average
 from .pruning import prune_neurons
-from .saved import load_mlpnet, save_network
-from .specs import graph_of, mlpnet_graph, resnet18_graph, vgg11_graph
+from .serialization import load_mlpnet, save_network
 from .tracing import trace_graph
-from .training import Teacher, accuracy, class_accuracies, predict, renorm, train
-from .uses import (
-    ENSEMBLE,
-    FUSED,
-    PLAIN,
-    WEIGHT,
-    compare,
-    fused_starts,
-    learn_from,
-    mixing_curve,
-    repair_pruned,
-)
+from .training import Teacher, accuracy, class_accuracies, predict, recalibrate_batch_norm, train
 
 __all__ = [
     "ENSEMBLE",
     "FUSED",
-    "PLAIN",
+    "VANILLA",
     "VGG11",
     "WEIGHT",
-    "Aligned",
+    "AlignedNetwork",
     "Ensemble",
     "Fusion",
     "Graph",
@@ -44,22 +45,33 @@ __all__ = [
     "class_accuracies",
     "compare",
     "fuse",
-    "fused_starts",
     "graph_of",
-    "learn_from",
     "load_mlpnet",
     "mixing_curve",
     "mlpnet_graph",
     "mnist",
     "predict",
     "prune_neurons",
-    "renorm",
+    "recalibrate_batch_norm",
     "repair_pruned",
     "resnet18_graph",
     "save_network",
     "skill_split",
+    "student_initializations",
     "trace_graph",
     "train",
+    "train_students",
     "vanilla_average",
     "vgg11_graph",
 ]
+
+__getattr__ = deprecated_names(
+    __name__,
+    {
+        "PLAIN": "VANILLA",
+        "Aligned": "AlignedNetwork",
+        "fused_starts": "student_initializations",
+        "learn_from": "train_students",
+        "renorm": "recalibrate_batch_norm",
+    },
+)

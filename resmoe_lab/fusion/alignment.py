@@ -12,9 +12,9 @@ from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from ..transport import Coupling, couple
 from .checks import common_graph
-from .features import activation_features, importance, known_writers, probe, weight_features
+from .features import activation_features, importance, probe, usable_writers, weight_features
 from .graph import Graph
-from .moving import Couplings, mixed_couplings, move_state, with_state
+from .states import Couplings, transport_state, with_mixed_couplings, with_state
 from .tracing import Residual
 
 BY = ("weights", "activations")
@@ -22,18 +22,18 @@ BY = ("weights", "activations")
 
 @dataclass(frozen=True)
 class Matching:
-    """How neurons are compared and matched.
+    """Settings of the alignment: how neurons are compared and matched.
 
     Attributes
     ----------
     by
-        ``"weights"``: distance of incoming weights, rows of length 1. ``"activations"``: distance of pre-activations.
+        ``"weights"``: distance of normalized incoming weights. ``"activations"``: distance of pre-activations.
     samples
-        Inputs (m, ...) that activations and importance are measured on.
+        Inputs (m, ...) on which activations and importance are measured.
     regularization
-        Sinkhorn's constant in the unit of the distances; None for exact transport.
+        Sinkhorn's entropic regularization in the unit of the distances; None for exact transport.
     importance
-        Masses by importance; equal masses otherwise.
+        Whether neurons have masses by importance instead of equal ones.
     """
 
     by: str = "weights"
@@ -45,30 +45,30 @@ class Matching:
         if self.by not in BY:
             raise UsageError(f"by is {self.by!r}, expected 'weights' or 'activations'")
         if self.needs_samples and self.samples is None:
-            raise UsageError("no samples are given, expected some: aligning by activations or importance measures them")
+            raise UsageError("no samples are given, expected some: alignment by activations or importance needs them")
 
     @property
     def needs_samples(self) -> bool:
-        """Whether the networks are run."""
+        """Whether the networks have to be run on samples."""
         return self.by == "activations" or self.importance
 
 
-class Sight:
-    """One network as the alignment sees it.
+class ProbedNetwork:
+    """A network with what the alignment needs to know of it: tensors, axes and activations.
 
     Parameters
     ----------
     network, graph
         The network and its variables.
     matching
-        Says whether the network is run on samples.
+        The settings, which decide whether the network is run on samples.
 
     Attributes
     ----------
     state, axes
-        Its tensors, and what their axes mean.
-    probed
-        What its neurons answer to the samples, by variable.
+        Its tensors, and the variables along their axes.
+    activations
+        Pre-activations of its neurons on the samples, by variable.
     """
 
     def __init__(self, network: nn.Module, graph: Graph, matching: Matching) -> None:
@@ -76,29 +76,29 @@ class Sight:
         self.state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
         self.axes = graph.axes(self.state)
         samples = matching.samples if matching.needs_samples else None
-        self.probed = {} if samples is None else probe(network, graph, samples)
+        self.activations = {} if samples is None else probe(network, graph, samples)
 
     def features(self, variable: str, layers: list[str], inputs: Couplings) -> Tensor:
-        """Return what the neurons of a variable are compared by, (n, D) float64."""
+        """Return the feature vectors by which a variable's neurons are compared, (n, D) float64."""
         if self.matching.by == "activations":
-            return activation_features(self.probed[variable])
+            return activation_features(self.activations[variable])
         return weight_features(self.state, layers, inputs, variable=variable)
 
     def masses(self, variable: str) -> Tensor | None:
         """Return the masses of a variable's neurons, (n,) float64, or None for equal ones."""
-        return importance(self.probed[variable], variable) if self.matching.importance else None
+        return importance(self.activations[variable], variable) if self.matching.importance else None
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
-    """A network carried over to the neurons of another.
+class AlignedNetwork:
+    """A network expressed in the neurons of another.
 
     Attributes
     ----------
     network
-        It has the other's widths.
+        The aligned network, with the other's widths.
     couplings
-        By variable, (n, m) from its own neurons to the other's.
+        By variable, (n, m) from the original network's neurons to the other's.
     """
 
     network: nn.Module
@@ -106,41 +106,46 @@ class Aligned:
 
 
 def find_couplings(
-    moving: Sight, reference: Sight, *, before: Couplings | None = None, progress: Progress = silent
+    source: ProbedNetwork, reference: ProbedNetwork, *, previous: Couplings | None = None, progress: Progress = silent
 ) -> dict[str, Coupling]:
     """Match the neurons of two networks, in the order of the forward pass.
 
     Parameters
     ----------
-    moving, reference
-        Of one graph.
-    before
-        Couplings of an earlier round, used where a layer's inputs have no new one yet.
+    source, reference
+        Networks of one graph.
+    previous
+        Couplings of the previous round, used where a layer's inputs have no new one yet.
     progress
-        Told before every variable; raising from it cancels.
+        Called before every variable; raising from it cancels.
 
     References
     ----------
     Model Fusion via Optimal Transport, algorithm 1.
     """
-    graph, matching = moving.graph, moving.matching
-    new: dict[str, Coupling] = {}
+    graph, matching = source.graph, source.matching
+    couplings: dict[str, Coupling] = {}
     for done, variable in enumerate(graph.variables):
         progress(Tick("matching neurons", done, len(graph.variables)))
-        known = {**(before or {}), **mixed_couplings(graph, new)}
-        layers = known_writers(graph, variable, known)
-        sources = {layer.name: layer.into for layer in graph.writers(variable) if layer.into is not None}
-        inputs = {name: known[source] for name, source in sources.items() if name in layers}
-        cost = torch.cdist(moving.features(variable, layers, inputs), reference.features(variable, layers, {}))
-        rows, columns = moving.masses(variable), reference.masses(variable)
-        new[variable] = couple(cost, rows=rows, columns=columns, regularization=matching.regularization)
+        available = {**(previous or {}), **with_mixed_couplings(graph, couplings)}
+        layers = usable_writers(graph, variable, available)
+        inputs = {
+            layer.name: available[layer.into]
+            for layer in graph.writers(variable)
+            if layer.into is not None and layer.name in layers
+        }
+        cost = torch.cdist(source.features(variable, layers, inputs), reference.features(variable, layers, {}))
+        rows, columns = source.masses(variable), reference.masses(variable)
+        couplings[variable] = couple(cost, rows=rows, columns=columns, regularization=matching.regularization)
     progress(Tick("matching neurons", len(graph.variables), len(graph.variables)))
-    return mixed_couplings(graph, new)
+    return with_mixed_couplings(graph, couplings)
 
 
-def carry_over(moving: Sight, reference: Sight, couplings: Couplings) -> Aligned:
-    """Return the network in the other's neurons; neither is changed."""
-    return Aligned(with_state(reference.network, move_state(moving.state, moving.axes, couplings)), couplings)
+def transport_network(source: ProbedNetwork, reference: ProbedNetwork, couplings: Couplings) -> AlignedNetwork:
+    """Return a copy of the source network expressed in the reference's neurons."""
+    return AlignedNetwork(
+        with_state(reference.network, transport_state(source.state, source.axes, couplings)), couplings
+    )
 
 
 def align(
@@ -154,28 +159,40 @@ def align(
     regularization: float | None = None,
     importance: bool = False,
     progress: Progress = silent,
-) -> Aligned:
+) -> AlignedNetwork:
     """Align one network with another, of the same or other widths.
 
     Parameters
     ----------
     network, reference
-        Of one architecture; neither is changed.
+        Networks of one architecture; neither is changed.
     graph
-        Their coupling variables; found by :func:`~resmoe_lab.fusion.graph_of` where it is left out.
+        Their coupling variables (default: by :func:`~resmoe_lab.fusion.graph_of`).
     residual
         How residual streams are traced, see :func:`~resmoe_lab.fusion.trace_graph`.
     by, samples, regularization, importance
-        See :class:`Matching`.
+        See :class:`~resmoe_lab.fusion.alignment.Matching`.
     progress
-        Told before every variable; raising from it cancels.
+        Called before every variable; raising from it cancels.
+
+    Returns
+    -------
+    AlignedNetwork
+        The network in the neurons of the reference, and the couplings.
 
     Raises
     ------
     UsageError, WeightError, DataError
-        If the networks do not fit together or cannot be compared.
+        If the networks differ in architecture or cannot be compared.
+
+    Examples
+    --------
+    >>> from resmoe_lab.fusion import MLPNet
+    >>> network = MLPNet((4, 3, 2))
+    >>> align(network, network).couplings["fc1"].permutation
+    tensor([0, 1, 2])
     """
     matching = Matching(by, samples, regularization, importance)
     graph = common_graph([network, reference], graph=graph, residual=residual)
-    sights = [Sight(each, graph, matching) for each in (network, reference)]
-    return carry_over(sights[0], sights[1], find_couplings(sights[0], sights[1], progress=progress))
+    source, target = (ProbedNetwork(each, graph, matching) for each in (network, reference))
+    return transport_network(source, target, find_couplings(source, target, progress=progress))

@@ -1,4 +1,4 @@
-"""What networks must have in common, said in one line where they do not."""
+"""Validation of networks that are to be aligned or averaged."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from .._core.errors import UsageError, WeightError
 from .graph import Graph
-from .specs import graph_of
+from .known_graphs import graph_of
 from .tracing import Residual
 
 
 def common_graph(networks: Sequence[nn.Module], *, graph: Graph | None = None, residual: Residual = "shared") -> Graph:
-    """Return the one graph of all networks, after making sure that they can be compared.
+    """Return the common graph of all networks, after checking that they can be compared.
 
     Raises
     ------
@@ -38,45 +38,45 @@ def _check_layers(first: Graph, other: Graph, index: int) -> None:
             f"network {index} has {depths[1]} layers and network 0 has {depths[0]}, expected one depth: fusion matches "
             "layer with layer"
         )
-    for mine, its in zip(first.layers, other.layers, strict=False):
-        if mine != its:
+    for expected, actual in zip(first.layers, other.layers, strict=False):
+        if expected != actual:
             raise UsageError(
-                f"network {index} has {its.kind} layer {its.name!r} where network 0 has {mine.kind} layer "
-                f"{mine.name!r}, expected one architecture"
+                f"network {index} has {actual.kind} layer {actual.name!r} where network 0 has {expected.kind} layer "
+                f"{expected.name!r}, expected one architecture"
             )
     if first != other:
         raise UsageError(f"network {index} has other norms or sums than network 0, expected one architecture")
 
 
 def _check_tensors(first: nn.Module, other: nn.Module, graph: Graph, index: int) -> None:
-    mine, its = first.state_dict(), other.state_dict()
-    axes = graph.axes(mine)
-    graph.axes(its)
-    if mine.keys() != its.keys():
-        name = min(mine.keys() ^ its.keys())
+    expected, actual = first.state_dict(), other.state_dict()
+    axes = graph.axes(expected)
+    graph.axes(actual)
+    if expected.keys() != actual.keys():
+        name = min(expected.keys() ^ actual.keys())
         raise UsageError(f"tensor {name!r} is in one of network 0 and network {index} alone, expected one architecture")
-    for name, tensor in its.items():
+    for name, tensor in actual.items():
         if not bool(torch.isfinite(tensor).all()):
             raise WeightError(f"{name!r} of network {index} holds NaN or infinity, expected finite weights")
-        sizes = zip(axes[name], mine[name].shape, tensor.shape, strict=True)
-        for place, (axis, wanted, found) in enumerate(sizes):
-            if axis is None and wanted != found:
-                what = _fixed(graph, name, place)
+        sizes = zip(axes[name], expected[name].shape, tensor.shape, strict=True)
+        for dim, (axis, expected_size, size) in enumerate(sizes):
+            if axis is None and size != expected_size:
                 raise UsageError(
-                    f"{name!r} of network {index} has {found} {what} and that of network 0 {wanted}, expected the "
+                    f"{name!r} of network {index} has {size} {_axis_name(graph, name, dim)} and that of network 0 "
+                    f"{expected_size}, expected the "
                     "same: only hidden layers may differ in width"
                 )
 
 
-def _fixed(graph: Graph, name: str, place: int) -> str:
-    ends = {layer.name for layer in graph.layers if layer.kind == "dense" and layer.out is None}
-    if place == 0 and name.rpartition(".")[0] in ends:
+def _axis_name(graph: Graph, name: str, dim: int) -> str:
+    outputs = {layer.name for layer in graph.layers if layer.kind == "dense" and layer.out is None}
+    if dim == 0 and name.rpartition(".")[0] in outputs:
         return "classes"
-    return "inputs" if place == 1 else "entries along a fixed axis"
+    return "inputs" if dim == 1 else "entries along a fixed axis"
 
 
-def check_shares(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
-    """Return the mixing weights of `count` networks, (count,) float64; equal if left out.
+def mixing_weights(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
+    """Return the mixing weights of `count` networks, (count,) float64 (default: equal).
 
     Raises
     ------
@@ -87,11 +87,11 @@ def check_shares(weights: Sequence[float] | Tensor | None, count: int) -> Tensor
         raise UsageError("no network is given, expected at least one")
     if weights is None:
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    shares = torch.as_tensor(weights, dtype=torch.float64)
-    if shares.shape != (count,) or not bool((torch.isfinite(shares) & (shares >= 0)).all()):
+    mixing = torch.as_tensor(weights, dtype=torch.float64)
+    if mixing.shape != (count,) or not bool((torch.isfinite(mixing) & (mixing >= 0)).all()):
         raise UsageError(
-            f"weights are {shares.tolist()} for {count} networks, expected one number of 0 or more for each"
+            f"weights are {mixing.tolist()} for {count} networks, expected one number of 0 or more for each"
         )
-    if abs(float(shares.sum()) - 1) > 1e-6:
-        raise UsageError(f"weights sum to {float(shares.sum()):g}, expected 1: divide them by their sum")
-    return shares
+    if abs(float(mixing.sum()) - 1) > 1e-6:
+        raise UsageError(f"weights sum to {float(mixing.sum()):g}, expected 1: divide them by their sum")
+    return mixing

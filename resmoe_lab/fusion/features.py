@@ -1,4 +1,4 @@
-"""What a neuron is known by: its incoming weights, or what it answers to samples."""
+"""Features of neurons: their incoming weights, or their pre-activations on samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from .._core.errors import DataError, WeightError
 from ..transport import Coupling
 from .graph import Graph, State
-from .moving import Couplings, move_axis
+from .states import Couplings, transport_axis
 
 
-def known_writers(graph: Graph, variable: str, couplings: Couplings) -> list[str]:
-    """Return the layers whose outputs are a variable and whose inputs are fixed or have a coupling.
+def usable_writers(graph: Graph, variable: str, couplings: Couplings) -> list[str]:
+    """Return the layers that write a variable and whose inputs are fixed or have a coupling.
 
     The later writers of a residual stream have none in the first round.
     """
@@ -29,11 +29,11 @@ def weight_features(state: State, layers: Sequence[str], inputs: Mapping[str, Co
     state
         The network's tensors.
     layers
-        The layers that write the variable.
+        Names of the layers that write the variable.
     inputs
-        For some of them, how their inputs are carried over to another network's.
+        For some of them, the coupling of their inputs with another network's.
     variable
-        What the neurons are called in messages.
+        Name of the neurons in error messages.
 
     Returns
     -------
@@ -49,23 +49,23 @@ def weight_features(state: State, layers: Sequence[str], inputs: Mapping[str, Co
     for name in layers:
         weight = state[f"{name}.weight"]
         if name in inputs:
-            weight = move_axis(weight, inputs[name], axis=1, incoming=True)
+            weight = transport_axis(weight, inputs[name], axis=1, incoming=True)
         parts.append(weight.double().flatten(1))
         if f"{name}.bias" in state:
             parts.append(state[f"{name}.bias"].double()[:, None])
     rows = torch.cat(parts, 1)
     norms = rows.norm(dim=1, keepdim=True)
     if not bool((norms > 0).all()):
-        dead = int((norms[:, 0] == 0).nonzero()[0])
+        index = int((norms[:, 0] == 0).nonzero()[0])
         raise WeightError(
-            f"neuron {dead} of {variable!r} has only zero weights, expected a direction to compare: prune it, or align "
-            "by activations"
+            f"neuron {index} of {variable!r} has only zero weights, expected a direction to compare: prune it, or "
+            "align by activations"
         )
     return rows / norms
 
 
 def probe(network: nn.Module, graph: Graph, samples: Tensor) -> dict[str, list[Tensor]]:
-    """Run a network on samples and keep the pre-activations of every variable.
+    """Run a network on samples and record the pre-activations of every variable.
 
     Returns
     -------
@@ -75,17 +75,19 @@ def probe(network: nn.Module, graph: Graph, samples: Tensor) -> dict[str, list[T
     Raises
     ------
     DataError
-        If there are no samples, or the network cannot take them.
+        If there are no samples, or their shape does not fit the network.
     WeightError
         If an activation is NaN or infinite.
     """
     if not len(samples):
         raise DataError("0 samples to align by, expected at least one: pass some, or align by weights")
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> None:
+    def record(name: str) -> None:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen[name] = output.detach().transpose(0, 1).flatten(2) if output.ndim > 2 else output.detach().T[..., None]
+            outputs[name] = (
+                output.detach().transpose(0, 1).flatten(2) if output.ndim > 2 else output.detach().T[..., None]
+            )
 
         handles.append(network.get_submodule(name).register_forward_hook(hook))
 
@@ -93,7 +95,7 @@ def probe(network: nn.Module, graph: Graph, samples: Tensor) -> dict[str, list[T
     training = network.training
     try:
         for name in {name for variable in graph.variables for name in graph.probes(variable)}:
-            keep(name)
+            record(name)
         network.eval()
         with torch.no_grad():
             network(samples)
@@ -104,35 +106,35 @@ def probe(network: nn.Module, graph: Graph, samples: Tensor) -> dict[str, list[T
         network.train(training)
         for handle in handles:
             handle.remove()
-    for name, values in seen.items():
+    for name, values in outputs.items():
         if not bool(torch.isfinite(values).all()):
             raise WeightError(f"the outputs of {name!r} hold NaN or infinity, expected finite ones: check the samples")
-    return {variable: [seen[name] for name in graph.probes(variable)] for variable in graph.variables}
+    return {variable: [outputs[name] for name in graph.probes(variable)] for variable in graph.variables}
 
 
-def activation_features(probed: list[Tensor]) -> Tensor:
-    """Return each neuron's pre-activations on all samples and positions, of all writers, (n, D) float64."""
-    return torch.cat([values.flatten(1) for values in probed], 1).double()
+def activation_features(activations: list[Tensor]) -> Tensor:
+    """Return every neuron's pre-activations on all samples and positions, of all writers, (n, D) float64."""
+    return torch.cat([values.flatten(1) for values in activations], 1).double()
 
 
-def importance(probed: list[Tensor], variable: str) -> Tensor:
-    """Return the mass of every neuron: the size of its mean pre-activation times its standard deviation, (n,) float64.
+def importance(activations: list[Tensor], variable: str) -> Tensor:
+    """Return the mass of every neuron: its absolute mean pre-activation times its standard deviation, (n,) float64.
 
     Raises
     ------
     WeightError
-        If a neuron's is zero, so that it would carry nothing.
+        If the mass of a neuron is zero.
 
     References
     ----------
-    Model Fusion via Optimal Transport, supplement S1.2. The sign of the mean is dropped: masses are positive.
+    Model Fusion via Optimal Transport, supplement S1.2. The mean's sign is dropped, as masses are positive.
     """
-    rows = activation_features(probed)
+    rows = activation_features(activations)
     masses = rows.mean(1).abs() * rows.std(1, correction=0)
     if not bool((masses > 0).all()):
-        dead = int((masses <= 0).nonzero()[0])
+        index = int((masses <= 0).nonzero()[0])
         raise WeightError(
-            f"neuron {dead} of {variable!r} answers the same to all {probed[0].shape[1]} samples, so its importance is "
-            "0; expected every neuron to have mass: take other samples, or equal masses"
+            f"neuron {index} of {variable!r} has the same output on all {activations[0].shape[1]} samples, so its "
+            "importance is 0; expected every neuron to have mass: take other samples, or equal masses"
         )
     return masses

@@ -1,10 +1,11 @@
-"""Several networks into one."""
+"""Fusion of several networks into one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import pandas as pd
 import torch
@@ -13,31 +14,31 @@ from torch import Tensor, nn
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from ..transport import Coupling, identity_coupling
-from .alignment import Aligned, Matching, Sight, carry_over, find_couplings
-from .checks import check_shares, common_graph
+from .alignment import AlignedNetwork, Matching, ProbedNetwork, find_couplings, transport_network
+from .checks import common_graph, mixing_weights
 from .graph import Graph
-from .moving import average_states, with_state
+from .states import average_states, with_state
 from .tracing import Residual
 
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """What :func:`fuse` returns.
+    """The result of :func:`fuse`.
 
     Attributes
     ----------
     network
         The fused network, of the reference's widths.
     aligned
-        Every network, carried over to the reference's neurons.
+        Every network, expressed in the reference's neurons.
     couplings
         For every network, by variable: (n, m) from its own neurons to the reference's.
     shares
-        (K,) float64: what the average was weighted with.
+        (K,) float64, the weights of the average.
     rounds
-        How often the networks were aligned.
+        Number of times that the networks were aligned.
     seconds
-        Wall time, activations included.
+        Wall time, including that of activations.
     """
 
     network: nn.Module
@@ -48,17 +49,17 @@ class Fusion:
     seconds: float
 
     def mix(self, weights: Sequence[float] | Tensor) -> nn.Module:
-        """Average the aligned networks with other weights; nothing is matched anew.
+        """Average the aligned networks with other weights, without another alignment.
 
         Raises
         ------
         UsageError
             If the weights are not one non-negative number a network, or do not sum to one.
         """
-        return _mean(self.aligned, check_shares(weights, len(self.aligned)))
+        return _mean(self.aligned, mixing_weights(weights, len(self.aligned)))
 
     def costs(self) -> pd.DataFrame:
-        """Return the transport costs, columns ``network, layer, neurons, cost``: how far apart layers are.
+        """Return the transport costs, columns ``network, layer, neurons, cost``: the distances of layers.
 
         References
         ----------
@@ -91,82 +92,96 @@ def fuse(
     Parameters
     ----------
     networks
-        K networks of one architecture, trained apart; hidden layers may differ in width. None is changed.
+        K networks of one architecture, trained separately; hidden layers may differ in width. None is changed.
     weights
-        (K,) non-negative, summing to one; equal if left out.
+        (K,) non-negative, summing to one (default: equal).
     reference
-        Index of the network whose neurons all others are carried over to: the first estimate of the fused network.
+        Index of the network with which all others are aligned: the first estimate of the fused network.
     rounds
-        How often the fused network is taken as the next estimate; rounds end early where no match changes. More than
-        one helps residual networks.
+        Maximum number of alignments, each with the fused network of the previous one as the estimate; it stops early if
+        no match changes. More than one helps residual networks.
     graph
-        The coupling variables; found by :func:`~resmoe_lab.fusion.graph_of` where it is left out.
+        The coupling variables (default: by :func:`~resmoe_lab.fusion.graph_of`).
     residual
-        How residual streams are traced: ``"shared"`` couplings or the ``"average"`` of two.
+        How residual streams are coupled: by one ``"shared"`` coupling or by the ``"average"`` of two.
     by
-        ``"weights"`` or ``"activations"``: what neurons are compared by.
+        Features by which neurons are compared: ``"weights"`` or ``"activations"``.
     samples
         Inputs (m, ...), for activations and importance.
     regularization
-        Sinkhorn's constant in the unit of the distances; None for exact transport.
+        Sinkhorn's entropic regularization in the unit of the distances; None for exact transport.
     importance
-        Masses of neurons by their importance instead of equal ones.
+        Whether neurons have masses by importance instead of equal ones.
     progress
-        Told before every network and every variable; raising from it cancels.
+        Called before every network and every variable; raising from it cancels.
+
+    Returns
+    -------
+    Fusion
+        The fused network, the aligned networks and their couplings.
 
     Raises
     ------
     UsageError, WeightError, DataError
-        If the networks do not fit together, cannot be compared, or an argument is not allowed.
+        If the networks differ in architecture, cannot be compared, or an argument is out of range.
 
     References
     ----------
     Model Fusion via Optimal Transport, algorithm 1 and section 5.3.3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from resmoe_lab.fusion import MLPNet
+    >>> fusion = fuse([MLPNet((4, 3, 2)), MLPNet((4, 3, 2))])
+    >>> fusion.network(torch.zeros(5, 4)).shape
+    torch.Size([5, 2])
     """
-    begun = time.perf_counter()
-    shares = check_shares(weights, len(networks))
+    started = time.perf_counter()
+    shares = mixing_weights(weights, len(networks))
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}, expected at least 1")
     if not -len(networks) <= reference < len(networks):
         raise UsageError(f"reference is {reference}, expected the index of one of {len(networks)} networks")
     matching = Matching(by, samples, regularization, importance)
     graph = common_graph(networks, graph=graph, residual=residual)
-    sights = [Sight(network, graph, matching) for network in networks]
-    aligned, done = _rounds(sights, reference % len(sights), shares=shares, rounds=rounds, progress=progress)
-    parts = tuple(each.network for each in aligned)
+    sources = [ProbedNetwork(network, graph, matching) for network in networks]
+    aligned, done = _rounds(sources, reference % len(sources), shares=shares, rounds=rounds, progress=progress)
+    networks = tuple(each.network for each in aligned)
     couplings = tuple(each.couplings for each in aligned)
-    return Fusion(_mean(parts, shares), parts, couplings, shares, done, time.perf_counter() - begun)
+    return Fusion(_mean(networks, shares), networks, couplings, shares, done, time.perf_counter() - started)
 
 
 def _rounds(
-    sights: list[Sight], reference: int, *, shares: Tensor, rounds: int, progress: Progress
-) -> tuple[list[Aligned], int]:
-    """Align all networks with the estimate, average them, and take that as the next estimate."""
-    estimate = sights[reference]
+    sources: list[ProbedNetwork], reference: int, *, shares: Tensor, rounds: int, progress: Progress
+) -> tuple[list[AlignedNetwork], int]:
+    """Align all networks with the estimate, and repeat with their average as the next estimate."""
+    estimate = sources[reference]
     widths = estimate.graph.widths(estimate.state)
-    unmoved = {variable: identity_coupling(width) for variable, width in widths.items()}
-    couplings: list[dict[str, Coupling]] = [unmoved if index == reference else {} for index in range(len(sights))]
+    identity = {variable: identity_coupling(width) for variable, width in widths.items()}
+    couplings: list[dict[str, Coupling]] = [identity if index == reference else {} for index in range(len(sources))]
     for done in range(1, rounds + 1):
-        before = list(couplings)
-        for index, sight in enumerate(sights):
-            progress(Tick("fusing networks", index, len(sights), {"round": done}))
-            # Nothing is nearer to the first estimate than the network that it is.
+        previous = list(couplings)
+        for index, source in enumerate(sources):
+            progress(Tick("fusing networks", index, len(sources), {"round": done}))
+            # The first estimate is the reference itself.
             if done > 1 or index != reference:
-                couplings[index] = find_couplings(sight, estimate, before=before[index], progress=progress)
-        aligned = [carry_over(sight, estimate, found) for sight, found in zip(sights, couplings, strict=True)]
-        if done == rounds or (done > 1 and all(map(_same, before, couplings))):
+                couplings[index] = find_couplings(source, estimate, previous=previous[index], progress=progress)
+        aligned = [transport_network(*pair) for pair in zip(sources, repeat(estimate), couplings, strict=False)]
+        if done == rounds or (done > 1 and all(map(_same_plans, previous, couplings))):
             break
         fused = _mean([each.network for each in aligned], shares)
-        estimate = Sight(fused, estimate.graph, estimate.matching)
-    progress(Tick("fusing networks", len(sights), len(sights)))
+        estimate = ProbedNetwork(fused, estimate.graph, estimate.matching)
+    progress(Tick("fusing networks", len(sources), len(sources)))
     return aligned, done
 
 
 def _mean(networks: Sequence[nn.Module], shares: Tensor) -> nn.Module:
     states = [network.state_dict() for network in networks]
-    like = networks[int(shares.argmax())]
-    return with_state(like, average_states(states, shares, like=like.state_dict()))
+    template = networks[int(shares.argmax())]
+    return with_state(template, average_states(states, shares, template=template.state_dict()))
 
 
-def _same(before: Mapping[str, Coupling], now: Mapping[str, Coupling]) -> bool:
-    return before.keys() == now.keys() and all(torch.equal(before[name].plan, now[name].plan) for name in now)
+def _same_plans(first: Mapping[str, Coupling], second: Mapping[str, Coupling]) -> bool:
+    same_names = first.keys() == second.keys()
+    return same_names and all(torch.equal(first[name].plan, second[name].plan) for name in second)

@@ -1,4 +1,4 @@
-"""Which axes of which tensors carry the same neurons: the variables that an alignment may choose."""
+"""The coupling variables of a network: which axes of which tensors belong to the same neurons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._core.errors import UsageError
 
-#: A variable's name; None stands for neurons that have a fixed order: inputs and classes.
+#: A variable's name; None for neurons whose order is fixed: inputs and classes.
 Variable = str | None
 State = Mapping[str, Tensor]
 
@@ -25,7 +25,7 @@ class Layer:
         Its path in the network.
     kind
         ``"dense"``: its weight has an axis of outputs and an axis of inputs (linear, convolution). ``"each"``: every
-        neuron has entries of its own (batch norm, layer norm, depth-wise convolution).
+        neuron has its own entries (batch norm, layer norm, depthwise convolution).
     into, out
         The variables of its inputs and outputs.
     """
@@ -43,9 +43,9 @@ class Axis:
     Attributes
     ----------
     variable
-        Whose neurons lie along it.
+        The variable whose neurons lie along the axis.
     incoming
-        True for the inputs of a layer, False for its own neurons.
+        True for the inputs of a layer, False for its outputs.
     """
 
     variable: str
@@ -59,15 +59,15 @@ class Graph:
     Attributes
     ----------
     layers
-        In the order of the forward pass.
+        All layers, in the order of the forward pass.
     mixes
-        Variables that are sums of two streams whose couplings are averaged, by name; empty where every residual
-        stream has one shared coupling.
+        Sums of two residual streams whose couplings are averaged, by name; empty if every residual stream has one
+        shared coupling.
 
     Notes
     -----
-    A permutation of a variable's neurons, done along every axis that carries it, leaves the network's function as it
-    is. In the spirit of Git Re-Basin's specifications, arXiv 2209.04836.
+    A permutation of a variable's neurons along all its axes does not change the network's function. These graphs are
+    like the permutation specifications of Git Re-Basin, arXiv 2209.04836.
     """
 
     layers: tuple[Layer, ...]
@@ -75,33 +75,33 @@ class Graph:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Variables that layers write, in the order of the forward pass; mixes are not among them."""
+        """Variables that layers write, in the order of the forward pass, without mixes."""
         return tuple(dict.fromkeys(layer.out for layer in self.layers if layer.kind == "dense" and layer.out))
 
     def writers(self, variable: str) -> list[Layer]:
-        """Return the dense layers whose outputs are the neurons of a variable."""
+        """Return the dense layers whose outputs are a variable's neurons."""
         return [layer for layer in self.layers if layer.kind == "dense" and layer.out == variable]
 
     def probes(self, variable: str) -> list[str]:
-        """Return the modules whose outputs are the pre-activations of a variable, one a writer.
+        """Return the modules whose outputs are the pre-activations of a variable, one for each writer.
 
-        Where a norm follows a layer, it is what the nonlinearity sees.
+        If a norm follows a layer, the nonlinearity is applied to the norm's output.
         """
-        found: list[str] = []
+        modules: list[str] = []
         for layer in self.layers:
             if layer.out == variable and layer.kind == "dense":
-                found.append(layer.name)
-            elif layer.out == variable and found:
-                found[-1] = layer.name
-        return found
+                modules.append(layer.name)
+            elif layer.out == variable and modules:
+                modules[-1] = layer.name
+        return modules
 
     def axes(self, state: State) -> dict[str, tuple[Axis | None, ...]]:
-        """Return the meaning of every axis of every tensor; None for one that never moves.
+        """Return the variable of every axis of every tensor; None for an axis of fixed order.
 
         Raises
         ------
         UsageError
-            If the network has a tensor that no layer of the graph owns, or lacks a layer.
+            If a tensor belongs to no layer of the graph, or a layer is missing.
         """
         owners = {layer.name: layer for layer in self.layers}
         missing = sorted(name for name in owners if not any(key.rpartition(".")[0] == name for key in state))
@@ -124,7 +124,7 @@ class Graph:
         return tuple(axes)
 
     def widths(self, state: State) -> dict[str, int]:
-        """Return how many neurons every variable has."""
+        """Return the number of neurons of every variable."""
         widths = {variable: len(state[f"{self.writers(variable)[0].name}.weight"]) for variable in self.variables}
         for mix, (first, _) in self.mixes.items():
             widths[mix] = widths[first]

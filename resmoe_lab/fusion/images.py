@@ -1,4 +1,4 @@
-"""Labelled images: MNIST and the sample of CIFAR-10, and how they are shared out to networks."""
+"""Labelled images: MNIST and a sample of CIFAR-10, and their split between networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
 from .._core.idx import read_idx
 
-#: Mean and standard deviation of the training images, as the published networks were trained with.
+#: Mean and standard deviation of the training images, as used for the published networks.
 _MNIST_SCALE = (0.1307, 0.3081)
 _CIFAR_SCALE = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _CIFAR_PARTS = {"train": (0, 1, 2), "test": (50,)}
@@ -28,7 +28,7 @@ class Images:
     Attributes
     ----------
     inputs
-        (n, channels, h, w) float32, normalised.
+        (n, channels, h, w) float32, normalized.
     labels
         (n,) int64.
     """
@@ -40,7 +40,7 @@ class Images:
         return len(self.labels)
 
     def take(self, rows: Tensor) -> Images:
-        """Return some of them, by index or mask."""
+        """Return a subset, by index or mask."""
         return Images(self.inputs[rows], self.labels[rows])
 
     def sample(self, count: int, *, seed: int = 0) -> Tensor:
@@ -49,11 +49,11 @@ class Images:
         Raises
         ------
         UsageError
-            If there are fewer, or none is asked for.
+            If `count` is not between 1 and the number of images.
         """
         if not 0 < count <= len(self):
             raise UsageError(
-                f"{count} samples are asked for, expected from 1 to {len(self)}, as many as there are images"
+                f"{count} samples are requested, expected from 1 to {len(self)}, as many as there are images"
             )
         return self.inputs[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]]
 
@@ -76,7 +76,14 @@ def mnist(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
     Raises
     ------
     DataError
-        If the files are nowhere, or damaged.
+        If the files are not found or are damaged.
+    UsageError
+        If `part` is unknown.
+
+    Examples
+    --------
+    >>> mnist("test").inputs.shape  # doctest: +SKIP
+    torch.Size([10000, 1, 28, 28])
     """
     stem = {"train": "train", "test": "t10k"}.get(part)
     if stem is None:
@@ -85,7 +92,7 @@ def mnist(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
     labels = read_idx(find_data(f"mnist/{stem}-labels-idx1-ubyte.gz", data_dir=data_dir), axes=1)
     if len(images) != len(labels):
         raise DataError(
-            f"MNIST's {part} part has {len(images)} images and {len(labels)} labels, expected as many of both"
+            f"MNIST's {part} part has {len(images)} images and {len(labels)} labels, expected equal numbers"
         )
     mean, deviation = _MNIST_SCALE
     inputs = (torch.from_numpy(images).float().div_(255) - mean) / deviation
@@ -95,6 +102,13 @@ def mnist(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
 def cifar10_sample(part: str = "test", *, data_dir: str | Path | None = None) -> Images:
     """Read the sample of CIFAR-10: 3,000 training and 1,000 test images.
 
+    Parameters
+    ----------
+    part
+        ``"train"`` or ``"test"``.
+    data_dir
+        Searched first, see :func:`~resmoe_lab._core.datasets.find_data`.
+
     Returns
     -------
     Images
@@ -103,7 +117,14 @@ def cifar10_sample(part: str = "test", *, data_dir: str | Path | None = None) ->
     Raises
     ------
     DataError
-        If the files are nowhere.
+        If the files are not found.
+    UsageError
+        If `part` is unknown.
+
+    Examples
+    --------
+    >>> cifar10_sample("test").inputs.shape  # doctest: +SKIP
+    torch.Size([1000, 3, 32, 32])
     """
     from PIL import Image
 
@@ -123,18 +144,23 @@ def cifar10_sample(part: str = "test", *, data_dir: str | Path | None = None) ->
 def skill_split(
     images: Images, shares: Sequence[float] = (0.1, 0.9), *, digit: int | None = 4, seed: int = 0
 ) -> list[Images]:
-    """Share images out to networks so that the first alone gets one class.
+    """Split images between networks so that only the first network gets one of the classes.
 
     Parameters
     ----------
     images
-        What is shared out.
+        The images.
     shares
-        Of the other classes, one a network; they sum to one.
+        Fraction of the other classes that each network gets; they sum to one.
     digit
-        The class that only the first network sees; None leaves it to chance as the others.
+        The class of the first network only; None splits all classes alike.
     seed
-        Draws who gets what.
+        Seed of the random split.
+
+    Returns
+    -------
+    list of Images
+        One part for each network.
 
     Raises
     ------
@@ -144,6 +170,12 @@ def skill_split(
     References
     ----------
     Model Fusion via Optimal Transport, section 5.1.
+
+    Examples
+    --------
+    >>> images = Images(torch.zeros(100, 1), torch.arange(100) % 10)
+    >>> [len(part) for part in skill_split(images, (0.1, 0.9), digit=4)]
+    [19, 81]
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise UsageError(f"shares are {list(shares)}, expected positive numbers that sum to 1")
@@ -152,7 +184,7 @@ def skill_split(
         raise UsageError(f"digit is {digit}, expected one of {images.labels.unique().tolist()}")
     others = (~special).nonzero()[:, 0]
     order = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))]
-    ends = [round(len(order) * sum(shares[:place])) for place in range(len(shares) + 1)]
+    ends = [round(len(order) * sum(shares[:index])) for index in range(len(shares) + 1)]
     parts = [order[start:stop] for start, stop in pairwise(ends)]
     parts[0] = torch.cat([parts[0], special.nonzero()[:, 0]])
     return [images.take(part) for part in parts]

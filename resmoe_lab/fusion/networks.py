@@ -13,14 +13,20 @@ _VGG11: tuple[int | str, ...] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M"
 
 
 class MLPNet(nn.Module):
-    """Fully connected layers ``fc1`` to ``fcL`` with ReLU between them.
+    """A multilayer perceptron: fully connected layers ``fc1`` to ``fcL`` with ReLU between them.
 
     Parameters
     ----------
     widths
         Inputs, hidden layers and classes.
     bias
-        The paper's networks have none.
+        Whether layers have biases; the paper's have none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> MLPNet((784, 400, 200, 100, 10))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, widths: Sequence[int] = (784, 400, 200, 100, 10), *, bias: bool = False) -> None:
@@ -32,7 +38,7 @@ class MLPNet(nn.Module):
             self.add_module(f"fc{index + 1}", nn.Linear(widths[index], widths[index + 1], bias=bias))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the scores of the classes, (n, classes), of images with any shape (n, ...)."""
+        """Return the class scores, (n, classes), of images with any shape (n, ...)."""
         hidden = images.flatten(1)
         for index in range(1, self.depth):
             hidden = self.get_submodule(f"fc{index}")(hidden).relu()
@@ -49,7 +55,13 @@ class VGG11(nn.Module):
     classes, channels
         Outputs, and channels of an image.
     batch_norm
-        A batch norm after every convolution; the paper has none.
+        Whether a batch norm follows every convolution; the paper has none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> VGG11(8)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, width: int = 64, *, classes: int = 10, channels: int = 3, batch_norm: bool = False) -> None:
@@ -59,21 +71,21 @@ class VGG11(nn.Module):
             if isinstance(size, str):
                 layers.append(nn.MaxPool2d(2))
                 continue
-            wide = size * width // 64
-            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=not batch_norm)]
-            layers += [nn.BatchNorm2d(wide)] if batch_norm else []
+            out_channels = size * width // 64
+            layers += [nn.Conv2d(channels, out_channels, 3, padding=1, bias=not batch_norm)]
+            layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
             layers += [nn.ReLU()]
-            channels = wide
+            channels = out_channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the scores of the classes, (n, classes), of images (n, channels, 32, 32)."""
+        """Return the class scores, (n, classes), of images (n, channels, 32, 32)."""
         return self.classifier(self.features(images).flatten(1))
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is a convolution of its own where the shape changes."""
+    """A residual block: two convolutions and a shortcut, which is a convolution if the shape changes."""
 
     def __init__(self, channels: int, width: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -102,22 +114,31 @@ class ResNet18(nn.Module):
         Channels of the first stage, doubled by every later one; 64 is the paper's.
     classes, channels
         Outputs, and channels of an image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ResNet18(4)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, width: int = 64, *, classes: int = 10, channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        before = width
+        in_channels = width
         for stage in range(4):
-            wide = width << stage
-            blocks = [Block(before, wide, stride=1 if stage == 0 else 2), Block(wide, wide)]
+            out_channels = width << stage
+            blocks = [
+                Block(in_channels, out_channels, stride=1 if stage == 0 else 2),
+                Block(out_channels, out_channels),
+            ]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-            before = wide
-        self.fc = nn.Linear(before, classes)
+            in_channels = out_channels
+        self.fc = nn.Linear(in_channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the scores of the classes, (n, classes), of images (n, channels, h, w)."""
+        """Return the class scores, (n, classes), of images (n, channels, h, w)."""
         hidden = self.bn1(self.conv1(images)).relu()
         for stage in range(4):
             hidden = self.get_submodule(f"layer{stage + 1}")(hidden)

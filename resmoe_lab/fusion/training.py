@@ -1,4 +1,4 @@
-"""Training, testing and distilling the networks that are fused."""
+"""Training, evaluation and distillation of networks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._core.deprecation import renamed_arguments
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .images import Images
 
-#: Images that are run at a time when a network is tested.
+#: Batch size for evaluation.
 _BATCH = 1000
 
 
 def predict(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return a network's scores, (n, classes), without gradients and in evaluation mode."""
+    """Return a network's class scores, (n, classes), without gradients and in evaluation mode.
+
+    Parameters
+    ----------
+    network
+        The network; its training mode is restored.
+    inputs
+        (n, ...) images.
+
+    Examples
+    --------
+    >>> predict(nn.Linear(3, 2), torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+    """
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -28,64 +42,94 @@ def predict(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def accuracy(network: nn.Module, images: Images) -> float:
-    """Return the percentage of images whose best score is that of their label."""
+    """Return the percentage of images whose highest score is that of their label.
+
+    Examples
+    --------
+    >>> accuracy(nn.Identity(), Images(torch.eye(4), torch.tensor([0, 1, 2, 0])))
+    75.0
+    """
     return 100 * float((predict(network, images.inputs).argmax(1) == images.labels).double().mean())
 
 
 def class_accuracies(scores: Tensor, labels: Tensor) -> list[float]:
-    """Return, class by class, the percentage of right answers."""
+    """Return the percentage of correct predictions of every class.
+
+    Parameters
+    ----------
+    scores
+        (n, classes).
+    labels
+        (n,) int64.
+
+    Examples
+    --------
+    >>> class_accuracies(torch.eye(2), torch.tensor([0, 0]))
+    [50.0, nan]
+    """
     right = (scores.argmax(1) == labels).double()
     return [100 * float(right[labels == label].mean()) for label in range(scores.shape[1])]
 
 
-def renorm(network: nn.Module, inputs: Tensor) -> nn.Module:
-    """Return a copy whose batch norms know the statistics of its own activations.
+def recalibrate_batch_norm(network: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return a copy whose batch norms have the statistics of its own activations.
 
-    The activations of an average vary less than the average of the networks' variances says, so an average of networks
-    with batch norm needs this, by whichever way it was made.
+    The activations of averaged networks have a smaller variance than the average of the networks' variances, so any
+    average of networks with batch norm needs this.
 
     Parameters
     ----------
     network
         Not changed.
     inputs
-        Images to measure on; no labels are needed.
+        (n, ...) images on which the statistics are measured.
+
+    Returns
+    -------
+    torch.nn.Module
+        The recalibrated copy.
+
+    Examples
+    --------
+    >>> network = recalibrate_batch_norm(nn.BatchNorm1d(2), torch.tensor([[0.0, 1.0], [4.0, 1.0]]))
+    >>> network.running_mean
+    tensor([2., 1.])
     """
-    fresh = copy.deepcopy(network)
-    for module in fresh.modules():
+    result = copy.deepcopy(network)
+    for module in result.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_running_stats()
-            # None stands for the plain mean over all batches.
+            # None selects the mean over all batches.
             module.momentum = None
             module.train()
         else:
             module.training = False
     with torch.no_grad():
         for part in inputs.split(_BATCH):
-            fresh(part)
-    for mine, its in zip(fresh.modules(), network.modules(), strict=True):
-        if isinstance(mine, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(its, nn.BatchNorm1d | nn.BatchNorm2d):
-            mine.momentum = its.momentum
-    return fresh.train(network.training)
+            result(part)
+    for module, original in zip(result.modules(), network.modules(), strict=True):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(original, type(module)):
+            module.momentum = original.momentum
+    return result.train(network.training)
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that another learns from.
+    """The teacher of a distillation.
 
     Attributes
     ----------
     network
-        Its scores are softened and imitated.
+        The network whose softened scores are the targets.
     temperature
-        What both networks' scores are divided by.
+        Divisor of both networks' scores.
     weight
-        Of the imitation; the labels have the rest.
+        Weight of the distillation loss; that of the labels is ``1 - weight``.
 
     References
     ----------
-    Model Fusion via Optimal Transport, supplement S12; Hinton et al., arXiv 1503.02531: the imitation is multiplied by
-    the squared temperature, so that its gradients keep their size.
+    Model Fusion via Optimal Transport, supplement S12; Hinton et al., arXiv 1503.02531: the distillation loss is
+    multiplied by the squared temperature, so that its gradients keep their scale.
     """
 
     network: nn.Module
@@ -99,52 +143,59 @@ class Teacher:
             )
 
 
+@renamed_arguments(rate="learning_rate", batch="batch_size")
 def train(
     network: nn.Module,
     images: Images,
     *,
     epochs: int = 10,
-    rate: float = 0.01,
+    learning_rate: float = 0.01,
     momentum: float = 0.5,
-    batch: int = 64,
+    batch_size: int = 64,
     teacher: Teacher | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> nn.Module:
-    """Train a copy of a network by stochastic gradient descent at a constant rate; also finetunes and distils.
+    """Train, finetune or distil a copy of a network by stochastic gradient descent at a constant learning rate.
 
     Parameters
     ----------
     network
-        What training starts from; it is not changed.
+        The initial network; it is not changed.
     images
-        What is learnt.
-    epochs, rate, momentum, batch
+        Training images.
+    epochs, learning_rate, momentum, batch_size
         The defaults are the paper's for MLPNet.
     teacher
-        A network to imitate beside the labels.
+        Teacher whose scores are targets besides the labels.
     seed
-        Draws the order of the images.
+        Seed of the order of images.
     progress
-        Told after every epoch; raising from it cancels.
+        Called after every epoch; raising from it cancels.
 
     Returns
     -------
-    nn.Module
-        In evaluation mode.
+    torch.nn.Module
+        The trained network, in evaluation mode.
+
+    Examples
+    --------
+    >>> images = Images(torch.eye(4).repeat(50, 1), torch.arange(200) % 4)
+    >>> accuracy(train(nn.Linear(4, 4), images, epochs=20, learning_rate=0.5), images)
+    100.0
     """
     student = copy.deepcopy(network).train()
-    wishes = None if teacher is None else predict(teacher.network, images.inputs)
-    optimizer = torch.optim.SGD(student.parameters(), lr=rate, momentum=momentum)
+    targets = None if teacher is None else predict(teacher.network, images.inputs)
+    optimizer = torch.optim.SGD(student.parameters(), lr=learning_rate, momentum=momentum)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         progress(Tick("training", epoch, epochs))
-        for rows in torch.randperm(len(images), generator=generator).split(batch):
+        for rows in torch.randperm(len(images), generator=generator).split(batch_size):
             scores = student(images.inputs[rows])
             loss = functional.cross_entropy(scores, images.labels[rows])
-            if teacher is not None and wishes is not None:
-                imitation = _imitation(scores, wishes[rows], teacher.temperature)
-                loss = (1 - teacher.weight) * loss + teacher.weight * imitation
+            if teacher is not None and targets is not None:
+                distillation = _distillation_loss(scores, targets[rows], teacher.temperature)
+                loss = (1 - teacher.weight) * loss + teacher.weight * distillation
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -152,6 +203,6 @@ def train(
     return student.eval()
 
 
-def _imitation(scores: Tensor, wishes: Tensor, temperature: float) -> Tensor:
-    soft, wished = (scores / temperature).log_softmax(1), (wishes / temperature).log_softmax(1)
-    return temperature**2 * functional.kl_div(soft, wished, log_target=True, reduction="batchmean")
+def _distillation_loss(scores: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    log_scores, log_targets = (scores / temperature).log_softmax(1), (targets / temperature).log_softmax(1)
+    return temperature**2 * functional.kl_div(log_scores, log_targets, log_target=True, reduction="batchmean")

@@ -66,7 +66,7 @@ def open_model(
 
     logging.disable_progress_bar()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    folder = checkpoint.whole_folder()
+    folder = checkpoint.complete_folder()
     check_hashes(checkpoint)
     config = AutoConfig.from_pretrained(folder, **options)
     if checkpoint.packed:

@@ -40,8 +40,6 @@ def check_packable(
     UsageError
         If the family's experts, the center or the method's matrices have no such form.
     """
-    from .quantizer import activation_of
-
     family = family_of(checkpoint)
     has_center = method.uses_center and CENTERS[center].stored
     if has_center and CENTERS[center].permutes_outputs:
@@ -49,7 +47,7 @@ def check_packable(
     method.layout(family.layer_shape(), keep, storage=storage, has_center=has_center)
     model = empty_model(checkpoint)
     for layer in layers:
-        activation_of(family.experts_module(model, layer))
+        family.activation(family.experts_module(model, layer))
 
 
 def forecast_packed(checkpoint: Checkpoint, method: Method, *, keep: float, center: str, storage: Storage) -> int:

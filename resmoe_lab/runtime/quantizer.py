@@ -6,15 +6,14 @@ warning, does not find them and refuses; the registered one is pointed to them.
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -23,6 +22,7 @@ from .._core.errors import CheckpointError, UsageError
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.index import read_header
 from ..checkpoint.writer import write_index
+from ..experts import family_of_config
 from ..store.formats import FORMATS
 from ..store.layout import Layout
 from .experts import ResMoEExperts
@@ -150,30 +150,16 @@ def swap(model: nn.Module, name: str, layout: Layout, *, mode: str | None, cache
     options: dict[str, Any] = {"cache_experts": cache}
     if mode is not None:
         options["mode"] = mode
-    module: nn.Module = ResMoEExperts.empty(layout, activation=activation_of(original), **options)
-    if isinstance(original, nn.ModuleDict):
+    config: Any = model.config
+    family = family_of_config(config.to_dict(), where=type(model).__name__)
+    module: nn.Module = ResMoEExperts.empty(layout, activation=family.activation(original), **options)
+    if family.routes_by_mask:
         module = SwitchExperts(module)
     parent, _, child = name.rpartition(".")
     block = model.get_submodule(parent)
     setattr(block, child, module)
     # Its weights all come from the files; transformers' way to start them would look for the experts it knows.
     object.__setattr__(block, "_is_hf_initialized", True)
-
-
-def activation_of(experts: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The activation function of an experts module of transformers, of which a packed one can take the place.
-
-    Raises
-    ------
-    UsageError
-        If the module is called in another way, or computes something else than ``W2 (act(W1 x) * W3 x)``.
-    """
-    if isinstance(experts, nn.ModuleDict):  # Switch
-        return next(iter(experts.values())).act  # type: ignore[return-value]
-    called = list(inspect.signature(experts.forward).parameters)
-    if called != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(experts, "act_fn"):
-        raise UsageError(f"{type(experts).__name__} cannot be packed: export its restored experts instead (dense)")
-    return experts.act_fn  # type: ignore[return-value]
 
 
 def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str]) -> None:

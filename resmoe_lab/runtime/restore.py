@@ -34,7 +34,7 @@ def load_model(checkpoint: Checkpoint, *, device: str = "cpu") -> tuple[PreTrain
     """
     from transformers import AutoTokenizer
 
-    folder = checkpoint.whole_folder()
+    folder = checkpoint.complete_folder()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -66,9 +66,9 @@ def restored_experts(
     originals = []
     try:
         for stack in stacks:
-            originals.append(family.pull(model, stack.layer))
-            family.push(model, stack)
+            originals.append(family.from_model(model, stack.layer))
+            family.to_model(model, stack)
         yield model
     finally:
         for original in originals:
-            family.push(model, original)
+            family.to_model(model, original)

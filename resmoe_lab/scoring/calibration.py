@@ -144,7 +144,7 @@ class _Recorder:
         self.family, self.layer = family, layer
         self.experts = family.experts_module(model, layer)
         self.router: Tensor = family.router_module(model, layer).get_parameter("weight")
-        self.stack = family.pull(model, layer)
+        self.stack = family.from_model(model, layer)
         count, neurons, p = self.stack.num_experts, self.stack.intermediate_size, self.router.shape[1]
         sums: dict[str, Any] = {"dtype": torch.float64, "device": self.stack.weights.device}
         self.counts, self.tokens = torch.zeros(count, **sums), 0

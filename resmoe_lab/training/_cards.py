@@ -58,10 +58,10 @@ def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
     checkpoint = open_checkpoint(folder)
     family = family_of(checkpoint)
     for layer in family.layers(checkpoint):
-        stack = family.pull(trained.model, layer)
+        stack = family.from_model(trained.model, layer)
         orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=seed, layer=layer)
         shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
-        family.push(trained.model, stack.with_weights(shuffled))
+        family.to_model(trained.model, stack.with_weights(shuffled))
     save_model(trained, folder)
 
 

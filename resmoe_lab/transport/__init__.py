@@ -1,5 +1,6 @@
-"""Optimal transport between clouds of neurons: arrays only, no model."""
+"""Optimal transport between point clouds of neurons: arrays only, no model."""
 
+from .._core.deprecation import deprecated_names
 from .assignment import Assignment, assign
 from .barycenter import barycenter
 from .cost import objective, squared_distances
@@ -30,3 +31,5 @@ __all__ = [
     "squared_distances",
     "transport_plan",
 ]
+
+__getattr__ = deprecated_names(__name__, {"Plan": "SearchConfig", "plan": "plan_search"})

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
 
-#: What a backend returns: the column of every row, and the columns' potentials where it has them.
+#: What a backend returns: the column of every row, and the column potentials if it computes them.
 _Solution = tuple[NDArray[np.int64], NDArray[np.float64] | None]
 
 
@@ -40,7 +40,7 @@ class Assignment:
 
 
 def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor | None = None) -> Assignment:
-    """Match every row with one column at the least total cost, exactly.
+    """Solve the linear assignment problem exactly: match every row with one column at the least total cost.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
     backend
         ``"lapjv"``, ``"lapx"``, ``"scipy"``, or ``"auto"``: the fastest that is installed.
     potential
-        (n,) column potentials of a problem that was nearly the same; they only make the work shorter.
+        (n,) column potentials of a similar problem, as a warm start: they change the time, not the result.
 
     Returns
     -------
     Assignment
-        Potentials are feasible by construction (the rows' are a c-transform in float64).
+        The permutation and dual potentials, feasible by construction (the rows' are a c-transform in float64).
 
     Raises
     ------
@@ -62,13 +62,19 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
         If a cost is NaN or infinite, or the matrix is not square.
     UsageError
         If the backend is unknown or not installed.
+
+    Examples
+    --------
+    >>> assignment = assign(torch.tensor([[4.0, 1.0], [2.0, 8.0]]))
+    >>> assignment.permutation, assignment.cost
+    (tensor([1, 0]), 3.0)
     """
     matrix = _square(cost)
     return solve(matrix if potential is None else matrix.copy(), potential, backend=backend)
 
 
 def solve(matrix: NDArray[np.float32], potential: Tensor | None = None, *, backend: str = "auto") -> Assignment:
-    """Do what :func:`assign` does, in place: where a potential is given, it is subtracted from the matrix's columns."""
+    """Solve an assignment problem in place: a given potential is subtracted from the columns of the matrix."""
     solver = _backend(backend)
     if len(matrix) == 0:
         empty = torch.zeros(0, dtype=torch.float64)
@@ -76,12 +82,14 @@ def solve(matrix: NDArray[np.float32], potential: Tensor | None = None, *, backe
     shift = np.zeros(len(matrix)) if potential is None else potential.numpy().astype(np.float32).astype(np.float64)
     if potential is not None:
         matrix -= shift.astype(np.float32)
-    columns, potentials = _nearest(matrix) or solver(matrix)
+    columns, potentials = _solve_by_nearest(matrix) or solver(matrix)
     if potentials is None:
-        potentials = _potentials(matrix, columns)
+        potentials = _potentials_of(matrix, columns)
     rows = c_transform(matrix, potentials)
-    total = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + shift.sum())
-    return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + shift), total)
+    total_cost = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + shift.sum())
+    return Assignment(
+        torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + shift), total_cost
+    )
 
 
 def c_transform(cost: NDArray[np.float32], col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,36 +103,38 @@ def c_transform(cost: NDArray[np.float32], col_potential: NDArray[np.float64]) -
 def _square(cost: Tensor | NDArray) -> NDArray[np.float32]:
     array = cost.detach().to("cpu", torch.float32).numpy() if isinstance(cost, Tensor) else np.asarray(cost, np.float32)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise WeightError(f"cost matrix of shape {array.shape}, expected a square one: compare equally many neurons")
+        raise WeightError(f"cost matrix of shape {array.shape}, expected a square one: match equal numbers of neurons")
     if not np.isfinite(array.sum(dtype=np.float64)):
-        raise WeightError("cost matrix holds NaN or infinity, expected finite numbers: check the weights it came from")
+        raise WeightError(
+            "cost matrix holds NaN or infinity, expected finite numbers: check the weights it was computed from"
+        )
     return np.ascontiguousarray(array)
 
 
-def _nearest(matrix: NDArray[np.float32]) -> _Solution | None:
-    """Solve the easy case: no two rows have the same cheapest column. Copies of one network are matched this way."""
+def _solve_by_nearest(matrix: NDArray[np.float32]) -> _Solution | None:
+    """Solve the easy case, as with copies of one network: no two rows have the same cheapest column."""
     columns = matrix.argmin(1)
     return (columns, np.zeros(len(matrix))) if np.unique(columns).size == len(columns) else None
 
 
-def _potentials(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Column potentials of an optimal assignment: shortest paths by Bellman and Ford, all rows at once.
+def _potentials_of(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute column potentials of an optimal assignment by Bellman-Ford shortest paths, all rows at once.
 
     A step from row i's column to column j costs ``cost[i, j] - cost[i, columns[i]]``; an optimal assignment has no
-    negative cycle, so the distances settle, and rounding moves them no more than a little.
+    negative cycle, so the distances converge, up to rounding.
     """
     matched = matrix[np.arange(len(matrix)), columns].astype(np.float64)
     potentials = np.zeros(len(matrix))
-    settled = 1e-7 * np.abs(matched).mean()
+    tolerance = 1e-7 * np.abs(matched).mean()
     for _ in range(len(matrix)):
         rows = (matched - potentials[columns]).astype(np.float32)
         improved = potentials
         for start in range(0, len(matrix), 64):
             part = slice(start, start + 64)
             improved = np.minimum(improved, (matrix[part] - rows[part, None]).min(0))
-        dropped = float((potentials - improved).max())
+        decrease = float((potentials - improved).max())
         potentials = improved
-        if dropped <= settled:
+        if decrease <= tolerance:
             break
     return potentials
 
@@ -147,7 +157,7 @@ def _scipy(matrix: NDArray[np.float32]) -> _Solution:
     return linear_sum_assignment(matrix)[1].astype(np.int64), None
 
 
-#: Fastest first; the last is always there. Each name with the module that it needs.
+#: Fastest first, each with the module that it needs; scipy is always installed.
 _BACKENDS: dict[str, tuple[str, Callable[[NDArray[np.float32]], _Solution]]] = {
     "lapjv": ("lapjv", _lapjv),
     "lapx": ("lap", _lapx),
@@ -156,7 +166,7 @@ _BACKENDS: dict[str, tuple[str, Callable[[NDArray[np.float32]], _Solution]]] = {
 
 
 def backends() -> list[str]:
-    """Names of the installed backends, fastest first."""
+    """Return the names of the installed backends, fastest first."""
     return [name for name, (module, _) in _BACKENDS.items() if importlib.util.find_spec(module) is not None]
 
 
@@ -165,5 +175,5 @@ def _backend(name: str) -> Callable[[NDArray[np.float32]], _Solution]:
     if name == "auto":
         return _BACKENDS[installed[0]][1]
     if name not in installed:
-        raise UsageError(f"assignment backend {name!r} is not there, expected one of auto, {', '.join(installed)}")
+        raise UsageError(f"assignment backend {name!r} is not installed, expected one of auto, {', '.join(installed)}")
     return _BACKENDS[name][1]

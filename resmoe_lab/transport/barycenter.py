@@ -11,8 +11,8 @@ from torch import Tensor
 from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from .certificate import certify as make_certificate
-from .gram_backend import Gram
-from .matching_backends import Direct, Geometry
+from .gram_backend import GramBackend
+from .matching_backends import DirectBackend, MatchingBackend
 from .problem import Problem
 from .result import Barycenter
 from .run import SOLVERS, Options, Run
@@ -36,7 +36,7 @@ def barycenter(
     sample_pairs: int | None = None,
     progress: Progress = silent,
 ) -> Barycenter:
-    """Find the center expert: the free-support Wasserstein barycenter of the experts' neurons.
+    """Find the center of the experts: the free-support Wasserstein barycenter of the experts' neurons.
 
     Parameters
     ----------
@@ -45,54 +45,69 @@ def barycenter(
     solver
         ``"coordinate"`` (the best objective), ``"alternating"`` (the paper's), or ``"pot"`` (the published call).
     start
-        Where the center begins: an expert's index, ``"medoid"`` or ``"average"``.
+        Initial center: an expert's index, ``"medoid"`` or ``"average"``.
     weights
         (N,) importance of the experts; equal if left out.
     seed
-        For everything random.
+        Seed of all random numbers.
     mode
-        ``"direct"`` computes products as they are needed, ``"gram"`` keeps each for later rounds, ``"auto"`` chooses
-        by :func:`~resmoe_lab.transport.plan_search`.
+        ``"direct"`` computes inner products when they are needed, ``"gram"`` computes each once and caches it,
+        ``"auto"`` selects one by :func:`~resmoe_lab.transport.plan_search`.
     memory
-        Bytes that may be used beside the experts, half of the machine's if left out; kept products that need more go
-        to files.
+        Bytes that may be used besides the experts (default: half of the machine's); a larger cache of products goes
+        to memory-mapped files.
     max_iterations
-        Rounds at most, of each kind.
+        Maximum number of rounds, of each kind.
     tolerance
-        ``coordinate`` stops when a round lowers the objective by less than this share. With 0 it starts from the result
-        of ``alternating``, which its own can then only be better than, and goes on to the very end.
+        ``coordinate`` stops when a round lowers the objective by less than this fraction. With 0 it starts from the
+        result of ``alternating``, so that it is never worse, and runs until no permutation changes.
     restarts
-        ``coordinate`` also begins at so many other experts, drawn by `seed`, and keeps the best.
+        Number of further starts of ``coordinate`` at other experts, drawn by `seed`; the best result is returned.
     random_order
-        ``coordinate`` takes the experts in an order drawn by `seed`, anew each round.
+        Whether ``coordinate`` visits the experts in a new random order each round, drawn by `seed`.
     certify
-        Also compute the lower bound and the certified gap.
+        Whether to compute the lower bound and the certified gap.
     sample_pairs
-        Look at so many pairs of experts only, drawn by `seed`: an estimate instead of a bound.
+        Number of pairs of experts to match for the certificate, drawn by `seed`: an estimate instead of a bound.
     progress
-        Ticks after every assignment; raise Cancelled there to stop.
+        Called after every assignment; it may raise Cancelled to stop the search.
 
     Returns
     -------
     Barycenter
+        The center, the permutations, the objective and its certificate.
 
     Raises
     ------
     WeightError
-        If the weights of the experts cannot be used (NaN, infinity, no expert, unequal shapes).
+        If there is no expert, shapes differ, or a weight is NaN or infinite.
     UsageError
-        If an argument is outside what is allowed.
+        If an argument is out of range.
 
     References
     ----------
     The paper's equation (4), Proposition 4.1 and Algorithm 1, step 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = torch.tensor([[[0.0, 1.0], [5.0, 0.0]], [[5.0, 2.0], [0.0, 1.0]]])
+    >>> result = barycenter(experts)
+    >>> result.permutations
+    tensor([[0, 1],
+            [1, 0]])
+    >>> result.center
+    tensor([[0., 1.],
+            [5., 1.]])
+    >>> result.objective
+    1.0
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     if sample_pairs is not None and sample_pairs < 1:
         raise UsageError(f"sample_pairs is {sample_pairs}, expected at least 1, or None for all")
     options = Options(start, seed, max_iterations, tolerance, restarts, random_order, certify and sample_pairs is None)
     problem = Problem(stack, weights)
-    chosen = plan_search(
+    config = plan_search(
         problem.count,
         problem.neurons,
         problem.width,
@@ -102,25 +117,25 @@ def barycenter(
         near_duplicates=mode == "auto" and are_near_duplicates(problem),
         memory=memory,
     )
-    with closing(_geometry(problem, chosen)) as geometry:
-        run = Run(problem, geometry, options, progress)
+    with closing(_backend(problem, config)) as backend:
+        run = Run(problem, backend, options, progress)
         SOLVERS[solver](run)
-        center, value = run.result()
-        certificate = make_certificate(run, value, sample_pairs=sample_pairs) if certify else None
+        center, objective = run.result()
+        certificate = make_certificate(run, objective, sample_pairs=sample_pairs) if certify else None
     return Barycenter(
         center=center,
-        permutations=geometry.permutations,
-        objective=value,
+        permutations=backend.permutations,
+        objective=objective,
         history=tuple(run.steps),
         iterations=len(run.steps),
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - started,
         solver=solver,
         certificate=certificate,
-        plan=chosen,
+        plan=config,
     )
 
 
-def _geometry(problem: Problem, chosen: SearchConfig) -> Geometry:
-    if chosen.mode == "direct":
-        return Direct(problem, lanes=chosen.lanes)
-    return Gram(problem, scratch_folder() if chosen.scratch else None)
+def _backend(problem: Problem, config: SearchConfig) -> MatchingBackend:
+    if config.mode == "direct":
+        return DirectBackend(problem, threads=config.threads)
+    return GramBackend(problem, scratch_folder() if config.scratch else None)

@@ -1,6 +1,6 @@
-"""How good a barycenter can be at all: a lower bound from dual potentials.
+"""The certificate of a barycenter: a lower bound of every center's objective, from dual potentials.
 
-For any center whatever, the objective is at least ``sum_{i<j} w_i w_j W2^2(W_i, W_j)`` (the multi-marginal identity),
+The objective of any center is at least ``sum_{i<j} w_i w_j W2^2(W_i, W_j)`` (the multi-marginal identity),
 and feasible potentials bound each distance from below.
 """
 
@@ -10,67 +10,68 @@ from collections.abc import Sequence
 
 import torch
 
+from .._core.threads import chunked
 from .result import Certificate
 from .run import Run
-from .threads import chunks
 
-#: A screened bound that is lower than the true distances by less than this share is good enough.
-TIGHT = 1e-5
+#: A bound of a pair's distance is tight enough if it is below the aligned distance by less than this fraction.
+TIGHTNESS = 1e-5
 
 
-def settled(run: Run) -> bool:
-    """Whether the permutations as they stand are known to be the best there are.
+def is_optimal(run: Run) -> bool:
+    """Whether the current permutations are known to be optimal.
 
-    The center's own rows may show it. If not, and all pairs will be matched anyway, they are, as long as each turns
-    out to be aligned as well as it can be.
+    The bounds of all pairs at once may prove it. If not, and all pairs will be matched for the certificate anyway, each
+    is matched now, until one of them turns out not to be optimally aligned.
     """
-    aligned, bounds = run.screened()
-    if bool(bounds.sum() >= aligned.sum() * (1 - TIGHT)):
+    aligned, bounds = run.pair_bounds()
+    if bool(bounds.sum() >= aligned.sum() * (1 - TIGHTNESS)):
         return True
     if not run.options.match_pairs:
         return False
     return all(
-        bound >= aligned[i, j] * (1 - TIGHT)
-        for some in chunks(run.all_pairs(), run.geometry.lanes)
-        for (i, j), bound in zip(some, _pair_bounds(run, some), strict=True)
+        bound >= aligned[i, j] * (1 - TIGHTNESS)
+        for batch in chunked(run.all_pairs(), run.backend.threads)
+        for (i, j), bound in zip(batch, _tightened_bounds(run, batch), strict=True)
     )
 
 
-def _pair_bounds(run: Run, pairs: Sequence[tuple[int, int]]) -> list[float]:
-    """Bound the distances of some pairs from below, matching those that have not been bounded well enough."""
-    aligned, bounds = run.screened()
-    open_pairs = [(i, j) for i, j in pairs if bounds[i, j] < aligned[i, j] * (1 - TIGHT)]
-    run.match_pairs(open_pairs, aligned=True)
-    for i, j in open_pairs:
-        bounds[i, j] = max(float(bounds[i, j]), run.pair(i, j).bound)
+def _tightened_bounds(run: Run, pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """Return lower bounds of some pairs' distances, after matching the pairs whose bounds are not tight."""
+    aligned, bounds = run.pair_bounds()
+    loose_pairs = [(i, j) for i, j in pairs if bounds[i, j] < aligned[i, j] * (1 - TIGHTNESS)]
+    run.match_pairs(loose_pairs, try_aligned=True)
+    for i, j in loose_pairs:
+        bounds[i, j] = max(float(bounds[i, j]), run.pair(i, j).lower_bound)
     return [float(bounds[i, j]) for i, j in pairs]
 
 
 def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> Certificate:
     """Bound the objective of every center from below.
 
-    All pairs at once are tried by :func:`~resmoe_lab.transport.bounds.screen`; those that it leaves open are matched.
+    All pairs are bounded at once by :func:`~resmoe_lab.transport.bounds.bound_all_pairs`; those whose bounds are not
+    tight are matched.
     """
-    aligned, _ = run.screened()
+    aligned, _ = run.pair_bounds()
     pairs = run.all_pairs()
-    chosen = pairs
+    selected = pairs
     if sample_pairs is not None and sample_pairs < len(pairs):
         generator = torch.Generator().manual_seed(run.options.seed)
-        chosen = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[:sample_pairs].tolist()]
+        selected = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[:sample_pairs].tolist()]
     weights = run.problem.weights
-    bounds = _pair_bounds(run, chosen)
-    bound = sum(float(weights[i] * weights[j]) * least for (i, j), least in zip(chosen, bounds, strict=True))
-    if len(chosen) < len(pairs):
-        # The objective is the weighted sum of the aligned distances: the share found in the sample is taken for all.
-        seen = sum(float(weights[i] * weights[j] * aligned[i, j]) for i, j in chosen)
-        bound = bound * objective / seen if seen > 0 else 0.0
+    bounds = _tightened_bounds(run, selected)
+    lower_bound = sum(float(weights[i] * weights[j]) * bound for (i, j), bound in zip(selected, bounds, strict=True))
+    if len(selected) < len(pairs):
+        # The objective is the weighted sum of the aligned distances: the ratio of the sample is extrapolated.
+        sampled = sum(float(weights[i] * weights[j] * aligned[i, j]) for i, j in selected)
+        lower_bound = lower_bound * objective / sampled if sampled > 0 else 0.0
     return certificate_from(
-        min(bound, objective), objective, pairs=len(chosen), kind="bound" if chosen is pairs else "estimate"
+        min(lower_bound, objective), objective, pairs=len(selected), kind="bound" if selected is pairs else "estimate"
     )
 
 
-def certificate_from(bound: float, objective: float, *, pairs: int, kind: str = "bound") -> Certificate:
-    """Put a bound and an objective together; 0/0 is a gap of 0."""
-    excess = max(objective - bound, 0.0)
-    gap = 0.0 if excess == 0 else (excess / bound if bound > 0 else float("inf"))
-    return Certificate(lower_bound=bound, gap=gap, kind=kind, pairs=pairs)
+def certificate_from(lower_bound: float, objective: float, *, pairs: int, kind: str = "bound") -> Certificate:
+    """Compute the gap between a lower bound and an objective; 0/0 is a gap of 0."""
+    excess = max(objective - lower_bound, 0.0)
+    gap = 0.0 if excess == 0 else (excess / lower_bound if lower_bound > 0 else float("inf"))
+    return Certificate(lower_bound=lower_bound, gap=gap, kind=kind, pairs=pairs)

@@ -1,4 +1,4 @@
-"""Squared distances between neurons, and the objective that the center is judged by."""
+"""Squared distances between neurons, and the objective of a center."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from .._core.errors import WeightError
 from .._core.precision import bfloat16_products, float32_products
 
-#: Entries that a temporary may hold while a big matrix is walked through block by block. It stays in a core's cache,
-#: and below torch's threshold for threads, whose waiting for one another would take longer than the work.
+#: Entries of a temporary while a large matrix is processed block by block: it fits a core's cache, and stays below
+#: torch's threshold for multithreading, whose synchronisation would take longer than the work.
 BLOCK_ENTRIES = (1 << 15) - 1
-#: Entries of a buffer that is used again for block after block.
+#: Entries of a buffer that is reused for block after block.
 BUFFER_ENTRIES = 1 << 18
-#: Columns that are widened to float32 at a time.
+#: Columns that are converted to float32 at a time.
 COLUMNS = 1024
 
 
 def blocks(rows: int, width: int, *, entries: int = BLOCK_ENTRIES) -> Iterator[slice]:
-    """Cut `rows` rows of `width` entries into slices of at most `entries`, and at least a row."""
+    """Split `rows` rows of `width` entries into slices of at most `entries` entries, but at least one row."""
     step = max(1, entries // max(width, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
@@ -32,12 +32,12 @@ def row_norms(rows: Tensor) -> Tensor:
 
 
 def nearest(rows: Tensor) -> Tensor:
-    """Return the column of each row's least entry; numpy is several times faster at it than torch on the CPU."""
+    """Return the column of each row's minimum; on the CPU numpy is several times faster at it than torch."""
     return torch.from_numpy(rows.numpy().argmin(1)) if rows.device.type == "cpu" else rows.argmin(1)
 
 
 def rounding(width: int) -> float:
-    """How far a computed inner product <a, b> of `width` terms can be off, as a share of |a| |b|.
+    """Bound the rounding error of a computed inner product <a, b> of `width` terms, relative to |a| |b|.
 
     Rounding errors of float32 sums grow with the root of the number of terms; this is several standard deviations.
     """
@@ -45,14 +45,14 @@ def rounding(width: int) -> float:
 
 
 def squared_distances(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Squared Euclidean distances between the rows of two matrices.
+    """Compute the squared Euclidean distances between the rows of two matrices.
 
     Parameters
     ----------
     a, b
         Rows, (n, D) and (m, D), of any float dtype and on one device.
     out
-        A float32 (n, m) buffer to write into; the matrix is never held twice.
+        Optional (n, m) float32 buffer for the result; the matrix is never held twice.
 
     Returns
     -------
@@ -67,6 +67,12 @@ def squared_distances(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Ten
     References
     ----------
     The cost matrix C below equation (2) of the paper's appendix C.
+
+    Examples
+    --------
+    >>> squared_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([[ 1.],
+            [18.]])
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise WeightError(
@@ -81,8 +87,8 @@ def squared_distances(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Ten
 def add_products(out: Tensor, a: Tensor, b: Tensor, *, scale: float = 1.0) -> Tensor:
     """Add ``scale <a_i, b_j>`` to `out` (n, m), summed in float32.
 
-    Rows stored in 16 bits are widened a few columns at a time. Products of bfloat16 numbers are exact in float32, so
-    for them the processor's bfloat16 kernels, where it has them, lose nothing.
+    16-bit rows are converted to float32 a few columns at a time. Products of bfloat16 numbers are exact in float32, so
+    the processor's bfloat16 kernels may compute them without loss.
     """
     width = a.shape[1]
     step = width if a.dtype == b.dtype == torch.float32 else COLUMNS
@@ -95,22 +101,23 @@ def add_products(out: Tensor, a: Tensor, b: Tensor, *, scale: float = 1.0) -> Te
 
 def matched_distances(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
     """Return ``|a_i - b_order(i)|^2`` for every i, (n,) float64, without the cancellation in a distance matrix."""
-    order, found = order.to(b.device), torch.empty(len(a), dtype=torch.float64, device=a.device)
+    order, distances = order.to(b.device), torch.empty(len(a), dtype=torch.float64, device=a.device)
     parts = list(blocks(len(a), a.shape[1], entries=BUFFER_ENTRIES))
-    # The same two buffers for all rows: new memory would cost more time than the sums.
-    wide = torch.empty(parts[0].stop if parts else 0, a.shape[1], dtype=torch.float64, device=a.device)
-    matched = torch.empty(wide.shape, dtype=b.dtype, device=b.device)
+    # Two buffers are reused for all rows: allocating memory would take longer than the sums.
+    differences = torch.empty(parts[0].stop if parts else 0, a.shape[1], dtype=torch.float64, device=a.device)
+    matched = torch.empty(differences.shape, dtype=b.dtype, device=b.device)
     for part in parts:
-        own, other = wide[: part.stop - part.start].copy_(a[part]), matched[: part.stop - part.start]
+        count = part.stop - part.start
+        difference, other = differences[:count].copy_(a[part]), matched[:count]
         torch.index_select(b, 0, order[part], out=other)
-        torch.sum(own.sub_(other).square_(), 1, out=found[part])
-    return found
+        torch.sum(difference.sub_(other).square_(), 1, out=distances[part])
+    return distances
 
 
 def objective(
     stack: Tensor | Sequence[Tensor], permutations: Tensor, center: Tensor, weights: Tensor | None = None
 ) -> float:
-    """The barycenter's objective, ``sum_k w_k ||W_k[T_k] - center||_F^2``.
+    """Compute the barycenter's objective, ``sum_k w_k ||W_k[T_k] - center||_F^2``.
 
     Parameters
     ----------
@@ -121,7 +128,7 @@ def objective(
     center
         (p_I, D).
     weights
-        (N,) non-negative; 1/N each if left out. Their sum is scaled to 1.
+        (N,) non-negative, scaled to sum 1 (default: equal).
 
     Returns
     -------
@@ -131,9 +138,15 @@ def objective(
     References
     ----------
     The paper's equation (4).
+
+    Examples
+    --------
+    >>> stack = torch.tensor([[[0.0], [5.0]], [[5.0], [2.0]]])
+    >>> objective(stack, torch.tensor([[0, 1], [1, 0]]), torch.tensor([[1.0], [5.0]]))
+    1.0
     """
-    shares = torch.full((len(stack),), 1.0, dtype=torch.float64) if weights is None else weights.double()
+    weights = torch.ones(len(stack), dtype=torch.float64) if weights is None else weights.double()
     distances = [
         float(matched_distances(center, rows, order).sum()) for rows, order in zip(stack, permutations, strict=True)
     ]
-    return float(torch.tensor(distances, dtype=torch.float64) @ (shares / shares.sum()).cpu())
+    return float(torch.tensor(distances, dtype=torch.float64) @ (weights / weights.sum()).cpu())

@@ -1,4 +1,4 @@
-"""Couplings from a ground cost: permutations where they are possible, plans where masses must be split."""
+"""Couplings of a ground cost: permutations where they are possible, transport plans where masses must be split."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 from .._core.errors import UsageError, WeightError
 from .assignment import assign
 
-#: Pivots that POT's network simplex may take: it gives up silently at its own default of 100,000.
+#: Pivots that POT's network simplex may take; it stops without an error at its own default of 100,000.
 PIVOTS = 100_000_000
-#: Sinkhorn's sweeps at most; how far off a marginal may be where it stops, and where it does not come to an end.
-_SWEEPS, _SETTLED, _UNSETTLED = 2_000, 1e-3, 5e-2
+#: Sinkhorn's maximum of iterations, the marginal error where it stops, and the error from which it has not converged.
+_SINKHORN_ITERATIONS, _CONVERGED_ERROR, _MAX_MARGINAL_ERROR = 2_000, 1e-3, 5e-2
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """How much of each of n points goes to each of m others.
+    """A transport plan between n points and m others, with its masses and cost.
 
     Attributes
     ----------
@@ -31,8 +31,8 @@ class Coupling:
     cost
         ``<plan, ground cost>``.
     permutation
-        (m,) int64 if every column is filled by one row alone and the other way round: column j comes from row
-        ``permutation[j]``. None where mass is split.
+        (m,) int64 if the plan matches rows and columns one to one: column j comes from row ``permutation[j]``. None if
+        mass is split.
     """
 
     plan: Tensor
@@ -42,21 +42,56 @@ class Coupling:
     permutation: Tensor | None = None
 
     def to_columns(self) -> Tensor:
-        """Return ``plan / columns``, (n, m): each column a convex combination of rows, the barycentric projection."""
+        """Return ``plan / columns``, (n, m): the barycentric projection; columns sum to 1."""
         return self.plan / self.columns
 
     def to_rows(self) -> Tensor:
-        """Return ``plan / rows[:, None]``, (n, m): each row is spread over the columns, and none of it is lost."""
+        """Return ``plan / rows[:, None]``, (n, m): how each row's mass is distributed; rows sum to 1."""
         return self.plan / self.rows[:, None]
 
 
 def identity_coupling(size: int) -> Coupling:
-    """Return the coupling that leaves `size` points of equal mass where they are."""
+    """Return the coupling that matches each of `size` points of equal mass with itself.
+
+    Parameters
+    ----------
+    size
+        Number of points.
+
+    Returns
+    -------
+    Coupling
+        With the identity as its permutation, and cost 0.
+
+    Examples
+    --------
+    >>> identity_coupling(3).permutation
+    tensor([0, 1, 2])
+    """
     return permutation_coupling(torch.arange(size))
 
 
 def permutation_coupling(permutation: Tensor, cost: float = 0.0) -> Coupling:
-    """Return the coupling of equal masses in which column j comes from row ``permutation[j]``."""
+    """Return the coupling of equal masses in which column j comes from row ``permutation[j]``.
+
+    Parameters
+    ----------
+    permutation
+        (n,) int64.
+    cost
+        What the coupling costs.
+
+    Returns
+    -------
+    Coupling
+        One-to-one, with uniform masses 1/n.
+
+    Examples
+    --------
+    >>> permutation_coupling(torch.tensor([1, 0])).plan
+    tensor([[0.0000, 0.5000],
+            [0.5000, 0.0000]], dtype=torch.float64)
+    """
     size = len(permutation)
     masses = torch.full((size,), 1 / size, dtype=torch.float64)
     plan = torch.zeros(size, size, dtype=torch.float64)
@@ -67,42 +102,51 @@ def permutation_coupling(permutation: Tensor, cost: float = 0.0) -> Coupling:
 def couple(
     cost: Tensor, *, rows: Tensor | None = None, columns: Tensor | None = None, regularization: float | None = None
 ) -> Coupling:
-    """Find the coupling of least cost, or with `regularization` that of least cost minus entropy.
+    """Solve optimal transport exactly, or with `regularization` its entropic relaxation by Sinkhorn's algorithm.
 
     Parameters
     ----------
     cost
         (n, m) of any float dtype.
     rows, columns
-        (n,) and (m,) positive masses, scaled to sum 1; equal if left out. Equal masses of equally many points are
-        matched one to one, exactly.
+        (n,) and (m,) positive masses, scaled to sum 1 (default: equal). Equal masses of equally many points are matched
+        one to one.
     regularization
-        Sinkhorn's constant, in the unit of the cost.
+        Sinkhorn's entropic regularization, in the unit of the cost (default: exact transport).
 
     Raises
     ------
     WeightError
-        If a cost is NaN or infinite, a mass is not positive, or a solver does not come to an end.
+        If a cost is NaN or infinite, a mass is not positive, or a solver does not converge.
     UsageError
-        If the constant is not positive.
+        If the regularization is not positive.
 
     References
     ----------
     Model Fusion via Optimal Transport, equation (1).
+
+    Examples
+    --------
+    >>> coupling = couple(torch.tensor([[0.0, 1.0, 4.0], [4.0, 1.0, 0.0]]))
+    >>> coupling.cost
+    0.3333333333333333
     """
     if cost.ndim != 2 or 0 in cost.shape or not bool(torch.isfinite(cost).all()):
         raise WeightError(
-            f"costs of shape {tuple(cost.shape)}, expected a finite matrix: check the weights behind them"
+            f"costs of shape {tuple(cost.shape)}, expected a finite matrix: check the weights they were computed from"
         )
     if regularization is not None and not regularization > 0:
-        raise UsageError(f"regularization is {regularization}, expected a positive number, or none for exact transport")
+        raise UsageError(f"regularization is {regularization}, expected a positive number, or None for exact transport")
     exact, uniform = regularization is None, rows is None and columns is None
     if exact and uniform and cost.shape[0] == cost.shape[1]:
-        found = assign(cost.T)
-        return permutation_coupling(found.permutation, found.cost / len(cost))
-    given, taken = _masses(rows, cost.shape[0], "row"), _masses(columns, cost.shape[1], "column")
-    plan = _exact(cost, given, taken) if regularization is None else _soft(cost, given, taken, regularization)
-    # Sinkhorn's marginals are a little off: the plan's own keep convex combinations convex.
+        assignment = assign(cost.T)
+        return permutation_coupling(assignment.permutation, assignment.cost / len(cost))
+    row_masses, column_masses = _masses(rows, cost.shape[0], "row"), _masses(columns, cost.shape[1], "column")
+    if regularization is None:
+        plan = _exact(cost, row_masses, column_masses)
+    else:
+        plan = _sinkhorn(cost, row_masses, column_masses, regularization)
+    # Sinkhorn's marginals are approximate: with the plan's own, convex combinations stay convex.
     return Coupling(plan, plan.sum(1), plan.sum(0), float((plan * cost.double().cpu()).sum()))
 
 
@@ -111,36 +155,47 @@ def _masses(masses: Tensor | None, size: int, side: str) -> Tensor:
         return torch.full((size,), 1 / size, dtype=torch.float64)
     masses = masses.double().cpu()
     if masses.shape != (size,) or not bool((torch.isfinite(masses) & (masses > 0)).all()):
-        raise WeightError(f"{side} masses cannot be used, expected {size} positive numbers: leave out what has no mass")
+        raise WeightError(
+            f"{side} masses cannot be used, expected {size} positive numbers: leave out points without mass"
+        )
     return masses / masses.sum()
 
 
 def _exact(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     import ot
 
-    # Masses are given in float64: in float32 their sums differ, and nearly empty entries appear.
+    # Masses are float64: in float32 their sums differ, and entries near zero appear.
     plan, log = ot.emd(rows.numpy(), columns.numpy(), cost.double().cpu().numpy(), numItermax=PIVOTS, log=True)
     if log["warning"]:
         n, m = cost.shape
-        raise WeightError(f"no optimal plan for {n} x {m} rows: {log['warning']}; check the weights they came from")
+        raise WeightError(
+            f"no optimal plan for {n} x {m} rows: {log['warning']}; check the weights they were computed from"
+        )
     return torch.from_numpy(plan)
 
 
-def _soft(cost: Tensor, rows: Tensor, columns: Tensor, regularization: float) -> Tensor:
+def _sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, regularization: float) -> Tensor:
     import ot
 
     values = cost.double().cpu().numpy()
-    stop = _SETTLED * float(columns.min())
+    tolerance = _CONVERGED_ERROR * float(columns.min())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its one warning is looked at below
+        warnings.simplefilter("ignore")  # convergence is checked below
         plan = ot.sinkhorn(
-            rows.numpy(), columns.numpy(), values, regularization, "sinkhorn_log", numItermax=_SWEEPS, stopThr=stop
+            rows.numpy(),
+            columns.numpy(),
+            values,
+            regularization,
+            "sinkhorn_log",
+            numItermax=_SINKHORN_ITERATIONS,
+            stopThr=tolerance,
         )
-    # The rows' marginal is exact after the last half-sweep: what has not settled shows in the columns'.
-    off = float(np.abs(plan.sum(0) / columns.numpy() - 1).max())
-    if not off < _UNSETTLED:
+    # The row marginal is exact after the last half-iteration: only the column marginal shows a lack of convergence.
+    marginal_error = float(np.abs(plan.sum(0) / columns.numpy() - 1).max())
+    if not marginal_error < _MAX_MARGINAL_ERROR:
         raise WeightError(
-            f"Sinkhorn has not settled after {_SWEEPS} sweeps at regularization {regularization:g}: a marginal is off "
-            f"by {off:.1%}; the costs go up to {values.max():.3g}, take a larger constant or exact transport"
+            f"Sinkhorn has not converged after {_SINKHORN_ITERATIONS} iterations at regularization "
+            f"{regularization:g}: a marginal is off by {marginal_error:.1%}; the costs go up to {values.max():.3g}, "
+            "take a larger regularization or exact transport"
         )
     return torch.from_numpy(plan)

@@ -1,8 +1,8 @@
-"""Matching two experts exactly, with as little of the cost matrix as it takes to be sure.
+"""Exact matching of two experts from as few columns of the cost matrix as an optimality proof takes.
 
-Squared distances over the first columns of two design matrices are lower bounds of the whole distances. Where every
-neuron has one partner that is nearer, in full, than all others are already in part, the match is optimal and the rest
-of the products need not be computed. Experts that began as copies are matched from a fraction of the columns.
+Squared distances over the first columns of two design matrices are lower bounds of the full distances. If the full
+distance of every neuron to its partner is below these bounds for all other neurons, the match is optimal and the other
+products need not be computed. Experts that are noisy copies are matched from a fraction of the columns.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 from .assignment import solve
 from .cost import add_products, blocks, matched_distances, nearest, rounding, row_norms
 
-#: The first look takes this share of the columns, unless the matrix is too narrow for that to save anything.
-FIRST_LOOK = 1 / 8
-NARROW = 256
-#: Where the columns seen say that more than this many times all columns would be needed, nearest rows decide nothing.
-HOPELESS = 1.5
-#: Where it seems to take more than this share of the columns, all of them are taken at once.
-MOST = 0.85
-#: A cost that is lower by less than this share is the same cost.
-SAME = 1e-7
+#: The first step takes this fraction of the columns, unless the matrix is too narrow for that to save anything.
+FIRST_FRACTION = 1 / 8
+NARROW_WIDTH = 256
+#: If more than this many times all columns seem to be needed, nearest rows cannot prove the match optimal.
+GIVE_UP = 1.5
+#: If more than this fraction of the columns seems to be needed, all of them are taken at once.
+ALL_COLUMNS = 0.85
+#: Costs that differ by less than this fraction are equal.
+EQUAL_COST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class Match:
         (n,) float64 column potentials of the squared distances, on the CPU.
     cost
         Sum of the matched squared distances, float64.
-    bound
-        No matching whatever costs less, rounding of the products included.
-    easy
-        True if a look at the nearest rows settled it, as with copies.
+    lower_bound
+        Of every matching's cost, rounding errors of the products included.
+    skipped_assignment
+        True if a candidate was proved optimal without solving an assignment problem, as with copies.
     gain
-        How much less it costs than the match that was tried first, if one was.
+        Decrease of the cost from the candidate's, if one was given.
     """
 
     permutation: Tensor
     potential: Tensor
     cost: float
-    bound: float
-    easy: bool
+    lower_bound: float
+    skipped_assignment: bool
     gain: float = 0.0
 
 
-class Pair:
-    """Two matrices (n, D) whose squared distances become known column by column.
+class PartialDistances:
+    """Squared distances between the rows of two matrices (n, D), computed a range of columns at a time.
 
     `products` holds ``-2 <a_i, b_j>`` over the first `columns` columns.
     """
@@ -67,16 +67,16 @@ class Pair:
         self.b_norms = torch.zeros(len(b), dtype=torch.float64, device=a.device)
 
     @classmethod
-    def complete(cls, a: Tensor, b: Tensor, products: Tensor) -> Pair:
-        """Return a pair whose products are known already."""
-        pair = cls(a[:, :0], b[:, :0], products.new_empty(0))
-        pair.a, pair.b, pair.products = a, b, products
-        pair.columns = pair.width = a.shape[1]
-        pair.a_norms, pair.b_norms = row_norms(a), row_norms(b)
-        return pair
+    def complete(cls, a: Tensor, b: Tensor, products: Tensor) -> PartialDistances:
+        """Return distances of all columns, from given products."""
+        distances = cls(a[:, :0], b[:, :0], products.new_empty(0))
+        distances.a, distances.b, distances.products = a, b, products
+        distances.columns = distances.width = a.shape[1]
+        distances.a_norms, distances.b_norms = row_norms(a), row_norms(b)
+        return distances
 
     def extend(self, columns: int) -> None:
-        """Go on to `columns` columns, or all if there are fewer."""
+        """Extend the products to the first `columns` columns, or all if there are fewer."""
         columns = min(columns, self.width)
         part = slice(self.columns, columns)
         a, b = self.a[:, part], self.b[:, part]
@@ -86,83 +86,98 @@ class Pair:
         self.columns = columns
 
     def nearest(self) -> Tensor:
-        """Return the row of b that is nearest to each row of a, as far as is known."""
+        """Return the row of b that is nearest to each row of a, over the columns seen so far."""
         norms = self.b_norms.float()
-        found = [nearest(self.products[part] + norms) for part in blocks(*self.products.shape)]
-        return torch.cat(found)
+        indices = [nearest(self.products[part] + norms) for part in blocks(*self.products.shape)]
+        return torch.cat(indices)
 
-    def reach(self, potential: Tensor, order: Tensor) -> Tensor:
-        """Return ``min_j d(i, j) - potential[j]`` over all j but the partner, (n,) float64, rounding taken off."""
+    def c_transform(self, potential: Tensor, *, exclude: Tensor) -> Tensor:
+        """Return ``min_j d(i, j) - potential[j]`` over j other than ``exclude[i]``, (n,) float64, minus rounding."""
         offset = (self.b_norms * (1 - rounding(self.width)) - potential).float()
-        least = []
+        minima = []
         for part in blocks(*self.products.shape):
             rows = self.products[part] + offset
-            rows.scatter_(1, order[part, None], torch.inf)
-            least.append(rows.amin(1))
-        return torch.cat(least).double() + self.a_norms * (1 - rounding(self.width))
+            rows.scatter_(1, exclude[part, None], torch.inf)
+            minima.append(rows.amin(1))
+        return torch.cat(minima).double() + self.a_norms * (1 - rounding(self.width))
+
+
+def initial_columns(width: int) -> int:
+    """Return how many of `width` columns the first step takes."""
+    return width if width <= NARROW_WIDTH else max(NARROW_WIDTH // 2, int(width * FIRST_FRACTION))
 
 
 def match(
-    a: Tensor, b: Tensor, *, products: Tensor, guess: Tensor | None = None, potential: Tensor | None = None
+    a: Tensor, b: Tensor, *, products: Tensor, candidate: Tensor | None = None, potential: Tensor | None = None
 ) -> Match:
-    """Match the rows of `a` with those of `b` at the least sum of squared distances.
+    """Match the rows of `a` with those of `b` one to one, at the least sum of squared distances.
 
     Parameters
     ----------
     a, b
         (n, D) of any float dtype, on one device.
     products
-        (n, n) float32 to work in; the only matrix of this size there ever is.
-    guess
-        (n,) int64, a permutation that may be optimal already: it is tried first, and kept unless another is better.
+        (n, n) float32 buffer; no other matrix of this size is allocated.
+    candidate
+        (n,) int64, a permutation that may be optimal: it is tried first, and returned unless another is better.
     potential
-        (n,) column potentials of nearly the same problem, to start the assignment from.
+        (n,) column potentials of a similar problem, as a warm start of the assignment.
     """
-    pair = Pair(a, b, products)
-    pair.extend(pair.width if pair.width <= NARROW else max(NARROW // 2, int(pair.width * FIRST_LOOK)))
-    return match_pair(pair, guess=guess, potential=potential)
+    distances = PartialDistances(a, b, products)
+    distances.extend(initial_columns(distances.width))
+    return match_distances(distances, candidate=candidate, potential=potential)
 
 
-def match_pair(pair: Pair, *, guess: Tensor | None = None, potential: Tensor | None = None) -> Match:
-    """Do what :func:`match` does, from the columns that are known already."""
-    order = pair.nearest() if guess is None else guess.to(pair.products.device)
-    if guess is not None or torch.unique(order).numel() == len(order):
-        matched = matched_distances(pair.a, pair.b, order)
-        easy = _by_nearest(pair, order, matched)
-        if easy is not None:
-            return easy
-    hard = _by_assignment(pair, potential)
-    if guess is None:
-        return hard
-    present = float(matched.sum())
-    if hard.cost < present * (1 - SAME):
-        return replace(hard, gain=present - hard.cost)
-    return replace(hard, permutation=guess.cpu(), cost=present)
+def match_distances(
+    distances: PartialDistances, *, candidate: Tensor | None = None, potential: Tensor | None = None
+) -> Match:
+    """Do what :func:`match` does, from the columns computed so far."""
+    permutation = distances.nearest() if candidate is None else candidate.to(distances.products.device)
+    if candidate is not None or torch.unique(permutation).numel() == len(permutation):
+        matched = matched_distances(distances.a, distances.b, permutation)
+        proved = _prove_optimal(distances, permutation, matched)
+        if proved is not None:
+            return proved
+    solved = _solve_assignment(distances, potential)
+    if candidate is None:
+        return solved
+    candidate_cost = float(matched.sum())
+    if solved.cost < candidate_cost * (1 - EQUAL_COST):
+        return replace(solved, gain=candidate_cost - solved.cost)
+    return replace(solved, permutation=candidate.cpu(), cost=candidate_cost)
 
 
-def _by_nearest(pair: Pair, order: Tensor, matched: Tensor) -> Match | None:
-    """Show that `order` is optimal with half of each matched distance as potentials, if they are feasible."""
+def _prove_optimal(distances: PartialDistances, permutation: Tensor, matched: Tensor) -> Match | None:
+    """Prove `permutation` optimal with half of each matched distance as potentials, if they are feasible."""
     half = matched / 2
     potential = torch.empty_like(half)
-    potential[order] = half
+    potential[permutation] = half
     while True:
-        reach = pair.reach(potential, order)
-        if bool((reach >= half).all()):
+        row_potential = distances.c_transform(potential, exclude=permutation)
+        if bool((row_potential >= half).all()):
             cost = float(matched.sum())
-            return Match(order.cpu(), potential.cpu(), cost, cost, easy=True)
-        needed = 1.05 * pair.columns * float((matched / (reach + half).clamp_(min=1e-30)).max())
-        if pair.columns == pair.width or needed > pair.width * HOPELESS:
+            return Match(permutation.cpu(), potential.cpu(), cost, cost, skipped_assignment=True)
+        needed = 1.05 * distances.columns * float((matched / (row_potential + half).clamp_(min=1e-30)).max())
+        if distances.columns == distances.width or needed > distances.width * GIVE_UP:
             return None
-        worth_it = needed < pair.width * MOST
-        pair.extend(max(int(needed), pair.columns + pair.width // 16) + 1 if worth_it else pair.width)
+        partial = needed < distances.width * ALL_COLUMNS
+        distances.extend(
+            max(int(needed), distances.columns + distances.width // 16) + 1 if partial else distances.width
+        )
 
 
-def _by_assignment(pair: Pair, potential: Tensor | None) -> Match:
-    if pair.columns < pair.width:
-        pair.extend(pair.width)
-    solution = solve(pair.products.add_(pair.b_norms.float()).cpu().numpy(), potential)
-    cost = float(matched_distances(pair.a, pair.b, solution.permutation).sum())
-    norms = float(pair.a_norms.sum())
-    dual = float(solution.row_potential.sum() + solution.col_potential.sum()) + norms
-    bound = dual - rounding(pair.width) * (norms + float(pair.b_norms.sum()))
-    return Match(solution.permutation, solution.col_potential, cost, min(max(bound, 0.0), cost), easy=False)
+def _solve_assignment(distances: PartialDistances, potential: Tensor | None) -> Match:
+    if distances.columns < distances.width:
+        distances.extend(distances.width)
+    assignment = solve(distances.products.add_(distances.b_norms.float()).cpu().numpy(), potential)
+    cost = float(matched_distances(distances.a, distances.b, assignment.permutation).sum())
+    norms = float(distances.a_norms.sum())
+    dual_value = float(assignment.row_potential.sum() + assignment.col_potential.sum()) + norms
+    lower_bound = dual_value - rounding(distances.width) * (norms + float(distances.b_norms.sum()))
+    return Match(
+        assignment.permutation,
+        assignment.col_potential,
+        cost,
+        min(max(lower_bound, 0.0), cost),
+        skipped_assignment=False,
+    )

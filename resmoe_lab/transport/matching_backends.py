@@ -1,4 +1,4 @@
-"""Where matches come from: the design matrices themselves, or (see gram.py) their inner products."""
+"""The interface of matching backends, and the one that works on the design matrices themselves."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Protocol
 
 from torch import Tensor
 
+from .._core.threads import map_with_buffers
 from .matching import Match, match
 from .problem import Problem
-from .threads import in_lanes
 
 
 @dataclass(frozen=True)
-class Rematch:
-    """An expert matched with the mean anew.
+class Realignment:
+    """A new match of an expert with the mean.
 
     Attributes
     ----------
     permutation
         (p_I,) int64: row i of the aligned expert.
     potential
-        (p_I,) float64 column potentials, to start the next assignment from.
+        (p_I,) float64 column potentials, the warm start of the next assignment.
     gain
-        How much nearer the mean the expert has come, as a sum of squared distances; 0 if nothing changed.
+        Decrease of the squared distance between expert and mean; 0 if nothing changed.
     """
 
     permutation: Tensor
@@ -33,70 +33,72 @@ class Rematch:
     gain: float
 
 
-class Geometry(Protocol):
-    """What a solver asks of the experts.
+class MatchingBackend(Protocol):
+    """Holds the permutations of a search, and matches experts with one another and with their mean.
 
-    `permutations` (N, p_I) are the ones that the mean is taken with, `buffer` is the (p_I, p_I) float32 matrix that
-    every assignment works in.
+    `permutations` (N, p_I) align the experts in the mean; `buffer` is the (p_I, p_I) float32 matrix that assignments
+    work in.
     """
 
     permutations: Tensor
     buffer: Tensor
 
     @property
-    def lanes(self) -> int:
-        """How many matches are made at a time."""
+    def threads(self) -> int:
+        """Number of matches made at the same time."""
 
-    def pairs(self, wanted: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
-        """Match the rows of expert i with those of expert j, for all (i, j, guess)."""
+    def match_pairs(self, queries: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
+        """Match the rows of expert i with those of expert j, for all (i, j, candidate)."""
 
-    def place(self, permutations: Tensor, *, only: Sequence[int] | None = None) -> None:
-        """Align all experts anew, (N, p_I) int64; with `only`, the mean is of these alone until others are moved."""
+    def set_permutations(self, permutations: Tensor, *, members: Sequence[int] | None = None) -> None:
+        """Set the permutations of all experts, (N, p_I) int64, and the members of the mean (default: all experts)."""
 
-    def move(self, k: int, permutation: Tensor) -> None:
-        """Align expert k anew, (p_I,) int64; it is part of the mean then."""
+    def set_permutation(self, k: int, permutation: Tensor) -> None:
+        """Set the permutation of expert k, (p_I,) int64, and make it a member of the mean."""
 
-    def to_mean(self, wanted: Sequence[tuple[int, Tensor | None]], *, others: bool) -> list[Rematch]:
-        """Match the mean of the aligned experts with expert k, for all (k, potential); now's match is tried.
+    def match_to_mean(self, queries: Sequence[tuple[int, Tensor | None]], *, exclude_self: bool) -> list[Realignment]:
+        """Match the mean of the aligned experts with expert k, for all (k, potential), trying the current match first.
 
-        With `others`, the mean is of the other experts, all of them as they are aligned now.
+        With `exclude_self`, the mean is of the other members; all means are of the current permutations.
         """
 
     def close(self) -> None:
-        """Give back what was kept."""
+        """Release what is cached."""
 
 
-class Direct:
-    """Every match computes the inner products that it needs, and no more."""
+class DirectBackend:
+    """Computes the inner products of every match when they are needed."""
 
-    def __init__(self, problem: Problem, *, lanes: int = 1) -> None:
+    def __init__(self, problem: Problem, *, threads: int = 1) -> None:
         self._problem = problem
         self.buffer = problem.buffer()
-        self._buffers = [self.buffer, *(problem.buffer() for _ in range(lanes - 1))]
+        self._buffers = [self.buffer, *(problem.buffer() for _ in range(threads - 1))]
         self._sum: Tensor | None = None
         self._members = set(range(problem.count))
         self.permutations = problem.identity()
 
     @property
-    def lanes(self) -> int:
-        """How many matches are made at a time."""
+    def threads(self) -> int:
+        """Number of matches made at the same time."""
         return len(self._buffers)
 
-    def pairs(self, wanted: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
-        """Match the rows of expert i with those of expert j, for all (i, j, guess)."""
-        return in_lanes([partial(self._pair, i, j, guess) for i, j, guess in wanted], self._buffers)
+    def match_pairs(self, queries: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
+        """Match the rows of expert i with those of expert j, for all (i, j, candidate)."""
+        return map_with_buffers(
+            [partial(self._match_pair, i, j, candidate) for i, j, candidate in queries], self._buffers
+        )
 
-    def _pair(self, i: int, j: int, guess: Tensor | None, buffer: Tensor) -> Match:
+    def _match_pair(self, i: int, j: int, candidate: Tensor | None, buffer: Tensor) -> Match:
         experts = self._problem.experts
-        return match(experts[i], experts[j], products=buffer, guess=guess)
+        return match(experts[i], experts[j], products=buffer, candidate=candidate)
 
-    def place(self, permutations: Tensor, *, only: Sequence[int] | None = None) -> None:
-        """Align all experts anew."""
+    def set_permutations(self, permutations: Tensor, *, members: Sequence[int] | None = None) -> None:
+        """Set the permutations of all experts, and the members of the mean."""
         self.permutations = permutations.clone()
-        self._sum, self._members = None, set(range(self._problem.count) if only is None else only)
+        self._sum, self._members = None, set(range(self._problem.count) if members is None else members)
 
-    def move(self, k: int, permutation: Tensor) -> None:
-        """Align expert k anew; the mean follows without being summed up again."""
+    def set_permutation(self, k: int, permutation: Tensor) -> None:
+        """Set the permutation of expert k; the sum behind the mean is updated in place."""
         if self._sum is not None:
             weight = float(self._problem.weights[k])
             if k in self._members:
@@ -105,24 +107,25 @@ class Direct:
         self._members.add(k)
         self.permutations[k] = permutation
 
-    def to_mean(self, wanted: Sequence[tuple[int, Tensor | None]], *, others: bool) -> list[Rematch]:
-        """Match the mean of the aligned experts (without expert k if `others`) with expert k, for all of them."""
+    def match_to_mean(self, queries: Sequence[tuple[int, Tensor | None]], *, exclude_self: bool) -> list[Realignment]:
+        """Match the mean of the aligned experts (without expert k if `exclude_self`) with expert k, for all queries."""
         if self._sum is None:
             self._sum = self._problem.mean(self.permutations, members=self._members)
-        return in_lanes([partial(self._to_mean, k, potential, others) for k, potential in wanted], self._buffers)
+        jobs = [partial(self._match_to_mean, k, potential, exclude_self) for k, potential in queries]
+        return map_with_buffers(jobs, self._buffers)
 
-    def _to_mean(self, k: int, potential: Tensor | None, others: bool, buffer: Tensor) -> Rematch:
+    def _match_to_mean(self, k: int, potential: Tensor | None, exclude_self: bool, buffer: Tensor) -> Realignment:
         problem, order = self._problem, self.permutations[k]
         weights = problem.weights.tolist()
-        left_out = others and k in self._members
-        share = sum(weights[m] for m in self._members if not (left_out and m == k))
+        excluded = exclude_self and k in self._members
+        total = sum(weights[m] for m in self._members if not (excluded and m == k))
         assert self._sum is not None
-        center = self._sum if share == 1 else self._sum / share
-        if left_out:
-            problem.add_to(center, k, order, factor=-weights[k] / share)
-        guess = order if k in self._members else None
-        found = match(center, problem.experts[k], products=buffer, guess=guess, potential=potential)
-        return Rematch(found.permutation, found.potential, found.gain)
+        center = self._sum if total == 1 else self._sum / total
+        if excluded:
+            problem.add_to(center, k, order, factor=-weights[k] / total)
+        candidate = order if k in self._members else None
+        best = match(center, problem.experts[k], products=buffer, candidate=candidate, potential=potential)
+        return Realignment(best.permutation, best.potential, best.gain)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: nothing is cached."""

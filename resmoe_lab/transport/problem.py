@@ -1,4 +1,4 @@
-"""The experts of one layer, checked once, as every solver sees them."""
+"""The validated input of a barycenter search: the experts of one layer and their weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Problem:
     Parameters
     ----------
     stack
-        (N, p_I, D) or N tensors (p_I, D), of any float dtype; kept as given, never copied as a whole.
+        (N, p_I, D) or N tensors (p_I, D), of any float dtype; never copied as a whole.
     weights
-        (N,) non-negative, scaled to sum 1; equal if left out.
+        (N,) non-negative, scaled to sum 1 (default: equal).
 
     Raises
     ------
     WeightError
         If there is no expert, shapes differ, or a value is NaN or infinite.
     UsageError
-        If the weights cannot be used.
+        If the weights are not N non-negative numbers, or all zero.
     """
 
     def __init__(self, stack: Tensor | Sequence[Tensor], weights: Tensor | Sequence[float] | None = None) -> None:
@@ -35,21 +35,21 @@ class Problem:
         self.count = len(self.experts)
         self.neurons, self.width = self.experts[0].shape
         self.device = self.experts[0].device
-        self.weights = check_shares(weights, self.count)
+        self.weights = normalized_weights(weights, self.count)
 
     def expert(self, index: int, order: Tensor | None = None) -> Tensor:
-        """Return one expert in float32, its rows in `order`."""
+        """Return one expert in float32, with its rows in `order`."""
         rows = self.experts[index]
         return (rows if order is None else rows[order.to(rows.device)]).float()
 
     def buffer(self) -> Tensor:
-        """Return room for one (p_I, p_I) float32 cost matrix."""
+        """Return an uninitialized (p_I, p_I) float32 cost matrix."""
         return torch.empty(self.neurons, self.neurons, device=self.device)
 
     def mean(self, permutations: Tensor, *, members: Collection[int] | None = None) -> Tensor:
         """Return the weighted mean of the aligned experts, (p_I, D) float32: the best center for these permutations.
 
-        With `members`, these experts' share of it.
+        With `members`, the sum is over these experts only, with the same weights.
         """
         total = torch.zeros(self.neurons, self.width, device=self.device)
         for index, weight in enumerate(self.weights.tolist()):
@@ -65,13 +65,13 @@ class Problem:
             total[part].add_(self.experts[index][order[part]], alpha=factor)
 
     def identity(self) -> Tensor:
-        """Return the permutations that leave every expert as it is, (N, p_I) int64."""
+        """Return the identity permutation of every expert, (N, p_I) int64."""
         return torch.arange(self.neurons).repeat(self.count, 1)
 
 
 def _check_shapes(experts: list[Tensor]) -> None:
     if not experts:
-        raise WeightError("no expert to find a center of, expected at least one: check the layer that was asked for")
+        raise WeightError("no expert to find a center of, expected at least one: check which layer was selected")
     for index, rows in enumerate(experts):
         check_expert(rows, index)
         if rows.shape != experts[0].shape:
@@ -82,7 +82,7 @@ def _check_shapes(experts: list[Tensor]) -> None:
 
 
 def check_expert(rows: Tensor, index: int) -> None:
-    """Make sure that an expert is a float matrix with finite entries.
+    """Check that an expert is a float matrix with finite entries.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def check_expert(rows: Tensor, index: int) -> None:
             f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
             "expected a float matrix (p_I, D) that is not empty"
         )
-    # A sum takes one pass and no room, and is NaN or infinite if any entry is.
+    # A sum takes one pass and no memory, and is NaN or infinite if any entry is.
     if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
         raise WeightError(f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint")
 
 
-def check_shares(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
+def normalized_weights(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
     """Return the weights of `count` experts scaled to sum 1, (N,) float64 on the CPU.
 
     Raises
@@ -109,10 +109,10 @@ def check_shares(weights: Tensor | Sequence[float] | None, count: int) -> Tensor
     """
     if weights is None:
         return torch.full((count,), 1.0 / count, dtype=torch.float64)
-    shares = torch.as_tensor(weights, dtype=torch.float64).cpu()
-    usable = shares.shape == (count,) and bool((torch.isfinite(shares) & (shares >= 0)).all())
-    if not usable or float(shares.sum()) <= 0:
+    normalized = torch.as_tensor(weights, dtype=torch.float64).cpu()
+    valid = normalized.shape == (count,) and bool((torch.isfinite(normalized) & (normalized >= 0)).all())
+    if not valid or float(normalized.sum()) <= 0:
         raise UsageError(
-            f"weights {shares.tolist()} for {count} experts, expected {count} non-negative numbers, not all zero"
+            f"weights {normalized.tolist()} for {count} experts, expected {count} non-negative numbers, not all zero"
         )
-    return shares / shares.sum()
+    return normalized / normalized.sum()

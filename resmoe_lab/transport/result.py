@@ -1,4 +1,4 @@
-"""What a search for a barycenter returns."""
+"""The result of a barycenter search."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Certificate:
     Attributes
     ----------
     lower_bound
-        No center can have a lower objective (an ``"estimate"`` only expects so).
+        No center has a lower objective (for an ``"estimate"``: in expectation only).
     gap
         ``(objective - lower_bound) / lower_bound``, at least 0; 0/0 counts as 0.
     kind
-        ``"bound"`` if every pair of experts was looked at, ``"estimate"`` if pairs were sampled.
+        ``"bound"`` if every pair of experts was bounded, ``"estimate"`` if pairs were sampled.
     pairs
-        How many pairs were looked at.
+        Number of pairs that were bounded.
     """
 
     lower_bound: float
@@ -38,13 +38,13 @@ class Step:
     Attributes
     ----------
     name, number
-        The solver's round, such as ``"alternating"`` 1.
+        The solver and its round, such as ``"alternating"`` 1.
     objective
-        After the round.
+        The objective after the round.
     seconds
-        Since the start of the run.
+        Time since the start of the search.
     changed
-        How many neurons were matched differently than before.
+        Number of neurons whose match changed.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Barycenter:
-    """A center expert, the permutations that align the experts with it, and what is known about its quality.
+    """A center, the permutations that align the experts with it, and its certificate.
 
     Attributes
     ----------
@@ -71,13 +71,13 @@ class Barycenter:
     iterations
         Number of rounds.
     seconds
-        Wall time of the whole search, the certificate included.
+        Wall time of the search, including the certificate.
     solver
         The solver's name.
     certificate
-        How far the objective can be from the best possible one; None if it was not asked for.
+        Lower bound and gap of the objective; None if it was not requested.
     plan
-        How the search was done, and why.
+        The settings of the search and why they were selected.
 
     References
     ----------

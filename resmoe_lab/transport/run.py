@@ -1,4 +1,4 @@
-"""What every solver is handed: the experts, its options, and the record of what has been done."""
+"""The state of a barycenter search: the experts, the options, and the rounds so far."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from .._core.registry import Registry
-from .bounds import screen
+from .._core.threads import chunked
+from .bounds import bound_all_pairs
 from .cost import objective
 from .matching import Match
-from .matching_backends import Geometry, Rematch
+from .matching_backends import MatchingBackend, Realignment
 from .problem import Problem
 from .result import Step
-from .threads import chunks
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose; see :func:`~resmoe_lab.transport.barycenter`.
+    """The options of a search; see :func:`~resmoe_lab.transport.barycenter`.
 
-    `match_pairs`: all pairs of experts will be matched anyway, for the certificate.
+    `match_pairs`: whether all pairs of experts will be matched for the certificate.
     """
 
     start: int | str = 0
@@ -38,97 +38,97 @@ class Options:
     match_pairs: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("max_iterations", 1), ("tolerance", 0), ("restarts", 0)):
+        for name, minimum in (("max_iterations", 1), ("tolerance", 0), ("restarts", 0)):
             value = getattr(self, name)
-            if not value >= least:
-                raise UsageError(f"{name} is {value}, expected at least {least}")
+            if not value >= minimum:
+                raise UsageError(f"{name} is {value}, expected at least {minimum}")
 
 
 @dataclass
 class Run:
-    """One search: what it works on, what it may do, and what it has done so far."""
+    """One search: its problem, backend and options, and the matches and rounds so far."""
 
     problem: Problem
-    geometry: Geometry
+    backend: MatchingBackend
     options: Options = field(default_factory=Options)
     progress: Progress = silent
     steps: list[Step] = field(default_factory=list)
     matches: int = 0
-    began: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.perf_counter)
     _pairs: dict[tuple[int, int], Match] = field(default_factory=dict)
-    _screened: tuple[Tensor, Tensor, Tensor] | None = None
+    _pair_bounds: tuple[Tensor, Tensor, Tensor] | None = None
     _result: tuple[Tensor, Tensor, float] | None = None
 
     def pair(self, i: int, j: int) -> Match:
-        """Match experts i and j, once: the certificate is made of the same matches as the first round."""
+        """Match experts i and j, once: the first round and the certificate share the matches."""
         key = (min(i, j), max(i, j))
         self.match_pairs([key])
-        found = self._pairs[key]
-        return found if i < j else replace(found, permutation=found.permutation.argsort())
+        pair = self._pairs[key]
+        return pair if i < j else replace(pair, permutation=pair.permutation.argsort())
 
-    def match_pairs(self, wanted: Sequence[tuple[int, int]], *, aligned: bool = False) -> None:
-        """Match pairs of experts, i < j, that have not been matched yet, as many at a time as there are lanes.
+    def match_pairs(self, pairs: Sequence[tuple[int, int]], *, try_aligned: bool = False) -> None:
+        """Match pairs of experts, i < j, that have not been matched yet, as many at a time as there are threads.
 
-        With `aligned`, the match that the present permutations make is tried first.
+        With `try_aligned`, the match that the current permutations imply is tried first.
         """
-        orders = self.geometry.permutations
-        missing = [key for key in wanted if key not in self._pairs]
-        for some in chunks(missing, self.geometry.lanes):
-            for _ in some:
+        permutations = self.backend.permutations
+        missing = [key for key in pairs if key not in self._pairs]
+        for batch in chunked(missing, self.backend.threads):
+            for _ in batch:
                 self.tick("barycenter")
-            guesses = [orders[j][orders[i].argsort()] if aligned else None for i, j in some]
-            found = self.geometry.pairs([(i, j, guess) for (i, j), guess in zip(some, guesses, strict=True)])
-            self._pairs.update(zip(some, found, strict=True))
+            queries = [(i, j, permutations[j][permutations[i].argsort()] if try_aligned else None) for i, j in batch]
+            self._pairs.update(zip(batch, self.backend.match_pairs(queries), strict=True))
 
-    def to_mean(self, wanted: Sequence[tuple[int, Tensor | None]], *, others: bool) -> list[Rematch]:
-        """Match the mean with experts, each with the potential that its assignment starts from."""
-        found = []
-        for some in chunks(wanted, self.geometry.lanes):
-            for _ in some:
+    def match_to_mean(self, queries: Sequence[tuple[int, Tensor | None]], *, exclude_self: bool) -> list[Realignment]:
+        """Match the mean with experts, each with the potential that warm-starts its assignment."""
+        realignments = []
+        for batch in chunked(queries, self.backend.threads):
+            for _ in batch:
                 self.tick("barycenter")
-            found += self.geometry.to_mean(some, others=others)
-        return found
+            realignments += self.backend.match_to_mean(batch, exclude_self=exclude_self)
+        return realignments
 
     def all_pairs(self) -> list[tuple[int, int]]:
-        """Return every pair of experts, those that have been matched already first."""
+        """Return every pair of experts, already matched ones first."""
         return sorted(combinations(range(self.problem.count), 2), key=lambda pair: pair not in self._pairs)
 
-    def screened(self) -> tuple[Tensor, Tensor]:
-        """Return the distances of all aligned pairs and their bounds, see :func:`~resmoe_lab.transport.bounds.screen`.
+    def pair_bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the distances of all aligned pairs and their lower bounds.
 
-        They are kept until the permutations change; whoever finds better bounds writes them in.
+        They come from :func:`~resmoe_lab.transport.bounds.bound_all_pairs` and are cached until the permutations
+        change; the certificate writes tighter bounds into them.
         """
-        permutations = self.geometry.permutations
-        if self._screened is None or not torch.equal(self._screened[0], permutations):
-            found = screen(self.problem, permutations, center=self.result()[0], products=self.geometry.buffer)
-            self._screened = (permutations.clone(), *found)
-        return self._screened[1:]
+        permutations = self.backend.permutations
+        if self._pair_bounds is None or not torch.equal(self._pair_bounds[0], permutations):
+            bounds = bound_all_pairs(self.problem, permutations, center=self.result()[0], products=self.backend.buffer)
+            self._pair_bounds = (permutations.clone(), *bounds)
+        return self._pair_bounds[1:]
 
     def tick(self, task: str) -> None:
-        """Report that one more assignment begins; between two of them is where work can be cancelled."""
+        """Report the start of an assignment; between two of them the search can be cancelled."""
         self.matches += 1
         facts = {"objective": self.steps[-1].objective, "round": len(self.steps)} if self.steps else {}
         self.progress(Tick(task, self.matches, None, facts))
 
     def record(self, name: str, value: float, changed: int) -> None:
-        """Write down one round."""
+        """Record and report one round."""
         number = sum(step.name == name for step in self.steps) + 1
-        self.steps.append(Step(name, number, value, time.perf_counter() - self.began, changed))
+        self.steps.append(Step(name, number, value, time.perf_counter() - self.started, changed))
         facts = {"objective": value, "changed": changed, "round": len(self.steps)}
         self.progress(Tick("barycenter", self.matches, None, facts))
 
     def result(self) -> tuple[Tensor, float]:
-        """Return the center of the permutations as they stand, and the objective taken from the experts themselves."""
-        permutations = self.geometry.permutations
+        """Return the center of the current permutations and its objective, computed from the experts themselves."""
+        permutations = self.backend.permutations
         if self._result is None or not torch.equal(self._result[0], permutations):
-            self._result = None  # two centers at once are one too many
+            self._result = None  # frees the old center before the new one is allocated
             center = self.problem.mean(permutations)
             value = objective(self.problem.experts, permutations, center, weights=self.problem.weights)
             self._result = (permutations.clone(), center, value)
         return self._result[1:]
 
-    def first_center(self, start: int | str) -> int | None:
-        """Return the expert that the center begins as, or None for the average."""
+    def start_expert(self, start: int | str) -> int | None:
+        """Return the expert that is the initial center, or None for the average."""
         count = self.problem.count
         if start == "average":
             return None
@@ -148,6 +148,6 @@ class Run:
         return int((costs @ weights).argmin())
 
 
-#: A solver leaves its permutations in the run's geometry.
+#: A solver leaves its permutations in the run's backend.
 Solver = Callable[[Run], None]
 SOLVERS: Registry[Solver] = Registry("solver", "resmoe_lab.transport.solvers")

@@ -1,4 +1,4 @@
-"""What a search will cost, and whether products are computed as they are needed or kept."""
+"""The configuration of a search, selected by a model of its cost in time, memory and disk."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from pathlib import Path
 import torch
 
 from .._core.errors import UsageError
+from .._core.threads import available_threads
 from .cost import rounding, squared_distances
 from .problem import Problem
-from .threads import useful_lanes
 
-#: Float operations, and entries gathered, in a second on two cores; the choice depends on their ratio only.
-FLOPS, GATHERED = 1.5e11, 5e8
-#: Entries gathered in a second from files, once they are too big to stay in the page cache.
-GATHERED_FROM_FILES = 5e7
+#: Float operations and gathered entries per second on two cores; the selected mode depends on their ratio only.
+FLOPS_PER_SECOND, GATHERED_PER_SECOND = 1.5e11, 5e8
+#: Gathered entries per second from files that are too large for the page cache.
+GATHERED_FROM_FILES_PER_SECOND = 5e7
 #: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.2``.
 ASSIGNMENT = 9e-9
-#: Rounds that the coordinate solver usually takes when experts are unrelated.
+#: Typical number of rounds of the coordinate solver on unrelated experts.
 ROUNDS = 2
-#: Share of the products that copies need.
-ALIKE = 0.35
+#: Fraction of the products that near-duplicates need.
+NEAR_DUPLICATE_FRACTION = 0.35
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How a search will be done.
+    """The configuration of a search, and its forecast cost.
 
     Attributes
     ----------
     mode
-        ``"direct"``: products are computed as they are needed; ``"gram"``: each is computed once and kept.
+        ``"direct"``: inner products are computed when they are needed; ``"gram"``: each is computed once and cached.
     scratch
-        Whether kept products go to files that are mapped into memory.
+        Whether cached products go to memory-mapped files.
     reason
-        Why, in one line.
+        Why this mode, in one line.
     seconds
-        Forecast, on two cores.
+        Forecast wall time on two cores.
     peak_bytes
-        Most memory in use beside the experts themselves; files that are mapped are not counted.
+        Forecast peak memory besides the experts themselves, without memory-mapped files.
     scratch_bytes
-        Room that the files take.
-    lanes
-        How many experts are matched at a time.
+        Disk space of the files.
+    threads
+        Number of experts that are matched at the same time.
     """
 
     mode: str
@@ -55,7 +55,7 @@ class SearchConfig:
     seconds: float
     peak_bytes: int
     scratch_bytes: int
-    lanes: int = 1
+    threads: int = 1
 
 
 def plan_search(
@@ -69,7 +69,7 @@ def plan_search(
     near_duplicates: bool = False,
     memory: int | None = None,
 ) -> SearchConfig:
-    """Forecast a search, and choose its mode by a model of its cost.
+    """Select the mode of a search by a model of its cost.
 
     Parameters
     ----------
@@ -80,90 +80,110 @@ def plan_search(
     solver, certify
         As in :func:`~resmoe_lab.transport.barycenter`.
     near_duplicates
-        Whether the experts are near-copies of one another.
+        Whether the experts are near-duplicates of one another.
     memory
-        Bytes that may be used; half of the machine's if left out.
+        Bytes that may be used (default: half of the machine's).
 
     Raises
     ------
     UsageError
         If the mode is unknown.
+
+    Returns
+    -------
+    SearchConfig
+        The mode and its forecast cost.
+
+    Examples
+    --------
+    >>> plan_search(8, 3072, 6144, memory=8 << 30).mode
+    'gram'
+    >>> plan_search(8, 3072, 6144, near_duplicates=True, memory=8 << 30).mode
+    'direct'
     """
     if mode not in ("auto", "direct", "gram"):
         raise UsageError(f"mode is {mode!r}, expected 'auto', 'direct' or 'gram'")
-    memory = _memory() // 2 if memory is None else memory
-    kept = 4 * neurons * neurons * experts * (experts + 1) // 2
-    scratch = kept + _working(neurons, width) > memory
+    memory = _total_memory() // 2 if memory is None else memory
+    products_bytes = 4 * neurons * neurons * experts * (experts + 1) // 2
+    scratch = products_bytes + _working_bytes(neurons, width) > memory
     rounds = 1 + (ROUNDS if solver == "coordinate" else 0)
-    seconds = _seconds(experts, neurons, width, rounds=rounds, certify=certify)
+    seconds = _mode_seconds(experts, neurons, width, rounds=rounds, certify=certify)
     gathered = experts * rounds * experts * neurons**2
-    seconds["gram"] += gathered / (GATHERED_FROM_FILES if scratch else GATHERED)
+    seconds["gram"] += gathered / (GATHERED_FROM_FILES_PER_SECOND if scratch else GATHERED_PER_SECOND)
     if mode == "auto":
-        mode, reason = _choose(seconds, near_duplicates=near_duplicates, room=not scratch or kept < 0.8 * _disk())
+        mode, reason = _select_mode(
+            seconds, near_duplicates=near_duplicates, fits=not scratch or products_bytes < 0.8 * _free_disk()
+        )
     else:
-        reason = "asked for"
+        reason = "set by the caller"
     scratch = scratch and mode == "gram"
-    held = kept if mode == "gram" and not scratch else 0
-    lanes = useful_lanes() if mode == "direct" and not near_duplicates else 1
-    working = _working(neurons, width, lanes=lanes) + (_pot(experts, neurons, width) if solver == "pot" else 0)
-    forecast = ALIKE * experts * _product(neurons, width) if near_duplicates else seconds[mode]
-    return SearchConfig(mode, scratch, reason, forecast, held + working, kept if scratch else 0, lanes)
+    in_memory = products_bytes if mode == "gram" and not scratch else 0
+    threads = available_threads() if mode == "direct" and not near_duplicates else 1
+    working_bytes = _working_bytes(neurons, width, threads=threads) + (
+        _pot_bytes(experts, neurons, width) if solver == "pot" else 0
+    )
+    forecast = (
+        NEAR_DUPLICATE_FRACTION * experts * _product_seconds(neurons, width) if near_duplicates else seconds[mode]
+    )
+    return SearchConfig(
+        mode, scratch, reason, forecast, in_memory + working_bytes, products_bytes if scratch else 0, threads
+    )
 
 
-def _choose(seconds: dict[str, float], *, near_duplicates: bool, room: bool) -> tuple[str, str]:
+def _select_mode(seconds: dict[str, float], *, near_duplicates: bool, fits: bool) -> tuple[str, str]:
     if near_duplicates:
-        return "direct", "the experts are near-copies, which a part of the products is enough for"
+        return "direct", "the experts are near-duplicates, which need only a part of the products"
     direct, gram = seconds["direct"], seconds["gram"]
     if gram >= direct:
-        return "direct", f"computing products when needed takes about {direct:.0f} s, keeping them {gram:.0f} s"
-    if not room:
-        return "direct", "keeping all products would be faster, but neither memory nor disk has room for them"
-    return "gram", f"keeping all products takes about {gram:.0f} s, computing them when needed {direct:.0f} s"
+        return "direct", f"computing products when needed takes about {direct:.0f} s, caching them {gram:.0f} s"
+    if not fits:
+        return "direct", "caching all products would be faster, but neither memory nor disk has room for them"
+    return "gram", f"caching all products takes about {gram:.0f} s, computing them when needed {direct:.0f} s"
 
 
-def _product(neurons: int, width: int) -> float:
-    return 2.0 * neurons * neurons * width / FLOPS
+def _product_seconds(neurons: int, width: int) -> float:
+    return 2.0 * neurons * neurons * width / FLOPS_PER_SECOND
 
 
-def _seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bool) -> dict[str, float]:
-    """Forecast products and assignments of both modes for unrelated experts; one of the rounds only checks."""
+def _mode_seconds(experts: int, neurons: int, width: int, *, rounds: int, certify: bool) -> dict[str, float]:
+    """Forecast the time of products and assignments for unrelated experts; the last round only checks."""
     pairs = experts * (experts - 1) // 2
     matched = pairs if certify else experts - 1
     assigned = (matched + experts * (rounds - 1)) * ASSIGNMENT * neurons**2.2
     return {
-        "direct": (matched + experts * rounds) * _product(neurons, width) + assigned,
-        "gram": (pairs + experts) * _product(neurons, width) + assigned,
+        "direct": (matched + experts * rounds) * _product_seconds(neurons, width) + assigned,
+        "gram": (pairs + experts) * _product_seconds(neurons, width) + assigned,
     }
 
 
-def _working(neurons: int, width: int, *, lanes: int = 1) -> int:
-    """Bytes in use at the peak beside experts and kept products.
+def _working_bytes(neurons: int, width: int, *, threads: int = 1) -> int:
+    """Return the peak memory besides the experts and the cached products.
 
-    Each lane has a cost matrix and a center without one expert; three more matrices are of an expert's size.
+    Each thread has a cost matrix and a center without one expert; three more matrices are of an expert's size.
     """
-    return lanes * 4 * neurons * neurons + (3 + lanes) * 4 * neurons * width
+    return threads * 4 * neurons * neurons + (3 + threads) * 4 * neurons * width
 
 
-def _pot(experts: int, neurons: int, width: int) -> int:
-    """Bytes that POT takes on top: all experts in float64, and cost, plan and arcs of one pair."""
+def _pot_bytes(experts: int, neurons: int, width: int) -> int:
+    """Return the memory of POT itself: all experts in float64, and cost, plan and arcs of one pair."""
     return 8 * experts * neurons * width + 3 * 8 * neurons * neurons
 
 
-def _memory() -> int:
+def _total_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _disk() -> int:
+def _free_disk() -> int:
     return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def scratch_folder() -> Path:
-    """Return the folder that scratch files go to."""
+    """Return the folder of scratch files."""
     return Path(tempfile.gettempdir())
 
 
 def are_near_duplicates(problem: Problem, *, rows: int = 64) -> bool:
-    """Whether most of a few neurons of the first expert have a partner in the second that is clearly the nearest."""
+    """Whether most of a sample of the first expert's neurons have a clear nearest neighbor in the second expert."""
     if problem.count < 2 or problem.neurons < 2:
         return False
     sample = torch.linspace(0, problem.neurons - 1, min(rows, problem.neurons), device=problem.device).long()

@@ -1,4 +1,4 @@
-"""Barycenters on disk, so that a run over many layers takes up where it was stopped."""
+"""Saving and loading of barycenters, so that a run over many layers can be resumed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,29 @@ _KIND = "resmoe_lab barycenter"
 
 
 def save_barycenter(result: Barycenter, path: str | Path) -> None:
-    """Write a result as one safetensors file, renamed into place when it is whole.
+    """Save a barycenter as one safetensors file, written atomically.
+
+    Parameters
+    ----------
+    result
+        The barycenter.
+    path
+        The file, in an existing folder.
 
     Raises
     ------
     OutputError
         If it cannot be written there.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from resmoe_lab.transport import barycenter
+    >>> result = barycenter(torch.eye(3).expand(2, 3, 3))
+    >>> with TemporaryDirectory() as folder:
+    ...     save_barycenter(result, f"{folder}/layer-0.safetensors")
+    ...     load_barycenter(f"{folder}/layer-0.safetensors").objective
+    0.0
     """
     path = Path(path)
     facts = {
@@ -45,28 +62,46 @@ def save_barycenter(result: Barycenter, path: str | Path) -> None:
 
 
 def load_barycenter(path: str | Path, *, device: torch.device | str = "cpu") -> Barycenter:
-    """Read a result that :func:`save_barycenter` wrote.
+    """Load a barycenter that :func:`save_barycenter` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    device
+        Device of the center.
+
+    Returns
+    -------
+    Barycenter
+        As it was saved.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or something else.
+        If the file is missing, damaged, or not a barycenter.
+
+    Examples
+    --------
+    See :func:`save_barycenter`.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            if notes.get("kind") != _KIND:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != _KIND:
                 raise CheckpointError(f"{path} is not a barycenter, expected a file that save_barycenter wrote")
-            facts = json.loads(notes["facts"])
+            facts = json.loads(metadata["facts"])
             center, permutations = file.get_tensor("center"), file.get_tensor("permutations")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"barycenter {path} cannot be read ({error}): compute it again") from error
-    certificate = facts.pop("certificate")
+    certificate, config = facts.pop("certificate"), facts.pop("plan")
+    if "lanes" in config:  # its name in version 0.1.0
+        config["threads"] = config.pop("lanes")
     return Barycenter(
         center=center.to(device),
         permutations=permutations,
         history=tuple(Step(**step) for step in facts.pop("history")),
         certificate=None if certificate is None else Certificate(**certificate),
-        plan=SearchConfig(**facts.pop("plan")),
+        plan=SearchConfig(**config),
         **facts,
     )

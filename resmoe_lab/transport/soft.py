@@ -1,4 +1,4 @@
-"""Barycenters of experts with different numbers of neurons: soft plans instead of permutations."""
+"""Barycenters of experts with different numbers of neurons: transport plans instead of permutations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._core.errors import UsageError, WeightError
 from .._core.progress import Progress, Tick, silent
 from .cost import squared_distances
 from .coupling import couple
-from .problem import check_expert, check_shares
+from .problem import check_expert, normalized_weights
 from .result import Step
 
 
@@ -26,13 +26,13 @@ class SoftBarycenter:
     center
         (m, D) float32, on the device of the experts.
     plans
-        One (m, p_k) float64 CPU tensor per expert: how much of center row i is matched with row j. Rows sum to 1/m,
-        columns to 1/p_k.
+        One (m, p_k) float64 CPU tensor per expert: the mass that center row i sends to row j. Rows sum to 1/m, columns
+        to 1/p_k.
     objective
         ``sum_k w_k W2^2(center, W_k)`` with unit mass on each side; for experts of one size, m times it is the
         objective of :class:`~resmoe_lab.transport.Barycenter`.
     history
-        One record per round; `changed` counts plan entries that appeared or vanished.
+        One record per round; `changed` counts plan entries that became zero or nonzero.
     seconds
         Wall time.
     """
@@ -44,13 +44,13 @@ class SoftBarycenter:
     seconds: float
 
     def aligned(self, expert: Tensor, index: int) -> Tensor:
-        """Return expert `index` (p_k, D) carried over to the center's rows, (m, D) float32: the barycentric image."""
+        """Return the barycentric projection of expert `index` (p_k, D) onto the center's rows, (m, D) float32."""
         plan = self.plans[index].to(expert.device, torch.float32)
         return len(self.center) * (plan @ expert.float())
 
 
 def transport_plan(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
-    """Optimal plan between two clouds of rows with uniform masses, whatever their sizes.
+    """Compute the optimal plan between two point clouds of any sizes, with uniform masses.
 
     Parameters
     ----------
@@ -65,9 +65,15 @@ def transport_plan(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
     References
     ----------
     Equation (2) of the paper's appendix C.
+
+    Examples
+    --------
+    >>> plan, cost = transport_plan(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0]]))
+    >>> cost
+    0.5
     """
-    found = couple(squared_distances(a, b))
-    return found.plan, found.cost
+    coupling = couple(squared_distances(a, b))
+    return coupling.plan, coupling.cost
 
 
 def soft_barycenter(
@@ -79,64 +85,81 @@ def soft_barycenter(
     tolerance: float = 1e-9,
     progress: Progress = silent,
 ) -> SoftBarycenter:
-    """Find the free-support barycenter of experts of any sizes, by alternating plans and barycentric images.
+    """Find the free-support barycenter of experts of any sizes, by alternating plans and barycentric projections.
 
     Parameters
     ----------
     experts
         N matrices (p_k, D); the p_k may differ, D may not.
     start
-        Expert that the center begins as; the center keeps its number of rows.
+        Expert that is the initial center; the center keeps its number of rows.
     weights
-        (N,) importance of the experts; equal if left out.
+        (N,) importance of the experts (default: equal).
     max_iterations
-        Rounds at most.
+        Maximum number of rounds.
     tolerance
-        Stop when a round lowers the objective by less than this share.
+        Stop when a round lowers the objective by less than this fraction.
     progress
-        Ticks after every plan.
+        Called after every plan.
+
+    Returns
+    -------
+    SoftBarycenter
+        The center, the plans and the objective.
 
     Raises
     ------
     WeightError
-        If an expert cannot be used or widths differ.
+        If an expert is not a finite float matrix or widths differ.
     UsageError
-        If an argument is outside what is allowed.
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> experts = [torch.tensor([[0.0], [4.0]]), torch.tensor([[0.0], [0.0], [4.0], [4.0]])]
+    >>> soft_barycenter(experts).objective
+    0.0
     """
-    began = time.perf_counter()
-    shares = _checked(experts, start=start, weights=weights, max_iterations=max_iterations)
+    started = time.perf_counter()
+    weights = _check_arguments(experts, start=start, weights=weights, max_iterations=max_iterations)
     center = experts[start].float()
     steps: list[Step] = []
     support: list[Tensor] = []
     while True:
-        plans, value = _all_plans(center, experts, shares=shares, progress=progress, done=len(steps) * len(experts))
-        before, support = support, [plan > 0 for plan in plans]
-        changed = sum(int((old != new).sum()) for old, new in zip(before, support, strict=False))
-        steps.append(Step("soft", len(steps) + 1, value, time.perf_counter() - began, changed))
-        stalled = len(steps) > 1 and steps[-2].objective - value <= tolerance * steps[-2].objective
+        plans, objective = _transport_plans(
+            center, experts, weights=weights, progress=progress, done=len(steps) * len(experts)
+        )
+        previous, support = support, [plan > 0 for plan in plans]
+        changed = sum(int((old != new).sum()) for old, new in zip(previous, support, strict=False))
+        steps.append(Step("soft", len(steps) + 1, objective, time.perf_counter() - started, changed))
+        stalled = len(steps) > 1 and steps[-2].objective - objective <= tolerance * steps[-2].objective
         if stalled or len(steps) > max_iterations:
-            return SoftBarycenter(center, tuple(plans), value, tuple(steps), time.perf_counter() - began)
-        images = [len(center) * (plan.to(center) @ rows.float()) for plan, rows in zip(plans, experts, strict=True)]
-        center = torch.stack([share * image for share, image in zip(shares, images, strict=True)]).sum(0)
+            return SoftBarycenter(center, tuple(plans), objective, tuple(steps), time.perf_counter() - started)
+        projections = [
+            len(center) * (plan.to(center) @ rows.float()) for plan, rows in zip(plans, experts, strict=True)
+        ]
+        center = torch.stack(
+            [weight * projection for weight, projection in zip(weights, projections, strict=True)]
+        ).sum(0)
 
 
-def _all_plans(
-    center: Tensor, experts: Sequence[Tensor], *, shares: list[float], progress: Progress, done: int
+def _transport_plans(
+    center: Tensor, experts: Sequence[Tensor], *, weights: list[float], progress: Progress, done: int
 ) -> tuple[list[Tensor], float]:
-    plans, value = [], 0.0
-    for index, (rows, share) in enumerate(zip(experts, shares, strict=True), start=1):
+    plans, objective = [], 0.0
+    for index, (rows, weight) in enumerate(zip(experts, weights, strict=True), start=1):
         plan, cost = transport_plan(center, rows)
         plans.append(plan)
-        value += share * cost
+        objective += weight * cost
         progress(Tick("soft barycenter", done + index, None))
-    return plans, value
+    return plans, objective
 
 
-def _checked(
+def _check_arguments(
     experts: Sequence[Tensor], *, start: int, weights: Tensor | Sequence[float] | None, max_iterations: int
 ) -> list[float]:
     if not len(experts):
-        raise WeightError("no expert to find a center of, expected at least one: check the layer that was asked for")
+        raise WeightError("no expert to find a center of, expected at least one: check which layer was selected")
     for index, rows in enumerate(experts):
         check_expert(rows, index)
         if rows.shape[1] != experts[0].shape[1]:
@@ -148,4 +171,4 @@ def _checked(
         raise UsageError(f"start is {start!r}, expected an expert from 0 to {len(experts) - 1}")
     if max_iterations < 1:
         raise UsageError(f"max_iterations is {max_iterations}, expected at least 1")
-    return check_shares(weights, len(experts)).tolist()
+    return normalized_weights(weights, len(experts)).tolist()

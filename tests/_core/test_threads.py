@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from resmoe_lab._core.threads import map_parallel, one_blas_thread
+from resmoe_lab._core.threads import chunked, map_parallel, map_with_buffers, one_blas_thread
 
 
 @pytest.fixture
@@ -66,3 +66,47 @@ def test_blas_gets_its_threads_back_only_when_the_last_of_two_is_done() -> None:
     assert set(threads()) == {1}
     inside.__exit__(None, None, None)
     assert threads() == before
+
+
+BUFFERS = [torch.zeros(1), torch.zeros(1)]
+
+
+def test_results_come_in_order_and_a_buffer_belongs_to_one_job_at_a_time():
+    busy, lock = set(), threading.Lock()
+
+    def job(number):
+        def work(buffer):
+            with lock:
+                assert id(buffer) not in busy
+                busy.add(id(buffer))
+            result = float(torch.randn(200, 200).mm(torch.randn(200, 200)).sum()) * 0 + number
+            with lock:
+                busy.remove(id(buffer))
+            return result
+
+        return work
+
+    assert map_with_buffers([job(number) for number in range(20)], BUFFERS) == list(range(20))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_jobs_with_buffers_give_the_threads_back(fails):
+    before = torch.get_num_threads()
+    seen = []
+
+    def job(_):
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise ValueError("no")
+
+    if fails:
+        with pytest.raises(ValueError, match="no"):
+            map_with_buffers([job, job], BUFFERS)
+    else:
+        map_with_buffers([job, job], BUFFERS)
+    assert torch.get_num_threads() == before
+    assert all(count == max(1, before // 2) for count in seen)
+
+
+def test_chunked():
+    assert list(chunked([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]

@@ -29,7 +29,7 @@ facts["sum"] = load_stack(checkpoint, layer=1).weights.double().sum().item()
 facts["after"] = shards()
 facts["again"] = len(open_checkpoint("someone/pico").tensors)
 facts["source"] = checkpoint.source
-checkpoint.whole_folder()
+checkpoint.complete_folder()
 facts["whole"] = shards()
 print(json.dumps(facts))
 """
@@ -65,4 +65,4 @@ def test_only_what_is_needed_is_fetched(tmp_path: Path) -> None:
     offline = _ask("http://127.0.0.1:9", tmp_path / "home", HF_HUB_OFFLINE="1")
     assert json.loads(offline.stdout)["sum"] == facts["sum"], offline.stderr
     nothing = _ask("http://127.0.0.1:9", tmp_path / "other", HF_HUB_OFFLINE="1")
-    assert "is no local folder, and the hub did not give it" in nothing.stderr
+    assert "is no local folder, and the hub did not provide it" in nothing.stderr

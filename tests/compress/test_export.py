@@ -117,6 +117,6 @@ def test_an_unregistered_name_is_what_a_plain_loader_looks_for(pico_checkpoint: 
 
 def test_a_packed_checkpoint_is_not_compressed_again(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(layers=[0]))
-    with pytest.raises(CheckpointError, match="is packed, expected whole experts: use the original checkpoint"):
+    with pytest.raises(CheckpointError, match="is packed, expected dense experts: use the original checkpoint"):
         compress_checkpoint(open_checkpoint(tmp_path / "out"), tmp_path / "again", CompressionConfig(layers=[1]))
     assert not (tmp_path / "again").exists()

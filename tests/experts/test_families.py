@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from resmoe_lab._core.errors import CheckpointError, UsageError, WeightError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.reader import read_tensors
-from resmoe_lab.experts import FAMILIES, ExpertStack, family_of, load_stack, moe_layers
+from resmoe_lab.experts import FAMILIES, ExpertStack, family_of, family_of_config, load_stack, moe_layers
 from resmoe_lab.runtime import restored_experts
 
 from . import pico
@@ -68,12 +68,32 @@ def test_the_stack_computes_what_the_expert_computes(family_folder: Path) -> Non
         torch.testing.assert_close(ours, _run_expert(experts, tokens, k, stack.num_experts))
 
 
+@pytest.mark.parametrize("name", sorted(pico.PICO))
+def test_a_family_tells_its_activation_or_that_its_experts_cannot_be_packed(name: str) -> None:
+    model = pico.PICO[name]()
+    family = family_of_config(model.config.to_dict(), where="the model")
+    layers = {"switch_transformers": 1, "llama4_text": 1}
+    module = family.experts_module(model, layers.get(name, 1 if "deepseek" in name else 0))
+    values = torch.linspace(-2, 2, 9)
+    if name in ("gpt_oss", "llama4_text"):
+        with pytest.raises(UsageError, match=f"{type(module).__name__} cannot be packed: export"):
+            family.activation(module)
+    else:
+        expected = values.relu() if name == "switch_transformers" else torch.nn.functional.silu(values)
+        torch.testing.assert_close(family.activation(module)(values), expected)
+
+
+def test_experts_that_are_called_in_another_way_cannot_be_packed() -> None:
+    with pytest.raises(UsageError, match="Linear cannot be packed"):
+        FAMILIES["mixtral"]({}).activation(torch.nn.Linear(2, 2))
+
+
 def test_disk_and_memory_give_the_same_stack(family_folder: Path) -> None:
     checkpoint = open_checkpoint(family_folder)
     family = family_of(checkpoint)
     model = pico.PICO[checkpoint.model_type]()
     for layer in family.layers(checkpoint):
-        stored, running = family.load(checkpoint, layer), family.pull(model, layer)
+        stored, running = family.load(checkpoint, layer), family.from_model(model, layer)
         assert torch.equal(stored.weights, running.weights)
         assert stored.blocks == running.blocks
         router = read_tensors(checkpoint, [family.router_key(layer)])[family.router_key(layer)]
@@ -86,7 +106,7 @@ def test_split_gives_back_every_stored_tensor(family_folder: Path) -> None:
     family = family_of(checkpoint)
     on_disk = load_file(family_folder / "model.safetensors")
     for layer in family.layers(checkpoint):
-        split = family.split(family.load(checkpoint, layer), dtype=torch.float32)
+        split = family.to_tensors(family.load(checkpoint, layer), dtype=torch.float32)
         assert set(split) == set(family.expert_keys(layer, family.shape(checkpoint.config).num_experts))
         assert all(torch.equal(split[name], on_disk[name]) for name in split)
         assert sum(t.numel() * 4 for t in split.values()) == family.expert_bytes(checkpoint, layer)
@@ -119,11 +139,11 @@ def test_permuting_neurons_never_changes_the_logits(
 
     family = family_of(checkpoint)
     before = pico.logits(model, tokens)
-    with restored_experts(model, checkpoint, [shuffled(family.pull(model, n)) for n in moe_layers(checkpoint)]):
+    with restored_experts(model, checkpoint, [shuffled(family.from_model(model, n)) for n in moe_layers(checkpoint)]):
         during = pico.logits(model, tokens)
     torch.testing.assert_close(during, before, rtol=1e-4, atol=1e-5)
     assert torch.equal(pico.logits(model, tokens), before)
-    zero = family.pull(model, moe_layers(checkpoint)[-1])
+    zero = family.from_model(model, moe_layers(checkpoint)[-1])
     with restored_experts(model, checkpoint, [zero.with_weights(torch.zeros_like(zero.weights))]):
         assert not torch.allclose(pico.logits(model, tokens), before)
 
@@ -155,7 +175,7 @@ def test_every_layout_comes_back_from_disk(
     blocks, last = family.blocks(sizes["hidden"]), sizes["layers"] - 1
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(sizes["experts"], sizes["neurons"], blocks[-1].stop, generator=generator).to(dtype)
-    save_file(family.split(ExpertStack(weights, blocks, last), dtype=dtype), folder / "model.safetensors")
+    save_file(family.to_tensors(ExpertStack(weights, blocks, last), dtype=dtype), folder / "model.safetensors")
     checkpoint = open_checkpoint(folder)
     assert moe_layers(checkpoint) == [last]
     assert torch.equal(family_of(checkpoint).load(checkpoint, last, dtype=dtype).weights, weights)

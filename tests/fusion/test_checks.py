@@ -9,7 +9,7 @@ from torch import nn
 from resmoe_lab._core.errors import DataError, ResmoeError, UsageError, WeightError
 from resmoe_lab.fusion import Graph, MLPNet, align, fuse, mlpnet_graph
 
-from .nets import mlp, resnet, vgg
+from .networks import mlp, resnet, vgg
 
 
 def _nan() -> nn.Module:
@@ -58,7 +58,7 @@ def test_a_neuron_without_weights_has_no_direction() -> None:
         fuse([_dead(), mlp(bias=False)])
     samples = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
     assert align(_dead(), mlp(bias=False), by="activations", samples=samples).couplings["fc2"].permutation is not None
-    with pytest.raises(WeightError, match=r"neuron 3 of 'fc2' answers the same to all 5 samples"):
+    with pytest.raises(WeightError, match=r"neuron 3 of 'fc2' has the same output on all 5 samples"):
         fuse([_dead(), mlp(bias=False)], by="activations", samples=samples, importance=True)
 
 

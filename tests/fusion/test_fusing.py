@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from resmoe_lab import fusion as package
 from resmoe_lab._core.errors import Cancelled, UsageError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.fusion import Ensemble, Images, MLPNet, accuracy, align, fuse, trace_graph, vanilla_average
 
-from .nets import largest_difference, mlp, permuted, resnet, vgg
+from .networks import largest_difference, mlp, permuted, resnet, vgg
 
 
 def test_published_networks_by_weights(published: list[nn.Module], digits: Images) -> None:
@@ -165,3 +166,18 @@ def test_fusing_can_be_stopped() -> None:
 def test_bad_arguments_are_named(options: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         fuse([mlp(), mlp(seed=1)], **options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("PLAIN", "VANILLA"),
+        ("Aligned", "AlignedNetwork"),
+        ("fused_starts", "student_initializations"),
+        ("learn_from", "train_students"),
+        ("renorm", "recalibrate_batch_norm"),
+    ],
+)
+def test_old_names_go_on_working(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"use resmoe_lab.fusion.{new}"):
+        assert getattr(package, old) is getattr(package, new)

@@ -6,7 +6,7 @@ import torch
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.fusion import fuse, prune_neurons
 
-from .nets import largest_difference, mlp, resnet, vgg
+from .networks import largest_difference, mlp, resnet, vgg
 
 
 @pytest.mark.parametrize(("norm", "power"), [("l1", 1), ("l2", 2)])

@@ -12,7 +12,7 @@ from torch.nn import functional
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.fusion import VGG11, MLPNet, ResNet18, graph_of, mlpnet_graph, resnet18_graph, trace_graph, vgg11_graph
 
-from .nets import alive, mlp, permuted, resnet, vgg
+from .networks import alive, mlp, permuted, resnet, vgg
 
 
 class Depthwise(nn.Module):
@@ -99,7 +99,7 @@ def test_reordering_along_the_graph_changes_no_output(make: Callable[[], nn.Modu
 @pytest.mark.parametrize("network", [mlp(), vgg(), vgg(batch_norm=False), resnet()])
 def test_networks_of_the_paper_need_no_tracing(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     traced = trace_graph(network)
-    monkeypatch.setattr("resmoe_lab.fusion.specs.trace_graph", lambda *_, **__: pytest.fail("it was traced"))
+    monkeypatch.setattr("resmoe_lab.fusion.known_graphs.trace_graph", lambda *_, **__: pytest.fail("it was traced"))
     assert graph_of(network) == traced
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.fusion import Images, Teacher, accuracy, class_accuracies, predict, renorm, train
+from resmoe_lab.fusion import Images, Teacher, accuracy, class_accuracies, predict, recalibrate_batch_norm, train
 
-from .nets import largest_difference, mlp
+from .networks import largest_difference, mlp
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def clouds() -> Images:
 def test_training_learns_from_a_copy_and_is_the_same_again(clouds: Images) -> None:
     network = mlp()
     before = copy.deepcopy(network)
-    trained = train(network, clouds, epochs=5, rate=0.05)
+    trained = train(network, clouds, epochs=5, learning_rate=0.05)
     assert largest_difference(network, before) == 0
     assert accuracy(network, clouds) < 60 < 90 < accuracy(trained, clouds)
-    assert largest_difference(train(network, clouds, epochs=5, rate=0.05), trained) == 0
-    assert largest_difference(train(network, clouds, epochs=5, rate=0.05, seed=1), trained) > 0
+    assert largest_difference(train(network, clouds, epochs=5, learning_rate=0.05), trained) == 0
+    assert largest_difference(train(network, clouds, epochs=5, learning_rate=0.05, seed=1), trained) > 0
 
 
 def test_a_step_is_that_of_the_formula(clouds: Images) -> None:
@@ -36,7 +36,7 @@ def test_a_step_is_that_of_the_formula(clouds: Images) -> None:
     network, teacher = mlp(), mlp(seed=1)
     few = clouds.take(torch.arange(8))
     learner = Teacher(teacher, temperature=3.0, weight=0.4)
-    found = train(network, few, epochs=1, rate=0.1, batch=8, teacher=learner)
+    found = train(network, few, epochs=1, learning_rate=0.1, batch_size=8, teacher=learner)
     student = copy.deepcopy(network)
     scores, wished = student(few.inputs), (teacher(few.inputs) / 3).softmax(1).detach()
     truth = -scores.log_softmax(1)[torch.arange(8), few.labels].mean()
@@ -64,7 +64,7 @@ def test_norms_know_what_really_comes_in() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).eval()
     before, inputs = copy.deepcopy(network), torch.randn(2000, 3)
-    fresh = renorm(network, inputs)
+    fresh = recalibrate_batch_norm(network, inputs)
     hidden = network[0](inputs)
     torch.testing.assert_close(fresh[1].running_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(fresh[1].running_var, hidden.var(0), rtol=5e-3, atol=1e-5)

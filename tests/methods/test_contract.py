@@ -190,7 +190,7 @@ def _pico(model_type: str) -> tuple[ExpertStack, Center]:
     config = model.config.to_dict()
     [family] = [FAMILIES[name](config) for name in FAMILIES if model_type in FAMILIES[name].model_types]
     layer = next(layer for layer in range(8) if _has_experts(family, model, layer))
-    stack = family.pull(model, layer)
+    stack = family.from_model(model, layer)
     return stack, find_center(stack)
 
 

@@ -18,7 +18,7 @@ from resmoe_lab.methods import compress_layer
 from resmoe_lab.runtime import restored_experts
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.packing import pack
-from resmoe_lab.runtime.quantizer import INDEX_FILE, METHOD, activation_of
+from resmoe_lab.runtime.quantizer import INDEX_FILE, METHOD
 from resmoe_lab.store import Encoding, Storage
 
 from ..experts import pico
@@ -61,12 +61,12 @@ def pack_model(
         storage = Storage(encoding=Encoding.parse(values), format=form)
         compressed = compress_layer(stack, method=method, keep=0.5, center=find_center(stack), storage=storage)
         original = family.experts_module(model, layer)
-        module = pack(compressed, activation=activation_of(original))
+        module = pack(compressed, activation=family.activation(original))
         restored[layer] = whole(module, stack)
         for key in family.expert_keys(layer, stack.num_experts):
             del tensors[key]
         name = f"{family.module_name(layer)}.experts"
-        inner = f"{name}.experts" if isinstance(original, torch.nn.ModuleDict) else name
+        inner = f"{name}.experts" if family.routes_by_mask else name
         tensors |= {f"{inner}.{own}": tensor for own, tensor in module.state_dict().items()}
         layers[name] = module.layout.model_dump(mode="json")
     out.mkdir()

@@ -44,7 +44,7 @@ def test_neurons_through_w2_are_the_experts_output(model_type: str) -> None:
     """What the neurons hand on, times W2, is what the module itself computes for one token and one expert."""
     model, family = _model(model_type)
     layer = LAYERS[model_type]
-    module, stack = family.experts_module(model, layer), family.pull(model, layer)
+    module, stack = family.experts_module(model, layer), family.from_model(model, layer)
     token = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
     index, weight = torch.tensor([[2]]), torch.ones(1, 1)
     if model_type == "switch_transformers":

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resmoe_lab.transport import barycenter, matching
-from resmoe_lab.transport.bounds import aligned_distances, screen
+from resmoe_lab.transport.bounds import aligned_distances, bound_all_pairs
 from resmoe_lab.transport.certificate import certificate_from
 from resmoe_lab.transport.problem import Problem
 
@@ -68,11 +68,11 @@ def test_noise_as_large_as_the_weights_is_certified_too():
     assert result.certificate.gap < 1e-6
 
 
-def test_screened_bounds_are_below_true_distances():
+def test_bounds_of_all_pairs_are_below_true_distances():
     stack = unrelated(4, 30, 5)
     problem = Problem(stack)
     permutations = problem.identity()
-    aligned, bounds = screen(problem, permutations, center=stack.mean(0), products=problem.buffer())
+    aligned, bounds = bound_all_pairs(problem, permutations, center=stack.mean(0), products=problem.buffer())
     for i in range(4):
         for j in range(i):
             best = matching.match(stack[i], stack[j], products=problem.buffer()).cost

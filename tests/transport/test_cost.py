@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import WeightError
+from resmoe_lab._core.threads import map_with_buffers
 from resmoe_lab.transport import objective, squared_distances
 from resmoe_lab.transport.cost import add_products, matched_distances, nearest, row_norms
-from resmoe_lab.transport.threads import in_lanes
 
 from .clouds import unrelated
 
@@ -40,11 +40,11 @@ def test_bfloat16_products_are_summed_in_float32():
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
-def test_products_in_two_lanes_leave_the_precision_as_it_was():
+def test_products_on_two_threads_leave_the_precision_as_it_was():
     before = torch.backends.mkldnn.matmul.fp32_precision
     a, b = unrelated(2, 64, 4000).bfloat16()
-    jobs = [lambda room: add_products(room, a, b)] * 40
-    in_lanes(jobs, [torch.zeros(64, 64), torch.zeros(64, 64)])
+    jobs = [lambda buffer: add_products(buffer, a, b)] * 40
+    map_with_buffers(jobs, [torch.zeros(64, 64), torch.zeros(64, 64)])
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 

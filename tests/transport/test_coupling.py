@@ -71,7 +71,7 @@ def test_the_identity() -> None:
         (torch.zeros(2, 2), {"rows": torch.tensor([0.0, 1])}, WeightError, "row masses"),
         (torch.zeros(2, 2), {"columns": torch.ones(3)}, WeightError, "column masses"),
         (torch.zeros(2, 2), {"regularization": 0.0}, UsageError, "positive"),
-        (_costs(30, 31), {"regularization": 1e-5}, WeightError, "Sinkhorn has not settled"),
+        (_costs(30, 31), {"regularization": 1e-5}, WeightError, "Sinkhorn has not converged"),
     ],
 )
 def test_what_cannot_be_coupled_is_said(

@@ -2,8 +2,8 @@ import torch
 
 from resmoe_lab.transport import barycenter
 from resmoe_lab.transport.assignment import assign
-from resmoe_lab.transport.gram_backend import Gram
-from resmoe_lab.transport.matching_backends import Direct
+from resmoe_lab.transport.gram_backend import GramBackend
+from resmoe_lab.transport.matching_backends import DirectBackend
 from resmoe_lab.transport.problem import Problem
 
 from .clouds import unrelated
@@ -12,8 +12,8 @@ from .clouds import unrelated
 def test_gathered_products_are_those_of_the_mean():
     stack = unrelated(4, 130, 9)
     problem = Problem(stack, [1.0, 2.0, 3.0, 4.0])
-    gram = Gram(problem)
-    gram.place(torch.stack([torch.randperm(130) for _ in range(4)]))
+    gram = GramBackend(problem)
+    gram.set_permutations(torch.stack([torch.randperm(130) for _ in range(4)]))
     factors = [0.5, -1.0, 0.0, 2.0]
     for k in range(4):
         gram._gather(k, factors)
@@ -23,13 +23,15 @@ def test_gathered_products_are_those_of_the_mean():
 
 def test_rematching_agrees_with_the_direct_way():
     problem = Problem(unrelated(5, 60, 12), [1.0, 2.0, 1.0, 3.0, 1.0])
-    direct, gram = Direct(problem), Gram(problem)
-    for others in (True, False):
+    direct, gram = DirectBackend(problem), GramBackend(problem)
+    for exclude_self in (True, False):
         for k in range(5):
-            (one,), (other,) = (geometry.to_mean([(k, None)], others=others) for geometry in (direct, gram))
+            (one,), (other,) = (
+                backend.match_to_mean([(k, None)], exclude_self=exclude_self) for backend in (direct, gram)
+            )
             assert torch.equal(one.permutation, other.permutation)
             assert abs(one.gain - other.gain) < 1e-3
-            (warm,) = gram.to_mean([(k, other.potential)], others=others)
+            (warm,) = gram.match_to_mean([(k, other.potential)], exclude_self=exclude_self)
             assert torch.equal(warm.permutation, other.permutation)
             assert abs(warm.gain - other.gain) < 1e-3
 
@@ -37,20 +39,20 @@ def test_rematching_agrees_with_the_direct_way():
 def test_a_mean_of_some_experts_grows_as_others_join():
     stack = unrelated(4, 60, 12)
     weights = torch.tensor([1.0, 2.0, 1.0, 3.0])
-    for geometry in (Direct(Problem(stack, weights)), Gram(Problem(stack, weights))):
-        geometry.place(torch.arange(60).repeat(4, 1), only=[2])
+    for backend in (DirectBackend(Problem(stack, weights)), GramBackend(Problem(stack, weights))):
+        backend.set_permutations(torch.arange(60).repeat(4, 1), members=[2])
         for k, members in ((0, [2]), (3, [2, 0])):
-            (joined,) = geometry.to_mean([(k, None)], others=True)
+            (realignment,) = backend.match_to_mean([(k, None)], exclude_self=True)
             shares = weights[members, None, None] / weights[members].sum()
-            mean = (shares * torch.stack([stack[m][geometry.permutations[m]] for m in members])).sum(0)
-            assert torch.equal(joined.permutation, assign(torch.cdist(mean, stack[k]).square()).permutation)
-            geometry.move(k, joined.permutation)
+            mean = (shares * torch.stack([stack[m][backend.permutations[m]] for m in members])).sum(0)
+            assert torch.equal(realignment.permutation, assign(torch.cdist(mean, stack[k]).square()).permutation)
+            backend.set_permutation(k, realignment.permutation)
 
 
 def test_products_on_disk_are_the_same_and_are_cleaned_up(tmp_path):
     problem = Problem(unrelated(3, 50, 8))
-    here, there = Gram(problem), Gram(problem, tmp_path)
-    assert torch.equal(*(gram.pairs([(0, 2, None)])[0].permutation for gram in (here, there)))
+    here, there = GramBackend(problem), GramBackend(problem, tmp_path)
+    assert torch.equal(*(gram.match_pairs([(0, 2, None)])[0].permutation for gram in (here, there)))
     assert len(list(tmp_path.rglob("0-2"))) == 1
     there.close()
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+from resmoe_lab import transport
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.transport import plan_search
 from resmoe_lab.transport.problem import Problem
@@ -22,7 +23,7 @@ def test_wide_experts_are_kept_and_narrow_ones_are_not():
 def test_copies_are_computed_as_needed():
     found = plan_search(8, 3072, 6144, near_duplicates=True, memory=LIMIT)
     assert found.mode == "direct"
-    assert "near-copies" in found.reason
+    assert "near-duplicates" in found.reason
 
 
 def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
@@ -30,7 +31,7 @@ def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
     assert (wide.mode, wide.scratch) == ("gram", True)
     assert wide.peak_bytes < wide.scratch_bytes + 4 * 3072 * 24576 * 4
     assert plan_search(8, 3072, 6144, memory=1 << 28).mode == "direct"  # files are too slow for that little
-    monkeypatch.setattr("resmoe_lab.transport.search_config._disk", lambda: 0)
+    monkeypatch.setattr("resmoe_lab.transport.search_config._free_disk", lambda: 0)
     found = plan_search(8, 3072, 24576, memory=1 << 28)
     assert found.mode == "direct"
     assert "room" in found.reason
@@ -42,13 +43,13 @@ def test_forecasts_grow_with_the_problem():
     assert 0 < small.peak_bytes < large.peak_bytes
 
 
-def test_modes_are_as_asked():
-    assert plan_search(2, 10, 10, mode="gram").reason == "asked for"
+def test_a_given_mode_is_used():
+    assert plan_search(2, 10, 10, mode="gram").reason == "set by the caller"
     with pytest.raises(UsageError, match="mode is 'fast'"):
         plan_search(2, 10, 10, mode="fast")
 
 
-def test_copies_look_alike_and_strangers_do_not():
+def test_copies_are_near_duplicates_and_unrelated_experts_are_not():
     assert are_near_duplicates(Problem(upcycled(3, 100, 60)[0]))
     assert not are_near_duplicates(Problem(unrelated(3, 100, 60)))
     assert not are_near_duplicates(Problem(unrelated(1, 100, 60)))
@@ -81,3 +82,9 @@ def test_real_memory_stays_within_the_plan(mode):
     assert used <= planned * 1.1 + (16 << 20)
     if mode == "direct":
         assert used < 2 * 4 * 2600**2  # never two cost matrices
+
+
+@pytest.mark.parametrize(("old", "new"), [("Plan", "SearchConfig"), ("plan", "plan_search")])
+def test_old_names_go_on_working(old, new):
+    with pytest.warns(DeprecationWarning, match=f"use resmoe_lab.transport.{new}"):
+        assert getattr(transport, old) is getattr(transport, new)

@@ -1,6 +1,9 @@
+import json
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import CheckpointError, OutputError
 from resmoe_lab.transport import barycenter, load_barycenter, save_barycenter
@@ -19,6 +22,17 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, certify):
     for name in ("objective", "history", "iterations", "seconds", "solver", "certificate", "plan"):
         assert getattr(again, name) == getattr(result, name)
     assert [file.name for file in tmp_path.iterdir()] == ["layer-3.safetensors"]
+
+
+def test_files_of_version_0_1_0_are_loaded(tmp_path):
+    result, path = barycenter(unrelated(3, 10, 4)), tmp_path / "layer-3.safetensors"
+    save_barycenter(result, path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    facts = json.loads(metadata["facts"])
+    facts["plan"]["lanes"] = facts["plan"].pop("threads")
+    save_file(load_file(path), path, metadata={**metadata, "facts": json.dumps(facts)})
+    assert load_barycenter(path).plan == result.plan
 
 
 def test_other_files_are_refused(tmp_path):

@@ -1,1 +1,1 @@
-"""Ways to search for a barycenter, one file each."""
+"""Barycenter solvers, one file each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..certificate import settled
+from ..certificate import is_optimal
 from ..run import SOLVERS, Run
 
 
@@ -16,25 +16,25 @@ def alternating(run: Run) -> None:
 
 
 def alternate(run: Run, start: int | str) -> bool:
-    """Run the solver from `start`; return True where the result is known to be the best there is.
+    """Run the solver from `start`; return True if the result is known to be optimal.
 
-    The center begins as one expert, so the first round matches every expert with that one. Where all of them turn out
-    to be copies, a look at the distances between the center's own rows shows that nothing can change any more.
+    The initial center is one expert, so the first round matches every expert with that one. If all of them are copies
+    of it, the distances between the center's rows prove that no later round can change a match.
     """
-    easy = first_round(run, start)
-    if easy and settled(run):
+    copies = first_round(run, start)
+    if copies and is_optimal(run):
         return True
-    geometry, problem = run.geometry, run.problem
+    backend, problem = run.backend, run.problem
     potentials: list[Tensor | None] = [None] * problem.count
     for _ in range(1, run.options.max_iterations):
-        before = geometry.permutations.clone()
-        geometry.place(before)
-        matched = run.to_mean(list(enumerate(potentials)), others=False)
-        potentials = [match.potential for match in matched]
-        found = torch.stack([match.permutation for match in matched])
-        changed = int((found != before).sum())
+        previous = backend.permutations.clone()
+        backend.set_permutations(previous)
+        matches = run.match_to_mean(list(enumerate(potentials)), exclude_self=False)
+        potentials = [match.potential for match in matches]
+        permutations = torch.stack([match.permutation for match in matches])
+        changed = int((permutations != previous).sum())
         if changed:
-            geometry.place(found)
+            backend.set_permutations(permutations)
         run.record("alternating", run.result()[1] if changed else run.steps[-1].objective, changed)
         if not changed:
             break
@@ -42,21 +42,21 @@ def alternate(run: Run, start: int | str) -> bool:
 
 
 def first_round(run: Run, start: int | str) -> bool:
-    """Match every expert with the first center; return True where all of them are its copies."""
-    geometry, problem = run.geometry, run.problem
-    geometry.place(problem.identity())
-    permutations, easy = problem.identity(), True
-    expert = run.first_center(start)
+    """Match every expert with the initial center; return True if all of them are copies of it."""
+    backend, problem = run.backend, run.problem
+    backend.set_permutations(problem.identity())
+    permutations, copies = problem.identity(), True
+    expert = run.start_expert(start)
     if expert is None:
-        matched = run.to_mean([(k, None) for k in range(problem.count)], others=False)
-        permutations, easy = torch.stack([match.permutation for match in matched]), False
+        matches = run.match_to_mean([(k, None) for k in range(problem.count)], exclude_self=False)
+        permutations, copies = torch.stack([match.permutation for match in matches]), False
     else:
         others = [k for k in range(problem.count) if k != expert]
         run.match_pairs([(min(expert, k), max(expert, k)) for k in others])
         for k in others:
-            found = run.pair(expert, k)
-            permutations[k], easy = found.permutation, easy and found.easy
-    changed = int((permutations != geometry.permutations).sum())
-    geometry.place(permutations)
+            match = run.pair(expert, k)
+            permutations[k], copies = match.permutation, copies and match.skipped_assignment
+    changed = int((permutations != backend.permutations).sum())
+    backend.set_permutations(permutations)
     run.record("alternating", run.result()[1], changed)
-    return easy
+    return copies

@@ -9,7 +9,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.progress import Progress
-from ...fusion import ENSEMBLE, FUSED, PLAIN, WEIGHT
+from ...fusion import ENSEMBLE, FUSED, VANILLA, WEIGHT
 from ...plots.live import mixing_figure
 from ..cache import file_states
 from ..controls import choice, slider
@@ -87,7 +87,9 @@ class FusionPanel(LivePanel[FusionView]):
     def _words(self) -> str:
         at = self._view().at(self.weight.value)
         plain = (
-            f"the vanilla average {at[PLAIN]:.2f} %" if PLAIN in at else "and of other widths there is no vanilla one"
+            f"the vanilla average {at[VANILLA]:.2f} %"
+            if VANILLA in at
+            else "and of other widths there is no vanilla one"
         )
         parents = f"A alone has {at['A']:.2f} %, B alone {at['B']:.2f} %, the ensemble of both {at[ENSEMBLE]:.2f} %."
         return f"The OT average has <b>{at[FUSED]:.2f} %</b>, {plain}. {parents}"

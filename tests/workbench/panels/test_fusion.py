@@ -66,7 +66,7 @@ def test_the_code_shows_the_same_again(panel: Any) -> None:
 def test_another_way_to_compare_is_computed_anew(panel: Any) -> None:
     before = panel.view
     panel.by.value = "activations"
-    with pytest.raises(UsageError, match="200 samples are asked for, expected from 1 to 40"):
+    with pytest.raises(UsageError, match="200 samples are requested, expected from 1 to 40"):
         panel.wait(PATIENCE)
     panel._settled.wait(PATIENCE)
     assert "200 samples" in panel.said.value

@@ -9,7 +9,7 @@ import torch
 from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab.fusion import load_mlpnet, save_network
 
-from .nets import largest_difference, mlp, vgg
+from .networks import largest_difference, mlp, vgg
 
 
 @pytest.mark.parametrize("bias", [False, True])

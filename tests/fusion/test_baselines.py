@@ -6,7 +6,7 @@ import torch
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.fusion import Ensemble, vanilla_average
 
-from .nets import mlp
+from .networks import mlp
 
 
 def test_the_plain_average_is_one_of_tensors_and_the_ensemble_one_of_outputs() -> None:

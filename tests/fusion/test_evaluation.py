@@ -10,7 +10,7 @@ from resmoe_lab._core.errors import UsageError
 from resmoe_lab.fusion import (
     ENSEMBLE,
     FUSED,
-    PLAIN,
+    VANILLA,
     WEIGHT,
     Ensemble,
     Images,
@@ -19,18 +19,18 @@ from resmoe_lab.fusion import (
     accuracy,
     compare,
     fuse,
-    fused_starts,
-    learn_from,
     mixing_curve,
     prune_neurons,
-    renorm,
+    recalibrate_batch_norm,
     repair_pruned,
     skill_split,
+    student_initializations,
     train,
+    train_students,
     vanilla_average,
 )
 
-from .nets import mlp
+from .networks import mlp
 
 WIDTHS = (12, 32, 16, 4)
 
@@ -50,7 +50,7 @@ def pair(clouds: tuple[Images, Images]) -> list[nn.Module]:
     """A knows class 3, which B has never seen."""
     parts = skill_split(clouds[0], (0.3, 0.7), digit=3)
     starts = [mlp(WIDTHS, bias=False, seed=seed) for seed in (0, 1)]
-    return [train(start, part, epochs=10, rate=0.1) for start, part in zip(starts, parts, strict=True)]
+    return [train(start, part, epochs=10, learning_rate=0.1) for start, part in zip(starts, parts, strict=True)]
 
 
 def test_a_skill_is_mixed_in(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
@@ -58,12 +58,12 @@ def test_a_skill_is_mixed_in(pair: list[nn.Module], clouds: tuple[Images, Images
     fusion = fuse(pair)
     table = mixing_curve(pair, test, fusion=fusion, weights=[0.0, 0.3, 1.0])
     whole = table[table["label"] == "all"].pivot(index="weight", columns="method", values="accuracy")
-    assert set(whole.columns) == {"A", "B", ENSEMBLE, PLAIN, FUSED}
+    assert set(whole.columns) == {"A", "B", ENSEMBLE, VANILLA, FUSED}
     assert whole["A"].nunique() == whole["B"].nunique() == 1
     assert whole.loc[0.3, FUSED] == pytest.approx(accuracy(fusion.mix([0.7, 0.3]), test))
-    assert whole.loc[0.3, PLAIN] == pytest.approx(accuracy(vanilla_average(pair, weights=[0.7, 0.3]), test))
+    assert whole.loc[0.3, VANILLA] == pytest.approx(accuracy(vanilla_average(pair, weights=[0.7, 0.3]), test))
     assert whole.loc[0.3, ENSEMBLE] == pytest.approx(accuracy(Ensemble(pair, weights=[0.7, 0.3]), test))
-    assert whole.loc[1.0, FUSED] == whole.loc[1.0, PLAIN] == whole.loc[0.0, "B"]
+    assert whole.loc[1.0, FUSED] == whole.loc[1.0, VANILLA] == whole.loc[0.0, "B"]
     assert whole.loc[0.0, FUSED] == whole.loc[0.0, "A"], "aligned, A is A"
     classes = table[table["label"] != "all"].groupby(["weight", "method"])["accuracy"].mean().unstack()
     assert classes.loc[0.3, FUSED] == pytest.approx(whole.loc[0.3, FUSED]), "all classes are equally many here"
@@ -82,24 +82,24 @@ def test_every_step_of_the_slider_is_there(pair: list[nn.Module], clouds: tuple[
 def test_several_networks_side_by_side(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
     wide = mlp((12, 40, 16, 4), bias=False)
     table = compare([*pair, pair[0]], clouds[1], weights=[0.5, 0.3, 0.2]).set_index("method")["accuracy"]
-    assert list(table.index) == ["network 0", "network 1", "network 2", ENSEMBLE, PLAIN, FUSED]
+    assert list(table.index) == ["network 0", "network 1", "network 2", ENSEMBLE, VANILLA, FUSED]
     assert table["network 0"] == accuracy(pair[0], clouds[1])
-    assert PLAIN not in set(compare([pair[0], wide], clouds[1])["method"]), "unequal widths have no plain average"
+    assert VANILLA not in set(compare([pair[0], wide], clouds[1])["method"]), "unequal widths have no plain average"
 
 
 def test_norms_are_measured_anew_for_both_averages(clouds: tuple[Images, Images]) -> None:
     def make(seed: int) -> nn.Module:
         torch.manual_seed(seed)
         start = nn.Sequential(nn.Linear(12, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
-        return train(start, clouds[0], epochs=5, rate=0.1)
+        return train(start, clouds[0], epochs=5, learning_rate=0.1)
 
     networks = [make(seed) for seed in (0, 1)]
-    averages = {FUSED: fuse(networks).network, PLAIN: vanilla_average(networks)}
+    averages = {FUSED: fuse(networks).network, VANILLA: vanilla_average(networks)}
     asis = compare(networks, clouds[1]).set_index("method")["accuracy"]
-    anew = compare(networks, clouds[1], norms_from=clouds[0].inputs).set_index("method")["accuracy"]
+    anew = compare(networks, clouds[1], batch_norm_inputs=clouds[0].inputs).set_index("method")["accuracy"]
     for name, network in averages.items():
         assert asis[name] == accuracy(network, clouds[1])
-        assert anew[name] == accuracy(renorm(network, clouds[0].inputs), clouds[1])
+        assert anew[name] == accuracy(recalibrate_batch_norm(network, clouds[0].inputs), clouds[1])
 
 
 def test_pruned_networks_are_repaired(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
@@ -113,14 +113,14 @@ def test_pruned_networks_are_repaired(pair: list[nn.Module], clouds: tuple[Image
 
 
 def test_starts_for_a_student(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
-    student = train(mlp((12, 8, 6, 4), bias=False), clouds[0], epochs=2, rate=0.1)
-    starts = fused_starts(pair[0], student, seed=5)
+    student = train(mlp((12, 8, 6, 4), bias=False), clouds[0], epochs=2, learning_rate=0.1)
+    starts = student_initializations(pair[0], student, seed=5)
     assert list(starts) == ["random", "student", FUSED]
     assert starts["random"].fc1.weight.shape == starts[FUSED].fc1.weight.shape == student.fc1.weight.shape
     torch.manual_seed(5)
     assert torch.equal(starts["random"].fc1.weight, MLPNet((12, 8, 6, 4)).fc1.weight)
     teacher = Teacher(pair[0], temperature=2.0, weight=0.5)
-    table = learn_from(starts, *clouds, teacher=teacher, epochs=3, rate=0.1)
+    table = train_students(starts, *clouds, teacher=teacher, epochs=3, learning_rate=0.1)
     assert table["start"].tolist() == list(starts)
     assert table["before"].iloc[1] == accuracy(student, clouds[1])
     assert table["after"].iloc[0] > table["before"].iloc[0]

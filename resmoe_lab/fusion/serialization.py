@@ -1,4 +1,4 @@
-"""Networks on disk: safetensors, and the published checkpoints of the paper."""
+"""Saving and loading networks: safetensors, and the paper's published checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,28 @@ from .networks import MLPNet
 
 
 def save_network(network: nn.Module, path: str | Path) -> Path:
-    """Write a network's tensors as safetensors, whole or not at all."""
+    """Save a network's tensors as safetensors, atomically.
+
+    Parameters
+    ----------
+    network
+        The network.
+    path
+        The file; its folder is created if needed.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = save_network(MLPNet((4, 3, 2)), f"{folder}/network.safetensors")
+    ...     load_mlpnet(path).fc1
+    Linear(in_features=4, out_features=3, bias=False)
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
@@ -26,13 +47,13 @@ def save_network(network: nn.Module, path: str | Path) -> Path:
 
 
 def load_mlpnet(path: str | Path) -> MLPNet:
-    """Read a fully connected network; its widths are those of the tensors on disk.
+    """Load a fully connected network, with the widths of the stored tensors.
 
     Parameters
     ----------
     path
-        A safetensors file, or a checkpoint as the paper published them: a pickled dictionary, of which only tensors
-        and plain values are read.
+        A safetensors file, or a pickled checkpoint as published with the paper, of which only tensors and plain values
+        are read.
 
     Returns
     -------
@@ -43,17 +64,21 @@ def load_mlpnet(path: str | Path) -> MLPNet:
     ------
     CheckpointError
         If the file is missing, damaged, or not such a network.
+
+    Examples
+    --------
+    See :func:`save_network`.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no network at {path}, expected a safetensors file or a published checkpoint")
-    state = _tensors(path)
+    state = _load_tensors(path)
     weights = {name: tensor for name, tensor in state.items() if name.endswith(".weight")}
     names = [f"fc{index}" for index in range(1, len(weights) + 1)]
-    known = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    allowed = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     rows = [state[f"{name}.weight"] for name in names if f"{name}.weight" in state]
-    chained = all(a.ndim == b.ndim == 2 and len(a) == b.shape[1] for a, b in pairwise(rows))
-    if not rows or len(rows) < len(names) or not chained or not set(state) <= known:
+    is_chain = all(a.ndim == b.ndim == 2 and len(a) == b.shape[1] for a, b in pairwise(rows))
+    if not rows or len(rows) < len(names) or not is_chain or not set(state) <= allowed:
         found = ", ".join(sorted(state)[:4])
         raise CheckpointError(f"{path} holds {found} ..., expected fc1.weight to fcL.weight of one chain")
     network = MLPNet([rows[0].shape[1], *map(len, rows)], bias="fc1.bias" in state)
@@ -61,7 +86,7 @@ def load_mlpnet(path: str | Path) -> MLPNet:
     return network.eval()
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
