@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from resmoe_lab import load_model, moe_layers, open_checkpoint
+from resmoe_lab import moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine, versions
 from resmoe_lab._core.progress import TqdmProgress
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.runner import VariantRunner
 from resmoe_lab.experts import ExpertStack
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.glue import GlueTask, glue_outcome, glue_task
 from resmoe_lab.scoring.outcome import Outcome
 from resmoe_lab.scoring.pairing import paired_difference
@@ -46,7 +47,7 @@ class FineTunedRunner(VariantRunner):
 
 def fine_tuned(checkpoint: Checkpoint, task: GlueTask, settings: FineTuning, *, pairs: int) -> tuple[Any, Any, int]:
     """A zoo model fine-tuned on a task, its tokenizer, and the number of training rows."""
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_pair(checkpoint)
     rows = task.rows(train=True, limit=pairs)
     progress = TqdmProgress()
     texts = [(task.prompt(row), task.answer(row)) for row in rows]

@@ -21,21 +21,21 @@ from typing import Any
 
 import torch
 
-from resmoe_lab import load_model, moe_layers, open_checkpoint
+from resmoe_lab import moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine
 from resmoe_lab._core.params import KEEP
+from resmoe_lab.analysis.budget import match_bytes, model_ledger
 from resmoe_lab.analysis.flops import layer_flops
 from resmoe_lab.centers import CENTERS, Center, Statistics, find_center
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import Block, ExpertStack, family_of
-from resmoe_lab.methods import METHODS, CompressedLayer
-from resmoe_lab.runtime import restored_experts
+from resmoe_lab.methods import METHODS, CompressedLayer, forecast_ledger, storage_ledger
+from resmoe_lab.runtime import load_pair, restored_experts
 from resmoe_lab.scoring.calibration import TOKENS, calibrate
 from resmoe_lab.scoring.likelihood import Request, model_window
 from resmoe_lab.scoring.outcome import tabulate
 from resmoe_lab.scoring.tasks import EMBEDDED_TASKS
 from resmoe_lab.scoring.zeroshot import evaluate_model, text_windows
-from resmoe_lab.store import forecast, match_bytes, weigh, weigh_model
 from resmoe_lab.zoo.storyworld import story_row, worlds
 
 SEEDS = (0, 1, 2)
@@ -58,7 +58,7 @@ class Model:
     def __init__(self, name: str, limit: int | None) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(name)
         self.family, self.limit = family_of(self.checkpoint), limit
-        self.running, self.tokenizer = load_model(self.checkpoint)
+        self.running, self.tokenizer = load_pair(self.checkpoint)
         layers = moe_layers(self.checkpoint)
         self.stacks = [self.family.load(self.checkpoint, layer) for layer in layers]
         self.statistics: dict[int, Statistics] = calibrate(
@@ -88,9 +88,9 @@ class Model:
     def matched(self, name: str, keep: float, center: str) -> float:
         """The kept fraction at which a method weighs what ResMoE (UP) weighs."""
         shape = self.stacks[0].shape
-        budget = forecast(METHODS["resmoe-up"](), shape, keep=keep).true_bytes
+        budget = forecast_ledger(METHODS["resmoe-up"](), shape, keep=keep).true_bytes
         method = METHODS[name]()
-        return match_bytes(method, budget, shape, center=method.uses_center and center != "none")
+        return match_bytes(method, budget, shape, center=method.uses_center and CENTERS[center].stored)
 
     def measure(self, name: str, center: str, keep: float, seed: int) -> dict[str, Any]:
         """One row: errors, scores, bytes, FLOPs of a token, seconds."""
@@ -116,12 +116,11 @@ class Model:
         return {task.removeprefix("storyworld_"): row["value"] for task, row in tabulate(scores).items()}
 
     def _costs(self, layers: Sequence[CompressedLayer]) -> dict[str, float]:
-        ledgers = {stack.layer: weigh(layer) for stack, layer in zip(self.stacks, layers, strict=True)}
-        whole = weigh_model(self.checkpoint, ledgers)
-        matrices = sum(block.name in ("w1", "w2", "w3") for block in self.stacks[0].blocks)
+        ledgers = {stack.layer: storage_ledger(layer) for stack, layer in zip(self.stacks, layers, strict=True)}
+        whole = model_ledger(self.checkpoint, ledgers)
         top_k = self.family.shape(self.checkpoint.config).top_k
         original = 2 * top_k * self.stacks[0].weights[0].numel() * len(layers)
-        flops = sum(layer_flops(layer, top_k=top_k, matrices=matrices) for layer in layers)
+        flops = sum(layer_flops(layer, top_k=top_k) for layer in layers)
         experts = sum(ledger.true_bytes for ledger in ledgers.values())
         return {
             "experts' bytes": experts / sum(ledger.original_bytes for ledger in ledgers.values()),

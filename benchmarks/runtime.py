@@ -25,8 +25,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from resmoe_lab.methods.bits import pack_mask
-from resmoe_lab.runtime.specs import Spec, outline
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
@@ -37,6 +35,9 @@ from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.checkpoint.writer import write_index, write_json
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.runtime.quantizer import INDEX_FILE, ResMoEConfig
+from resmoe_lab.store.bits import pack_mask
+from resmoe_lab.store.encodings import FP32
+from resmoe_lab.store.layout import Layout
 
 KEEP = 0.25
 TOKENS = (256, 1)
@@ -73,7 +74,7 @@ class Shape:
             vocab_size=256,
         )
 
-    def spec(self, form: str) -> Spec:
+    def layout(self, form: str) -> Layout:
         """A packed layer at :data:`KEEP`, in fp32."""
         p, rows, width = self.hidden, self.neurons, 3 * self.hidden
         counts = {
@@ -82,8 +83,8 @@ class Shape:
             "bitmask": round(KEEP * rows * width),
         }
         blocks = (("w1", 0, p), ("w3", p, 2 * p), ("w2", 2 * p, width))
-        facts = {"form": form, "values": "fp32", "blocks": blocks, "neurons": rows, "center": True}
-        return Spec.model_validate({**facts, "counts": (max(1, counts[form]),) * self.experts})
+        ranks = (max(1, counts[form]),) * self.experts
+        return Layout(format=form, encoding=FP32, center=FP32, blocks=blocks, neurons=rows, counts=ranks)
 
 
 SHAPES = {
@@ -95,11 +96,11 @@ FORMS = ("lowrank-separate", "lowrank-joint", "bitmask")
 
 def packed(shape: Shape, form: str, *, mode: str, cache: int | None) -> ResMoEExperts:
     """A packed layer of random contents."""
-    spec = shape.spec(form)
-    module = outline(spec, activation=nn.functional.silu, mode=mode, cache_experts=cache)
+    layout = shape.layout(form)
+    module = ResMoEExperts.empty(layout, activation=nn.functional.silu, mode=mode, cache_experts=cache)
     for name, tensor in module.state_dict().items():
         if name.endswith("bits"):
-            tensor.copy_(random_bits(shape, spec.counts[0]))
+            tensor.copy_(random_bits(shape, layout.counts[0]))
         else:
             tensor.normal_(0, 0.02)
     return module
@@ -181,7 +182,7 @@ def write_model(shape: Shape, form: str | None, folder: Path) -> int:
     model.save_pretrained(folder)
     if form is None:
         return open_checkpoint(folder).total_bytes
-    spec = shape.spec(form)
+    layout = shape.layout(form)
     module = packed(shape, form, mode="restored", cache=1)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if _NAME not in name}
     tensors |= {f"{_NAME}.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -189,7 +190,7 @@ def write_model(shape: Shape, form: str | None, folder: Path) -> int:
         path.unlink()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "resmoe-00000.safetensors")
     config = model.config.to_dict()
-    config["quantization_config"] = ResMoEConfig({_NAME: spec.model_dump(mode="json")}).to_dict()
+    config["quantization_config"] = ResMoEConfig({_NAME: layout.model_dump(mode="json")}).to_dict()
     write_json(folder / "config.json", config)
     total = sum(tensor.nbytes for tensor in tensors.values())
     write_index(folder, {"resmoe-00000.safetensors": tensors}, total_bytes=total, name=INDEX_FILE)

@@ -24,11 +24,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from resmoe_lab import load_model, moe_layers, open_checkpoint
+from resmoe_lab import moe_layers, open_checkpoint
 from resmoe_lab._core.machine import machine, versions
 from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.experiments.comparison import score_methods
 from resmoe_lab.experiments.divergence import divergence_of_methods, generate_side_by_side
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring import likelihood
 from resmoe_lab.scoring.activation_cache import cached_activations
 from resmoe_lab.scoring.tasks import find_task
@@ -121,7 +122,7 @@ def _no_shared_prefixes() -> Iterator[None]:
 def print_speed(options: argparse.Namespace) -> None:
     """Seconds of the same scores, one after the other in one run, as ratios."""
     checkpoint = open_checkpoint(options.model)
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_pair(checkpoint)
     first = min(moe_layers(checkpoint))
     for name in ("piqa", "winogrande", "wikitext"):
         limit = max(2, options.limit // 20) if name == "wikitext" else options.limit

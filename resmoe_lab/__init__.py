@@ -15,9 +15,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._core.deprecation import deprecated_modules
 from ._core.imports import when_imported
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Public name -> the module that has it, imported only when the name is used.
 _HOMES = {
@@ -32,7 +33,7 @@ _HOMES = {
     "compress_checkpoint": "compress",
     "select_layers": "compress",
     "load": "runtime",
-    "load_model": "runtime",
+    "load_tokenizer": "runtime",
     "bench": "runtime.bench",
     "error_curves": "analysis.approximation",
     "diagnose": "analysis.diagnosis",
@@ -47,7 +48,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 #: Old public name -> where it lives on for one release.
-_RENAMED = {"weigh": "methods"}
+_RENAMED = {"weigh": "methods", "load_model": "runtime"}
 
 if TYPE_CHECKING:
     from ._core.errors import ResmoeError as ResmoeError
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from .methods import storage_ledger as storage_ledger
     from .report import build_report as build_report
     from .runtime import load as load
-    from .runtime import load_model as load_model
+    from .runtime import load_tokenizer as load_tokenizer
     from .runtime.bench import bench as bench
     from .scoring.zeroshot import evaluate_model as evaluate_model
     from .store import Storage as Storage
@@ -80,6 +81,22 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+#: Rooms that were one until version 0.2.
+_MOVED = {
+    "analysis": "allocation approximation curves diagnosis equal_bytes pareto similarity",
+    "experiments": "divergence published sweep sweep_forecast",
+    "scoring": "calibration glue harness likelihood outcome pairing routing tasks zeroshot",
+}
+deprecated_modules(
+    {f"{__name__}.evaluate": ""}
+    | {
+        f"{__name__}.evaluate.{name}": f"{__name__}.{room}.{name}"
+        for room, names in _MOVED.items()
+        for name in names.split()
+    }
+)
 
 
 def _register_packed_form() -> None:

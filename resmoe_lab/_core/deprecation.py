@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -77,3 +81,38 @@ def renamed_arguments(**renamed: str) -> Callable[[Function], Function]:
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def deprecated_modules(moved: Mapping[str, str]) -> None:
+    """Let modules be imported under their old names, with a warning.
+
+    Parameters
+    ----------
+    moved
+        Full old name -> full new name; an empty new name is a package that only holds other old names.
+    """
+    sys.meta_path.append(_MovedFinder(moved))
+
+
+class _MovedFinder(MetaPathFinder, Loader):
+    """Finds modules that have moved, after all other finders have not."""
+
+    def __init__(self, moved: Mapping[str, str]) -> None:
+        self._moved = moved
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._moved:
+            return None
+        return ModuleSpec(fullname, self, is_package=not self._moved[fullname])
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let Python make an empty module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module with the names of the one that has taken its place."""
+        new = self._moved[module.__name__]
+        if new:
+            warn_renamed(module.__name__, new, stacklevel=6)
+            module.__getattr__ = functools.partial(getattr, importlib.import_module(new))  # type: ignore[method-assign]

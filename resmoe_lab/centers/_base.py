@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from .._core.deprecation import warn_renamed
 from .._core.errors import UsageError
 from .._core.progress import Progress, silent
 from .._core.registry import Registry
@@ -61,6 +62,12 @@ class Center:
     certificate: Certificate | None
     outputs: torch.Tensor | None = None
     stored: bool = True
+
+    @property
+    def center(self) -> torch.Tensor:
+        """The old name of `matrix`."""
+        warn_renamed("Center.center", "Center.matrix")
+        return self.matrix
 
     def expert(self, k: int) -> torch.Tensor:
         """Return the (p_I, D) center as expert k has it: with the expert's order of outputs in the columns of W2^T."""

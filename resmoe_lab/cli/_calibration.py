@@ -20,10 +20,10 @@ class CalibrationText:
 def calibrated(checkpoint: Any, layers: list[int], text: CalibrationText, *, fisher: bool, progress: Any) -> Any:
     """Run the model on calibration text, and return the statistics of each layer."""
     from ..experts import family_of
-    from ..runtime import load_model
+    from ..runtime import load_pair
     from ..scoring.calibration import calibrate, calibration_requests
 
-    model, tokenizer = load_model(checkpoint, device=text.device)
+    model, tokenizer = load_pair(checkpoint, device=text.device)
     requests = calibration_requests(model, tokenizer, text=text.task, tokens=text.tokens, data_dir=text.data_dir)
     family = family_of(checkpoint)
     return calibrate(model, family, requests, layers=layers, source=text.task, fisher=fisher, progress=progress)

@@ -16,7 +16,7 @@ from .._core.params import KEEP
 from .._core.progress import Progress, silent, tracked
 from ..centers import DEFAULT_CENTER
 from ..checkpoint import Checkpoint
-from ..runtime import load_model
+from ..runtime import load_pair
 from ..scoring.outcome import Outcome
 from ..scoring.pairing import Difference, paired_difference
 from ..scoring.score_cache import ScoreCache
@@ -45,7 +45,7 @@ def score_checkpoint(checkpoint: Checkpoint, scorer: TaskScorer, *, device: str 
     device
         Where the model runs.
     """
-    return scorer.score(original_key(checkpoint), lambda: nullcontext(load_model(checkpoint, device=device)))
+    return scorer.score(original_key(checkpoint), lambda: nullcontext(load_pair(checkpoint, device=device)))
 
 
 @renamed_arguments(calibrate="calibration", book="cache")

@@ -21,7 +21,7 @@ from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, Center, Statistics, ce
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
 from ..methods import METHODS, forecast_ledger
-from ..runtime import load_model, restored_experts
+from ..runtime import load_pair, restored_experts
 from ..scoring.activation_cache import cached_activations
 from ..scoring.calibration import TOKENS, calibrate, calibration_requests
 from ..scoring.likelihood import Request
@@ -198,7 +198,7 @@ class VariantRunner:
         return stack.with_weights(compressed.restore())
 
     def _load_model(self) -> tuple[Any, Any]:
-        return load_model(self.checkpoint, device=self._device)
+        return load_pair(self.checkpoint, device=self._device)
 
     def _find_center(self, layer: int) -> Center:
         statistics = self.statistics.get(layer)

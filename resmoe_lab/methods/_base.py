@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from .._core.deprecation import warn_renamed
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from .._core.registry import Registry
@@ -58,6 +59,12 @@ class CompressedLayer:
     groups: tuple[int, ...] | None = None
     permutations: torch.Tensor | None = None
     dtype: torch.dtype = torch.float32
+
+    @property
+    def common(self) -> Center | None:
+        """The old name of `center`."""
+        warn_renamed("CompressedLayer.common", "CompressedLayer.center")
+        return self.center
 
     @property
     def layout(self) -> Layout:

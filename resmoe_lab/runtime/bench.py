@@ -22,7 +22,7 @@ from ..store.formats import FORMATS
 from ..store.layout import Layout
 from ..store.manifest import MANIFEST_FILE
 from .experts import ResMoEExperts
-from .loading import open_model
+from .loading import load
 
 Way = Literal["original", "restored", "factored"]
 WAYS: tuple[Way, ...] = ("original", "restored", "factored")
@@ -142,7 +142,7 @@ def measure(way: Way, folder: str, *, prompt: int, new: int, rounds: int, seed: 
     with peak_memory() as peak:
         begun = time.perf_counter()
         mode: Any = None if way == "original" else way
-        model: Any = open_model(checkpoint, dtype=torch.float32, mode=mode)
+        model: Any = load(checkpoint, mode)
         loaded = time.perf_counter() - begun
         release_memory()
         resident = anonymous_bytes() - before

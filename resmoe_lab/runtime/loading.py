@@ -16,54 +16,59 @@ from ..store.manifest import MANIFEST_FILE
 from .experts import Mode
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     mode: Mode | None = None,
     *,
     dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
     cache_experts: int | None = None,
 ) -> PreTrainedModel:
-    """Open a checkpoint, packed or not, and insist that it is whole.
+    """Open a checkpoint, packed or not, and insist that it is complete.
+
+    No code from the folder runs, and every tensor comes from its files.
 
     Parameters
     ----------
     source
-        A zoo name, a local folder, or a hub id.
+        A zoo name, a local folder, a hub id, or a checkpoint that is open already.
     mode
-        How packed experts are computed: ``"factored"`` or ``"restored"``; the first where the form allows it.
+        How packed experts are computed: ``"factored"`` or ``"restored"``; the first where the format allows it.
     dtype
         What the model computes in. 8 bit values and masks stay as they are stored.
+    device
+        Where the model runs.
     cache_experts
         Restored experts that each layer keeps at once; an eighth of all, and at least two, if not given.
 
     Returns
     -------
     transformers.PreTrainedModel
-        On the CPU, in evaluation mode, without gradients.
+        In evaluation mode, without gradients.
 
     Raises
     ------
     CheckpointError
         If a tensor is missing, not expected, of another shape, or not what was written.
     UsageError
-        If `mode` is not one that the packed form, or an original, has.
+        If `mode` is not one that the packed format, or an original, has.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> model = rl.load("mixtral-tiny")
+    >>> type(model).__name__
+    'MixtralForCausalLM'
     """
-    checkpoint = open_checkpoint(source)
-    if mode is not None and not checkpoint.packed:
-        raise UsageError(f"mode {mode!r} belongs to packed checkpoints, and {checkpoint.name} is not packed")
-    return open_model(checkpoint, mode=mode, dtype=dtype, cache_experts=cache_experts)
-
-
-def open_model(
-    checkpoint: Checkpoint, *, dtype: torch.dtype, mode: Mode | None = None, cache_experts: int | None = None
-) -> PreTrainedModel:
-    """Open an opened checkpoint as :func:`load` does."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    if mode is not None and not checkpoint.packed:
+        raise UsageError(f"mode {mode!r} belongs to packed checkpoints, and {checkpoint.name} is not packed")
     logging.disable_progress_bar()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     folder = checkpoint.complete_folder()
@@ -74,12 +79,63 @@ def open_model(
     auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
     options |= {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     loaded: Any = auto.from_pretrained(folder, **options)
-    model, found = loaded
+    model, info = loaded
     for problem in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, found[f"{problem}_keys"])):
+        if names := sorted(map(str, info[f"{problem}_keys"])):
             raise CheckpointError(f"{folder}: {len(names)} tensors are {problem}, such as {names[0]!r}: copy it again")
+    model.to(device)
     opened: PreTrainedModel = model.eval().requires_grad_(False)
     return opened
+
+
+def load_tokenizer(source: str | Path | Checkpoint) -> PreTrainedTokenizerBase:
+    """Open the tokenizer of a checkpoint, from its own folder.
+
+    Parameters
+    ----------
+    source
+        As for :func:`load`.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no tokenizer.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> tokenizer = rl.load_tokenizer("mixtral-tiny")
+    >>> tokenizer.decode(tokenizer("Ada had a red kite.")["input_ids"], skip_special_tokens=True)
+    'Ada had a red kite.'
+    """
+    from transformers import AutoTokenizer
+
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    folder = checkpoint.complete_folder()
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{folder} has no tokenizer that can be opened ({reason}): copy the model's tokenizer files there"
+        ) from error
+    return tokenizer
+
+
+def load_pair(
+    source: str | Path | Checkpoint, *, device: str | torch.device = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Open the tokenizer and the model of a checkpoint, in float32, as :func:`load` does; what is scored needs both.
+
+    Returns
+    -------
+    model, tokenizer
+        Both from the checkpoint's own folder.
+    """
+    tokenizer = load_tokenizer(source)
+    return load(source, device=device), tokenizer
 
 
 def check_hashes(checkpoint: Checkpoint) -> None:

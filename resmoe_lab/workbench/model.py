@@ -10,7 +10,7 @@ from typing import Any
 
 from .._core.progress import Progress, Tick
 from ..checkpoint import Checkpoint
-from ..runtime import load_model
+from ..runtime import load_pair
 from .cache import MODELS, stamp
 
 
@@ -33,7 +33,7 @@ def running_model(checkpoint: Checkpoint, progress: Progress) -> Iterator[tuple[
 
     def make(progress: Progress) -> _Running:
         progress(Tick("loading the model", 0))
-        return _Running(*load_model(checkpoint))
+        return _Running(*load_pair(checkpoint))
 
     running = MODELS.get(stamp(checkpoint), make, progress).value
     while not running.used.acquire(timeout=0.2):

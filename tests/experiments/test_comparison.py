@@ -14,7 +14,7 @@ from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.experiments.comparison import score_checkpoint, score_methods
 from resmoe_lab.experts import family_of
 from resmoe_lab.methods import compress_layer
-from resmoe_lab.runtime import load_model, restored_experts
+from resmoe_lab.runtime import load_pair, restored_experts
 from resmoe_lab.scoring import score_cache, scorer
 from resmoe_lab.scoring.score_cache import ScoreCache, model_key
 from resmoe_lab.scoring.scorer import TaskScorer
@@ -70,7 +70,7 @@ def _by_hand(model: torch.nn.Module, tokenizer: object, before: str, after: str)
 
 def test_both_protocols_are_the_hand_computed_figures(pico_model: Path, files: dict, cache: ScoreCache) -> None:
     checkpoint = open_checkpoint(pico_model)
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_pair(checkpoint)
     choices, blanks, words, loss, tokens = [], [], [], 0.0, 0
     for row in CHOICES:
         ends = [_by_hand(model, tokenizer, row["goal"], f" {row[end]}")[0] for end in ("sol1", "sol2")]
@@ -145,7 +145,7 @@ def test_scores_of_a_method_are_those_of_its_restored_experts(pico_model: Path, 
     """Through cached activations, shared prefixes and score cache, against one plain model with other experts."""
     checkpoint = open_checkpoint(pico_model)
     found = score_methods(checkpoint, methods=["resmoe-up"], layers=[2], tasks=[files["texts"]], cache=cache, keep=0.5)
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_pair(checkpoint)
     stack = family_of(checkpoint).load(checkpoint, 2)
     compressed = compress_layer(stack, method="resmoe-up", keep=0.5, center=find_center(stack))
     with restored_experts(model, checkpoint, [stack.with_weights(compressed.restore())]):

@@ -11,7 +11,7 @@ import resmoe_lab
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import CompressionConfig, compress_checkpoint
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.scoring.outcome import tabulate
 from resmoe_lab.scoring.zeroshot import evaluate_model
@@ -95,5 +95,5 @@ def test_a_packed_model_is_evaluated(tiny: Checkpoint, tmp_path: Path) -> None:
         CompressionConfig(layers=[0], method="resmoe-up", keep=1.0, center="average", storage={"encoding": "fp32"}),
     )
     options = {"tasks": ["storyworld_action"], "limit": 8}
-    found = tabulate(evaluate_model(*load_model(open_checkpoint(tmp_path / "out")), **options))
-    assert found == tabulate(evaluate_model(*load_model(tiny), **options))
+    found = tabulate(evaluate_model(*load_pair(open_checkpoint(tmp_path / "out")), **options))
+    assert found == tabulate(evaluate_model(*load_pair(tiny), **options))

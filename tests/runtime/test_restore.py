@@ -6,7 +6,7 @@ import torch
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import load_stack
 from resmoe_lab.methods import compress_layer
-from resmoe_lab.runtime import load_model, restored_experts
+from resmoe_lab.runtime import load_pair, restored_experts
 from resmoe_lab.store import EXACT_STORAGE
 
 from ..experts import pico
@@ -49,7 +49,7 @@ def test_a_half_precision_model_keeps_its_dtype(pico_checkpoint: Checkpoint) -> 
 
 
 def test_the_embedded_model_opens_with_its_tokenizer(tiny: Checkpoint) -> None:
-    model, tokenizer = load_model(tiny)
+    model, tokenizer = load_pair(tiny)
     assert next(model.parameters()).dtype == torch.float32
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not model.training

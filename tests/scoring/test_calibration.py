@@ -6,7 +6,7 @@ import torch
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import FAMILIES, Family, family_of
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.calibration import calibrate, calibration_requests, neuron_values
 from resmoe_lab.scoring.likelihood import Request
 
@@ -105,7 +105,7 @@ def test_a_family_that_hides_its_choices_is_refused() -> None:
 
 
 def test_text_comes_from_a_task_of_texts(tiny: Checkpoint) -> None:
-    model, tokenizer = load_model(tiny)
+    model, tokenizer = load_pair(tiny)
     requests = calibration_requests(model, tokenizer, tokens=600)
     read = [len(request.context) + len(request.continuation) for request in requests]
     assert sum(read) >= 600 > sum(read[:-1])

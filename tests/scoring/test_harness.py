@@ -15,7 +15,7 @@ from resmoe_lab import zoo
 from resmoe_lab._core.errors import Cancelled, DataError, UsageError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.checkpoint import open_checkpoint
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.harness import harness_config, harness_outcomes
 from resmoe_lab.scoring.outcome import Outcome
 
@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_harness_s_own_command(
     forms: list[str], arguments: dict, pico_model: Path, configs: Path, tmp_path: Path
 ) -> None:
     theirs = _command(pico_model, configs, [f"mine_{form}" for form in forms], tmp_path, **arguments)
-    model, tokenizer = load_model(open_checkpoint(pico_model))
+    model, tokenizer = load_pair(open_checkpoint(pico_model))
     for form in forms:
         [outcome] = harness_outcomes(model, tokenizer, str(configs / f"mine_{form}.yaml"))
         _same(outcome, theirs[f"mine_{form}"])
@@ -129,7 +129,7 @@ def test_a_configuration_s_files_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_stop_between_batches_stops_the_harness(pico_model: Path, configs: Path) -> None:
-    model, tokenizer = load_model(open_checkpoint(pico_model))
+    model, tokenizer = load_pair(open_checkpoint(pico_model))
 
     def stop(tick: Tick) -> None:
         raise Cancelled("stopped")

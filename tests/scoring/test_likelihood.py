@@ -8,7 +8,7 @@ import torch
 from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab._core.progress import silent
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring import likelihood
 from resmoe_lab.scoring.likelihood import Request, encode_request, likelihoods
 from resmoe_lab.scoring.zeroshot import text_windows
@@ -58,14 +58,14 @@ def test_what_is_too_long_loses_its_left_end() -> None:
 
 
 def test_a_trailing_space_moves_to_the_continuation(tiny: Checkpoint) -> None:
-    _, tokenizer = load_model(tiny)
+    _, tokenizer = load_pair(tiny)
     request = encode_request(tokenizer, "She put the ball in the ", "box.")
     assert list(request.context + request.continuation) == tokenizer("She put the ball in the box.")["input_ids"]
     assert tokenizer.decode(request.continuation) == " box."
 
 
 def test_windows_cover_every_token_once(tiny: Checkpoint) -> None:
-    _, tokenizer = load_model(tiny)
+    _, tokenizer = load_pair(tiny)
     text = "One morning Anna had a red ball. " * 30
     windows = text_windows(tokenizer, text, 64)
     assert all(window.context == (tokenizer.bos_token_id,) for window in windows)

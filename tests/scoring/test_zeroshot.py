@@ -8,7 +8,7 @@ import torch
 
 from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.harness import _pages, harness_outcomes
 from resmoe_lab.scoring.outcome import Score, tabulate
 from resmoe_lab.scoring.tasks import EMBEDDED_TASKS, TASKS, Task
@@ -21,7 +21,7 @@ LIMIT = 24
 
 @pytest.fixture(scope="module")
 def model_and_tokenizer(tiny: Checkpoint) -> tuple:
-    return load_model(tiny)
+    return load_pair(tiny)
 
 
 def _compare(model_and_tokenizer: tuple, tasks: list[str]) -> None:
@@ -94,7 +94,7 @@ def test_a_table_row_is_the_main_metric_with_the_others_beside() -> None:
 
 
 def test_wikitext_s_windows_are_those_of_the_published_loop(tiny: Checkpoint) -> None:
-    model, tokenizer = load_model(tiny)
+    model, tokenizer = load_pair(tiny)
     text = " \n = Title = \n \n Some words of an article . \n More words . \n" * 20
     rows = ["" if line == " " else f"{line}\n" for line in text.split("\n")[:-1]]
     tokens = tokenizer("\n\n".join(rows), return_tensors="pt")["input_ids"]

@@ -8,7 +8,7 @@ import pytest
 
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.experts import family_of
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.training import upcycled_card as upcycled
 from resmoe_lab.training._cards import CARD_FILE, FACTS_FILE
 from resmoe_lab.training.tokenizer import train_tokenizer
@@ -34,7 +34,7 @@ def test_a_model_is_built_and_its_card_tells_what_was_measured(
     checkpoint = open_checkpoint(tmp_path / "made")
     assert checkpoint.model_type == "qwen2_moe"
     assert family_of(checkpoint).layers(checkpoint) == [2, 3]
-    load_model(checkpoint)
+    load_pair(checkpoint)
     assert [row["neurons_found"] for row in facts["layers"]] == [1.0, 1.0]
     assert all(0.03 < row["residual"] < row["average_residual"] for row in facts["layers"])
     stored = json.loads((tmp_path / "made" / FACTS_FILE).read_text())

@@ -10,7 +10,7 @@ from resmoe_lab import zoo
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.experts import family_of
-from resmoe_lab.runtime import load_model
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.outcome import tabulate
 from resmoe_lab.scoring.zeroshot import evaluate_model
 from resmoe_lab.training._cards import CARD_FILE, FACTS_FILE
@@ -90,7 +90,7 @@ def test_the_card_says_openly_which_demands_are_met(card: dict, recipe: Recipe) 
 
 def test_the_card_tells_the_model_that_is_there(checkpoint: Checkpoint, card: dict) -> None:
     """Every StoryWorld figure of the card, measured again."""
-    scores = tabulate(evaluate_model(*load_model(checkpoint)))
+    scores = tabulate(evaluate_model(*load_pair(checkpoint)))
     for task, row in scores.items():
         assert row["value"] == pytest.approx(card["scores"][task]["value"], rel=0.02), task
 
