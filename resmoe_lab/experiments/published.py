@@ -1,4 +1,4 @@
-"""The paper's Tables 5 (memory) and 7 (FLOPs) from their formulas, beside what was printed."""
+"""The paper's Tables 5 (memory) and 7 (FLOPs) computed from their formulas, beside the printed values."""
 
 from __future__ import annotations
 
