@@ -185,6 +185,7 @@ def test_equal_bytes_are_nearly_equal(tiny: Checkpoint, cache: ScoreCache) -> No
     assert found[found.method == "up"].keep.item() > 0.25
 
 
+@pytest.mark.filterwarnings("ignore:layer 2. no calibration token reaches")
 def test_old_argument_names_go_on_working_with_a_warning(pico_model: Path, files: dict, cache: ScoreCache) -> None:
     options = {"methods": ["up"], "layers": [2], "tasks": [files["texts"]], "limit": 1}
     checkpoint = open_checkpoint(pico_model)
