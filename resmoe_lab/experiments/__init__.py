@@ -1,1 +1,1 @@
-"""What runs many forms of a checkpoint: comparisons, sweeps, divergence, and the tables of the paper."""
+"""Experiments on variants of a checkpoint: comparisons, sweeps, divergence, and the tables of the paper."""

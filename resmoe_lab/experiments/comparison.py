@@ -90,6 +90,16 @@ def score_methods(
         task's main figure), ``method, center, keep, true_bytes, original_bytes`` (of the compressed layers'
         experts), ``value, stderr, n``; for main figures ``difference`` to the original, ``difference_stderr, low,
         high`` (95 % bootstrap) and ``p_value`` (McNemar, for accuracies); ``cached``: whether it came from the cache.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> checkpoint = rl.open_checkpoint("mixtral-tiny")
+    >>> table = rl.score_methods(checkpoint, methods=["up"], layers=[0], tasks=["storyworld_action"], limit=4)
+    >>> table[["method", "keep", "task", "metric", "n"]]
+         method  keep               task metric  n
+    0  original  1.00  storyworld_action    acc  4
+    1        up  0.25  storyworld_action    acc  4
     """
     scorer = TaskScorer(tasks, protocol=protocol, limit=limit, data_dir=data_dir, cache=cache, progress=progress)
     options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}

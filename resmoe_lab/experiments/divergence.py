@@ -1,4 +1,4 @@
-"""What multiple choice and perplexity miss: how far predictions move, and what the model writes."""
+"""Divergence of a compressed model's predictions from the original's, and texts that both generate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..scoring.likelihood import Request, decoder_of, model_inputs
 from .runner import EqualBy, VariantRunner
 from .variants import ORIGINAL
 
-#: Text and length that predictions are compared on, and the beginnings that are continued.
+#: Text and tokens on which predictions are compared, and the prompts of the generated texts.
 TEXT, TOKENS = "storyworld_perplexity", 4096
 PROMPTS = ("One morning", "The history of the city", "It was the best of times,")
 NEW_TOKENS = 40
@@ -31,14 +31,14 @@ NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a model's predictions are from the original's on the same text.
+    """Divergence of a model's predictions from the original's on the same text.
 
     Parameters
     ----------
     kl, kl_stderr
         Mean over tokens of KL(original || other) in nats, and its standard error over windows.
     agreement, agreement_stderr
-        Share of the tokens of which both think the same likeliest, and its standard error over windows.
+        Share of the positions at which both have the same likeliest token, and its standard error over windows.
     tokens
         How many tokens were predicted.
     """
@@ -54,7 +54,7 @@ class Divergence:
 def predicting_states(model: Any, requests: Sequence[Request]) -> list[torch.Tensor]:
     """Return the last hidden states (tokens, p) from which a model predicts each request's continuation.
 
-    They are what its logits follow from, and a hundredth of their size.
+    Its logits follow from them, and they are a hundredth of the logits' size.
     """
     states = []
     for request in requests:
@@ -75,7 +75,7 @@ def divergence(model: Any, original: Sequence[torch.Tensor], other: Sequence[tor
     Parameters
     ----------
     model
-        Whose output embeddings turn states into logits; they are never compressed.
+        Its output embeddings, which are never compressed, turn states into logits.
     original, other
         As :func:`predicting_states` returns them.
     """

@@ -1,4 +1,4 @@
-"""The paper's Tables 5 (memory) and 7 (FLOPs) from their formulas, beside what was printed."""
+"""The paper's Tables 5 (memory) and 7 (FLOPs) computed from their formulas, beside the printed values."""
 
 from __future__ import annotations
 
@@ -119,6 +119,13 @@ def memory_table(name: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``method, computed, printed, note``.
+
+    Examples
+    --------
+    >>> from resmoe_lab.experiments.published import memory_table
+    >>> table = memory_table("mixtral-8x7b")
+    >>> table.loc[table["method"] == "resmoe-svd", ["computed", "printed"]].values.tolist()
+    [[2016.0, 2016.0]]
     """
     model = PUBLISHED[name]
     expert = model.expert * VALUE_BYTES / 2**20

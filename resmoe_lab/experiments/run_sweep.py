@@ -91,6 +91,19 @@ def run_sweep(
         If an argument is not allowed; nothing is written then.
     OutputError
         If `out` holds something else, or another process is writing there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import resmoe_lab as rl
+    >>> checkpoint, folder = rl.open_checkpoint("mixtral-tiny"), tempfile.mkdtemp()
+    >>> choices = {"methods": ["up"], "keeps": [0.25], "tasks": ["storyworld_action"], "limit": 4}
+    >>> sweep = rl.run_sweep(checkpoint, folder, layers=[0], **choices)
+    >>> sweep.scores[["method", "center", "keep", "task", "n"]]
+            method       center  keep               task  n
+    0     original         none  1.00  storyworld_action  4
+    0  center-only  wasserstein  0.00  storyworld_action  4
+    0           up         none  0.25  storyworld_action  4
     """
     out = Path(out)
     options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}

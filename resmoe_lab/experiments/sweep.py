@@ -1,4 +1,4 @@
-"""The tables behind the sliders: what each method loses, scores and weighs at each kept fraction."""
+"""The tables behind the sliders: error, scores and bytes of each method at each kept fraction."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"),
     ),
 }
-#: Tables that a sweep does not make itself: empty where nobody has added them.
-_ADDED = ("speed",)
+#: Tables that a sweep does not measure itself; empty until they are added.
+_OPTIONAL = ("speed",)
 #: How the files of single variants' scores begin, which a sweep leaves in its folder.
 UNIT = "scores-"
 _FACTS, _ARRAYS = "sweep.json", "arrays.npz"
@@ -40,7 +40,7 @@ _FACTS, _ARRAYS = "sweep.json", "arrays.npz"
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a report shows about one checkpoint.
+    """The tables of a sweep: everything that a report shows about one checkpoint.
 
     Parameters
     ----------
@@ -53,9 +53,8 @@ class Sweep:
         Task scores by method, center and keep. ``method`` is ``"original"`` (keep 1) before any
         compression and ``"center-only"`` (keep 0) when every residual is dropped.
     sizes
-        Bytes of all compressed experts at 16 bit by method, center and keep: as the paper counts them
-        (values of the residual only) and as they are really stored (indices and center included), in
-        ``format``; and of the whole model.
+        Bytes of all compressed experts at 16 bit by method, center and keep: as the paper counts them (values of the
+        residual only) and as they are stored (indices and center included), in ``format``; and of the whole model.
     centers
         One row a layer and center: objective, bound, gap.
     routing
@@ -67,6 +66,19 @@ class Sweep:
         Layer to (N, N) float array: cosine similarity of the aligned experts' design matrices.
     permutations
         Layer to (N, p_I) int64 array: the permutations T_k onto the center.
+
+    Examples
+    --------
+    A sweep comes from :func:`~resmoe_lab.run_sweep`, and from its folder again:
+
+    >>> import tempfile
+    >>> import resmoe_lab as rl
+    >>> checkpoint, folder = rl.open_checkpoint("mixtral-tiny"), tempfile.mkdtemp()
+    >>> choices = {"methods": ["up"], "keeps": [0.25], "tasks": ["storyworld_action"], "limit": 4}
+    >>> _ = rl.run_sweep(checkpoint, folder, layers=[0], **choices)
+    >>> sweep = rl.Sweep.load(folder)
+    >>> sweep.facts["model"], list(sweep.scores["method"])
+    ('mixtral-tiny', ['original', 'center-only', 'up'])
     """
 
     facts: dict[str, Any]
@@ -92,7 +104,7 @@ class Sweep:
             arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
             arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
             np.savez_compressed(stream, allow_pickle=False, **arrays)
-        # The facts come last: a folder that has them has everything else.
+        # The facts are written last: a folder that has them is complete.
         with atomic_write(folder / _FACTS) as part:
             part.write_text(json.dumps(self.facts, indent=2, sort_keys=True), "utf-8")
         return folder
@@ -108,8 +120,8 @@ class Sweep:
         """
         folder = Path(folder)
         if not (folder / _FACTS).is_file():
-            begun = len(list(folder.glob(f"{UNIT}*.json")))
-            state = f"{begun} scores of one that was stopped" if begun else f"{_FACTS} is missing"
+            count = len(list(folder.glob(f"{UNIT}*.json")))
+            state = f"{count} scores of one that was stopped" if count else f"{_FACTS} is missing"
             raise DataError(f"{folder} holds no finished sweep ({state}): run 'resmoe-lab sweep' with it as --out")
         try:
             return cls._read(folder)
@@ -122,7 +134,7 @@ class Sweep:
     def _read(cls, folder: Path) -> Sweep:
         parts: dict[str, Any] = {"similarity": {}, "permutations": {}}
         for name, columns in TABLES.items():
-            if name in _ADDED and not (folder / f"{name}.csv").is_file():
+            if name in _OPTIONAL and not (folder / f"{name}.csv").is_file():
                 continue
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             if tuple(table.columns) != columns:

@@ -1,4 +1,4 @@
-"""From a sweep to one HTML file: a notebook is run with the sweep's folder and exported with the project's template."""
+"""Building of a report: a notebook is run on a sweep's folder and exported to HTML with the project's template."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def report_notebook(name: str) -> Path:
     OutputError
         If it is in neither.
     """
-    places = [_HERE.parents[1] / "notebooks" / "reports", _HERE.parent / "notebooks" / "reports"]
-    for place in places:
-        if (place / f"{name}.ipynb").is_file():
-            return place / f"{name}.ipynb"
-    raise OutputError(f"report notebook {name}.ipynb not found in {places[0]} or {places[1]}: reinstall the package")
+    folders = [_HERE.parents[1] / "notebooks" / "reports", _HERE.parent / "notebooks" / "reports"]
+    for folder in folders:
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    raise OutputError(f"report notebook {name}.ipynb not found in {folders[0]} or {folders[1]}: reinstall the package")
 
 
 def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progress = silent) -> Path:
@@ -40,7 +40,7 @@ def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progre
     out
         The HTML file; it appears whole or not at all.
     progress
-        Told after each step; raising from it leaves nothing behind.
+        Called after each step; raising from it leaves nothing behind.
 
     Returns
     -------
@@ -53,6 +53,16 @@ def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progre
         If the folder holds no finished sweep.
     OutputError
         If the report cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import resmoe_lab as rl
+    >>> checkpoint, folder = rl.open_checkpoint("mixtral-tiny"), tempfile.mkdtemp()
+    >>> choices = {"methods": ["up"], "keeps": [0.25], "tasks": ["storyworld_action"], "limit": 4}
+    >>> sweep = rl.run_sweep(checkpoint, folder, layers=[0], **choices)
+    >>> rl.build_report(sweep, f"{folder}/report.html").name
+    'report.html'
     """
     out = Path(out)
     if out.is_dir():

@@ -22,12 +22,12 @@ from .._core.progress import Progress, Tick, silent
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
-class _ThisInterpreter(AsyncKernelManager):
-    """Starts kernels with the running interpreter, whatever kernels are installed under the usual name."""
+class _InterpreterKernelManager(AsyncKernelManager):
+    """Starts kernels with the running interpreter, independent of the installed kernel specs."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        # Its warning that a local kernel talks over an unencrypted local socket would be the only line a user sees.
+        # Hides the warning that a local kernel uses an unencrypted local socket.
         quiet = "--IPKernelApp.log_level=ERROR"
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
@@ -36,7 +36,7 @@ class _ThisInterpreter(AsyncKernelManager):
 def run_notebook(
     path: Path, parameters: Mapping[str, Any], *, progress: Progress = silent, timeout: float = 600
 ) -> nbformat.NotebookNode:
-    """Return the notebook at `path` with these parameters and the outputs of every cell.
+    """Run the notebook at `path` with these parameters, and return it with the outputs of every cell.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def run_notebook(
     parameters
         Plain values that replace those of the tagged cell.
     progress
-        Told after each cell.
+        Called after each cell.
     timeout
         Seconds that one cell may take.
 
@@ -56,15 +56,15 @@ def run_notebook(
     """
     notebook = parameterize_notebook(load_notebook_node(str(path)), dict(parameters))
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    task, done = f"notebook {path.stem}", 0
+    task, num_executed = f"notebook {path.stem}", 0
 
     def tick(**_: Any) -> None:
-        nonlocal done
-        done += 1
-        progress(Tick(task, done, total))
+        nonlocal num_executed
+        num_executed += 1
+        progress(Tick(task, num_executed, total))
 
     client = NotebookClient(
-        notebook, km=_ThisInterpreter(), timeout=timeout, on_cell_executed=tick, record_timing=False
+        notebook, km=_InterpreterKernelManager(), timeout=timeout, on_cell_executed=tick, record_timing=False
     )
     search_path = os.pathsep.join(filter(None, [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]))
     progress(Tick(task, 0, total))

@@ -1,4 +1,4 @@
-"""A few of a sweep's pictures as files, for pages and papers: SVG and PNG."""
+"""A gallery of a sweep's figures as SVG and PNG files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..plots.raster import figure_bytes
 from ..plots.series import add_series
 from ..workbench.views import SweepView
 
-#: Charts follow the page's ink; a picture stands on white paper.
-_INK = "#1d2430"
-#: The budget of the allocation's picture, as a share of the experts' bytes.
+#: Charts take the page's text color; figures in files have a white background.
+_TEXT_COLOR = "#1d2430"
+#: The budget of the allocation's figure, as a share of the experts' bytes.
 _SHARE = 0.5
 
 
 def write_gallery(sweep: Sweep | str | Path, folder: str | Path) -> list[Path]:
-    """Draw the gallery of a sweep; return the paths of its files, an SVG and a PNG of every picture.
+    """Draw the gallery of a sweep; return the paths of its files, an SVG and a PNG of every figure.
 
     Parameters
     ----------
     sweep
         A sweep, or the folder of one.
     folder
-        Where the pictures go; made if it is not there.
+        Where the files are written; created if it does not exist.
     """
     loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
     folder = Path(folder)
@@ -47,7 +47,7 @@ def write_gallery(sweep: Sweep | str | Path, folder: str | Path) -> list[Path]:
 
 
 def _figures(sweep: Sweep) -> dict[str, Figure]:
-    """The pictures that panels draw, of the same records."""
+    """Draw the figures that the workbench's panels show."""
     view = SweepView(sweep)
     curves = add_series(sweep.errors).rename(columns={"keep": "at", "relative_error": "value"})
     figures = {"errors": ErrorScreen(curves[["layer", "series", "at", "value"]]).figure(KEEP.default)}
@@ -57,7 +57,7 @@ def _figures(sweep: Sweep) -> dict[str, Figure]:
     method = "resmoe-up" if "resmoe-up" in view.methods() else view.methods()[0]
     try:
         table = view.allocation(method, _SHARE)
-    except UsageError:  # nothing of this sweep fits into so few bytes: there is no such picture
+    except UsageError:  # nothing of this sweep fits into so few bytes: no such figure
         return figures
     return {**figures, "allocation": allocation_figure(table, method=method, share=_SHARE)}
 
@@ -72,7 +72,7 @@ def save_picture(picture: Any, path: Path) -> list[Path]:
         for form, file in files.items():
             file.write_bytes(figure_bytes(picture, form))
         return list(files.values())
-    spec = json.loads(json.dumps(picture.to_dict()).replace("currentColor", _INK))
+    spec = json.loads(json.dumps(picture.to_dict()).replace("currentColor", _TEXT_COLOR))
     spec["config"]["background"] = "white"
     files["svg"].write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
     files["png"].write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))

@@ -1,4 +1,4 @@
-"""HTML from tables and facts; every text is escaped here, so that no name can become markup."""
+"""HTML of tables and facts; every text is escaped here, so that no name can become markup."""
 
 from __future__ import annotations
 

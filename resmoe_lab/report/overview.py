@@ -1,4 +1,4 @@
-"""What a sweep says, as figures: the tables behind the report's first screen."""
+"""The tables behind the report's first screen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..plots.sizes import size_table
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the summary: where it stands in the table, how it is written, which end is good."""
+    """One column of the summary: its name in the table, its label, its format, and which end is better."""
 
     name: str
     label: str
@@ -41,7 +41,7 @@ class Summary:
     original: dict[str, float]
 
     def keeps(self) -> list[float]:
-        """The kept fractions, lowest first; only those with scores, if there are scores."""
+        """Return the kept fractions, lowest first; only those with scores, if there are scores."""
         table = (
             self.table.dropna(subset=[column.name for column in self.columns], how="all")
             if self.columns
@@ -50,14 +50,14 @@ class Summary:
         return sorted(set(table["keep"]))
 
     def at(self, keep: float) -> pd.DataFrame:
-        """The rows at one kept fraction, in the methods' usual order."""
+        """Return the rows at one kept fraction, in the methods' usual order."""
         rows = self.table[(self.table["keep"] - keep).abs() < 1e-6]
         rank = {name: i for i, name in enumerate(ordered(rows["series"]))}
         return rows.sort_values("series", key=lambda column: column.map(rank))
 
 
 def summarise(sweep: Sweep) -> Summary:
-    """Join errors, bytes and scores."""
+    """Join a sweep's errors, bytes and scores."""
     sizes = size_table(sweep.sizes)
     keys = ["series", "keep"]
     for table in (errors := mean_over_layers(sweep.errors), sizes):
@@ -76,8 +76,8 @@ def summarise(sweep: Sweep) -> Summary:
 
 
 @dataclass(frozen=True)
-class Bargain:
-    """The least error that a budget of really stored bytes buys."""
+class BestForBytes:
+    """The least error within a budget of stored bytes."""
 
     series: str
     keep: float
@@ -85,14 +85,14 @@ class Bargain:
     true_share: float
 
 
-def best_for_bytes(summary: Summary, true_share: float) -> Bargain | None:
+def best_for_bytes(summary: Summary, true_share: float) -> BestForBytes | None:
     """Return the method and kept fraction with the least error among those that store no more than this share.
 
     Equal kept fractions are not equal bytes: methods with a center also store the center, and pruned matrices
     their indices. This is the comparison at equal weight.
     """
-    fits = summary.table[summary.table["true_share"] <= true_share + 1e-9].dropna(subset=["error"])
-    if fits.empty:
+    candidates = summary.table[summary.table["true_share"] <= true_share + 1e-9].dropna(subset=["error"])
+    if candidates.empty:
         return None
-    best = fits.sort_values("error").iloc[0]
-    return Bargain(str(best["series"]), float(best["keep"]), float(best["error"]), float(best["true_share"]))
+    best = candidates.sort_values("error").iloc[0]
+    return BestForBytes(str(best["series"]), float(best["keep"]), float(best["error"]), float(best["true_share"]))

@@ -1,4 +1,4 @@
-"""The parts of a report, each from a sweep to HTML that a notebook shows."""
+"""The sections of a report: functions from a sweep to HTML that a notebook shows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..workbench.views import ErrorsView, SweepView
 from .html import Cell, bullets, definitions, human_bytes, number_ranges, table
 from .overview import Summary, best_for_bytes, summarise
 
-_MADE_WITH = ("date", "settings", "versions", "machine")
+_PROVENANCE = ("date", "settings", "versions", "machine")
 
 
 def headline(sweep: Sweep) -> HTML:
-    """The answer first: what is lost and what it weighs at the usual kept fraction, then the table at any of them."""
+    """Summarise error and bytes at the default kept fraction, then show the table at any kept fraction."""
     summary = summarise(sweep)
     keeps = summary.keeps()
     if not keeps:
@@ -33,8 +33,8 @@ def headline(sweep: Sweep) -> HTML:
     bodies = {f"{value:g}": _summary_rows(summary, value) for value in keeps}
     header = ["method", "relative error", *(column.label for column in summary.columns)]
     header += ["paper's count", "really stored", "whole model"]
-    known = "scored" if summary.columns else "computed"
-    shown = f"<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was {known}:</p>"
+    state = "scored" if summary.columns else "computed"
+    shown = f"<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was {state}:</p>"
     note = "Bold: best of its column. Bytes are shares of the original's; all sliders on this page move together."
     parts = [
         f"<h1>{_model(sweep)}</h1>",
@@ -48,7 +48,7 @@ def headline(sweep: Sweep) -> HTML:
 
 
 def _page_slider(summary: Summary) -> str:
-    """The one slider that the charts and tables of the page follow."""
+    """Return the slider that sets the kept fraction of all charts and tables of the page."""
     slider = plots.keep_slider(summary.table["keep"])
     low, high = slider.values[0], slider.values[-1]
     return (
@@ -71,17 +71,17 @@ def _answer(summary: Summary, keep: float) -> Iterable[str]:
     if len(rows) > 1:
         first += f", against {rows.iloc[1]['error']:.3f} for {escape(rows.iloc[1]['series'])}"
     yield first + "."
-    bargain = best_for_bytes(summary, best["true_share"])
-    if bargain is None:
+    rival = best_for_bytes(summary, best["true_share"])
+    if rival is None:
         return
-    weigh = f"It really stores {best['true_share']:.1%} of the experts' bytes; "
-    weigh += f"the paper's way of counting says {best['paper_share']:.1%}."
-    if bargain.series == best["series"]:
-        yield f"{weigh} No other method in this sweep does better with as many bytes."
+    stored = f"It really stores {best['true_share']:.1%} of the experts' bytes; "
+    stored += f"the paper's way of counting says {best['paper_share']:.1%}."
+    if rival.series == best["series"]:
+        yield f"{stored} No other method in this sweep does better with as many bytes."
     else:
         yield (
-            f"{weigh} With as many bytes, <b>{escape(bargain.series)}</b> does better: "
-            f"relative error {bargain.error:.3f} at keep {bargain.keep:g}."
+            f"{stored} With as many bytes, <b>{escape(rival.series)}</b> does better: "
+            f"relative error {rival.error:.3f} at keep {rival.keep:g}."
         )
 
 
@@ -93,9 +93,9 @@ def _cards(summary: Summary, keep: float) -> str:
         if values.empty:
             continue
         best = values.sort_values(column.name, ascending=column.lower_is_better).iloc[0]
-        start = summary.original.get(column.label)
-        before = "" if start is None else f"{_number(start, column.percent)} &rarr; "
-        number = f"{before}<b>{_number(best[column.name], column.percent)}</b>"
+        original = summary.original.get(column.label)
+        prefix = "" if original is None else f"{_number(original, column.percent)} &rarr; "
+        number = f"{prefix}<b>{_number(best[column.name], column.percent)}</b>"
         caption = f"{escape(column.label)}, {escape(best['series'])} at keep {keep:g}"
         cards.append(f"<div class='card'><div class='figure'>{number}</div><div class='caption'>{caption}</div></div>")
     return f"<div class='cards'>{''.join(cards)}</div>" if cards else ""
@@ -121,7 +121,7 @@ def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
 
 
 def score_charts(sweep: Sweep) -> HTML:
-    """One chart a task, and what its score costs in bytes for the first."""
+    """Chart every task's scores by kept fraction."""
     tasks = list(dict.fromkeys(sweep.scores["task"]))
     if not tasks:
         return _missing("No task was scored in this sweep.")
@@ -131,13 +131,13 @@ def score_charts(sweep: Sweep) -> HTML:
 
 
 def error_charts(sweep: Sweep) -> HTML:
-    """Relative error against the kept fraction, and by layer where there are several."""
+    """Chart the relative error by kept fraction, and by layer where there are several."""
     charts = ErrorsView.of_sweep(sweep).charts()
     return _figures(charts[name] for name in ("errors", "by layer") if name in charts)
 
 
 def byte_charts(sweep: Sweep) -> HTML:
-    """Both counts of bytes, and what each byte buys."""
+    """Chart both counts of bytes, and errors and perplexities by bytes."""
     charts = [plots.size_bars(sweep.sizes), ErrorsView.of_sweep(sweep).charts()["bytes"]]
     main = sweep.scores.drop_duplicates("task")
     tasks = [str(row.task) for row in main.itertuples() if lower_is_better(str(row.metric))]
@@ -145,7 +145,7 @@ def byte_charts(sweep: Sweep) -> HTML:
 
 
 def front_charts(sweep: Sweep) -> HTML:
-    """What no other choice beats, and what a budget that is spread over the layers gains."""
+    """Chart the Pareto front of each task, and the gain of a budget that is allocated to the layers."""
     charts = dict(SweepView(sweep).charts())
     if sweep.errors["layer"].nunique() < 2:
         del charts["allocation"]
@@ -153,7 +153,7 @@ def front_charts(sweep: Sweep) -> HTML:
 
 
 def speed_charts(sweep: Sweep) -> HTML:
-    """How fast a packed checkpoint runs, beside its original."""
+    """Chart speed and memory of a packed checkpoint beside its original's."""
     if sweep.speed.empty:
         return _missing("Nothing was timed; the option --bench of resmoe-lab report measures a packed checkpoint.")
     rows = [
@@ -168,7 +168,7 @@ def speed_charts(sweep: Sweep) -> HTML:
 
 
 def byte_table(sweep: Sweep) -> HTML:
-    """Bytes of the compressed experts by method, at the slider's kept fraction."""
+    """Tabulate the bytes of the compressed experts by method, at the slider's kept fraction."""
     sizes = plots.size_table(sweep.sizes)
     bodies = {}
     for keep, rows in sizes.groupby("keep"):
@@ -193,14 +193,14 @@ def byte_table(sweep: Sweep) -> HTML:
 
 
 def similarity_chart(sweep: Sweep) -> HTML:
-    """The cosine similarity of a layer's experts."""
+    """Chart the cosine similarity of each layer's experts."""
     if not sweep.similarity:
         return _missing("The sweep holds no similarities.")
     return _figures([plots.similarity_heatmap(sweep.similarity)])
 
 
 def permutation_chart(sweep: Sweep) -> HTML:
-    """Who went where in a layer, and how far, over all layers."""
+    """Chart the permutations of each layer, and tabulate how far they move neurons."""
     if not sweep.permutations:
         return _missing("The sweep holds no permutations.")
     facts = permutation_table(sweep.permutations)
@@ -213,7 +213,7 @@ def permutation_chart(sweep: Sweep) -> HTML:
 
 
 def certificate_table(sweep: Sweep) -> HTML:
-    """How good each center is, and how much better any center could be at most."""
+    """Tabulate each center's objective, lower bound and certified gap."""
     if sweep.centers.empty:
         return _missing("The sweep holds no centers.")
     rows = [
@@ -234,28 +234,28 @@ def certificate_table(sweep: Sweep) -> HTML:
 
 
 def routing_chart(sweep: Sweep) -> HTML:
-    """How evenly the router spreads the tokens."""
+    """Chart the share of the tokens that each expert receives."""
     if sweep.routing.empty:
         return _missing("The router's load was not measured.")
     return _figures([plots.routing_load(sweep.routing)])
 
 
 def model_facts(sweep: Sweep) -> HTML:
-    """What the model is."""
+    """List the facts of the model."""
     return HTML(
-        definitions({name: value for name, value in sweep.facts.items() if name not in (*_MADE_WITH, "chance")})
+        definitions({name: value for name, value in sweep.facts.items() if name not in (*_PROVENANCE, "chance")})
     )
 
 
 def made_with(sweep: Sweep) -> HTML:
-    """Settings, seed, versions, machine and date; and the same for programs, as JSON."""
-    facts = definitions({name: sweep.facts[name] for name in _MADE_WITH if name in sweep.facts})
+    """List settings, seed, versions, machine and date, and all facts as JSON."""
+    facts = definitions({name: sweep.facts[name] for name in _PROVENANCE if name in sweep.facts})
     manifest = escape(json.dumps(sweep.facts, indent=2, sort_keys=True))
     return HTML(f"{facts}<details class='manifest'><summary>Manifest</summary><pre>{manifest}</pre></details>")
 
 
 def not_measured(sweep: Sweep) -> HTML:
-    """What a reader must not conclude from this report."""
+    """List what this report does not measure."""
     settings = sweep.facts.get("settings") or {}
     lines = [
         "Speed of the scored models: scores were taken with the restored experts in the original model.",
@@ -264,9 +264,9 @@ def not_measured(sweep: Sweep) -> HTML:
         "Function: similarity and relative error compare weights, not what the experts compute on real tokens.",
         "Values between the computed kept fractions: sliders show the nearest computed one.",
     ]
-    done, there = set(sweep.errors["layer"]), set(sweep.facts.get("moe_layers") or [])
-    if there - done:
-        lines.append(f"Layers {number_ranges(there - done)} were left as they are.")
+    compressed, available = set(sweep.errors["layer"]), set(sweep.facts.get("moe_layers") or [])
+    if available - compressed:
+        lines.append(f"Layers {number_ranges(available - compressed)} were left as they are.")
     if settings.get("limit"):
         lines.append(f"Scores are of the first {settings['limit']} rows of each task only.")
     if sweep.scores.empty:

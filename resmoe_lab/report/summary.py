@@ -1,4 +1,4 @@
-"""The short table at the end of a run: what each method loses and weighs at one keep."""
+"""The short table at the end of a run: error, scores and bytes of each method at one keep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAIN_METRICS = ("perplexity", "acc")
 
 
 def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> list[dict[str, Any]]:
-    """One row a method: mean relative error, the main score of every task, and both ways of counting bytes.
+    """Return one row a method: mean relative error, the main score of every task, and both counts of bytes.
 
     Parameters
     ----------

@@ -48,6 +48,14 @@ def evaluate_model(
     ----------
     ResMoE, appendix A.6; perplexity is exp of the mean over all predicted tokens, PIQA and WinoGrande compare
     summed log-probabilities with no length norm, LAMBADA asks for every token of the last word.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> model, tokenizer = rl.load_model(rl.open_checkpoint("mixtral-tiny"))
+    >>> [score] = rl.evaluate_model(model, tokenizer, tasks=["storyworld_action"], limit=4)
+    >>> score.metric, score.value, score.n
+    ('acc', 1.0, 4)
     """
     options: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "progress": progress}
     return [score for name in tasks for score in task_outcome(model, tokenizer, find_task(name), **options).scores]

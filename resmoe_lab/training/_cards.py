@@ -1,4 +1,4 @@
-"""What the two ways to build a zoo model share: saving it, the facts and the end of its card, and its place."""
+"""Shared by the two ways to build a zoo model: saving it, facts and text of its card, and its folder."""
 
 from __future__ import annotations
 
@@ -18,23 +18,20 @@ from ..checkpoint.writer import write_json
 from ..experts import family_of
 from ..plots.training import training_loss
 from .loop import Trained
-from .upcycling import neuron_orders
+from .upcycling import neuron_permutations
 
 CARD_FILE, FACTS_FILE, FIGURE_FILE = "MODEL_CARD.md", "card.json", "training_loss.png"
 
 
 def training_folder(folder: Path) -> Path:
-    """Where a model's training keeps what it needs to go on, beside the model's own folder."""
+    """Return the folder of a model's unfinished training, beside the model's own folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder.with_name(f".{folder.name}.training")
 
 
 @contextmanager
-def put_in_place(folder: Path) -> Iterator[Path]:
-    """Give a new folder to build a model in; where all goes well it takes the model's place and the training's ends.
-
-    Only then does an old model in `folder` go.
-    """
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder that replaces `folder` if no error occurs; then the training's folder is removed."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as fresh:
         yield Path(fresh)
         if folder.exists():
@@ -50,23 +47,23 @@ def save_model(trained: Trained, folder: Path) -> None:
 
 
 def shuffle_neurons(trained: Trained, folder: Path, *, seed: int) -> None:
-    """Put the neurons of every expert of a saved model into an order of its own, and save it again.
+    """Permute the neurons of every expert of a model at random, and save it again.
 
     Upcycled experts begin as copies of one another, neuron by neuron; without this, aligning them would have nothing
-    to do. No output changes, and :func:`neuron_orders` knows the answer.
+    to do. No output changes, and :func:`neuron_permutations` returns the known answer.
     """
     checkpoint = open_checkpoint(folder)
     family = family_of(checkpoint)
     for layer in family.layers(checkpoint):
         stack = family.from_model(trained.model, layer)
-        orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=seed, layer=layer)
+        orders = neuron_permutations(stack.num_experts, stack.intermediate_size, seed=seed, layer=layer)
         shuffled = torch.stack([weights[order] for weights, order in zip(stack.weights, orders, strict=True)])
         family.to_model(trained.model, stack.with_weights(shuffled))
     save_model(trained, folder)
 
 
-def known_facts(checkpoint: Checkpoint, recipe: Any, log: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a card tells of any model, before anything is measured."""
+def model_facts(checkpoint: Checkpoint, recipe: Any, log: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a card that need no measurement."""
     return {
         "name": recipe.name,
         "recipe": recipe.as_dict(),
@@ -80,19 +77,19 @@ def known_facts(checkpoint: Checkpoint, recipe: Any, log: list[dict[str, Any]]) 
 
 
 def save_card(folder: Path, facts: dict[str, Any], text: str) -> None:
-    """Write a card, the facts that it is made of, and the figure of the training that it shows."""
+    """Write a card, its facts, and its figure of the training loss."""
     training_loss(facts["log"]).savefig(folder / FIGURE_FILE, dpi=110)
     write_json(folder / FACTS_FILE, facts)
     (folder / CARD_FILE).write_text(text, "utf-8")
 
 
-def demand_lines(unmet: list[str], *, whose: str) -> list[str]:
-    """Whether a model meets what is demanded of it, and the heading of its training."""
-    met = "NOT met: " + "; ".join(unmet) if unmet else "all met"
-    return ["", f"{whose}: {met}.", "", "## Training", "", f"![training loss]({FIGURE_FILE})", ""]
+def requirement_lines(unmet_requirements: list[str], *, whose: str) -> list[str]:
+    """Return the lines on whether a model meets its requirements, and the heading of its training."""
+    verdict = "NOT met: " + "; ".join(unmet_requirements) if unmet_requirements else "all met"
+    return ["", f"{whose}: {verdict}.", "", "## Training", "", f"![training loss]({FIGURE_FILE})", ""]
 
 
-#: Where training text comes from, by the names of :func:`~resmoe_lab.training.corpus.training_documents`.
+#: Descriptions of the training text, by the names of :func:`~resmoe_lab.training.corpus.training_documents`.
 SOURCES = {
     "novels": ("- Novels: seven books of Project Gutenberg (public domain in the USA).",),
     "encyclopedia": (
@@ -106,8 +103,8 @@ SOURCES = {
 }
 
 
-def last_lines(facts: dict[str, Any], sources: Collection[str]) -> list[str]:
-    """What ends a card: with what the model was made, and of which text."""
+def footer_lines(facts: dict[str, Any], sources: Collection[str]) -> list[str]:
+    """Return the last lines of a card: software, machine, and training text."""
     used = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines = [f"- Seed {facts['recipe']['seed']}; {facts['machine']}; {used}; {facts['date']}.", "", "## Data", ""]
     lines += [line for name in SOURCES if name in sources for line in SOURCES[name]]

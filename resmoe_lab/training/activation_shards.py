@@ -1,4 +1,4 @@
-"""What frozen lower layers give for each training batch, computed once and kept on disk."""
+"""Activations of the frozen lower layers for each training batch, computed once and stored on disk."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HiddenBatch:
-    """One batch of rows.
+class ActivationShard:
+    """One batch of training rows and its hidden states.
 
     Parameters
     ----------
     tokens
         (B, T) int64.
-    entering
-        (B, T, p): what enters the lowest layer with experts.
+    hidden
+        (B, T, p) hidden states that enter the lowest layer with experts.
     """
 
     tokens: torch.Tensor
-    entering: torch.Tensor
+    hidden: torch.Tensor
 
 
-class HiddenBatches:
-    """Batches of training rows with their hidden states, from disk where they have been computed before.
+class ActivationShards:
+    """Batches of training rows with their hidden states, read from disk where they have been computed before.
 
     Parameters
     ----------
@@ -43,13 +43,13 @@ class HiddenBatches:
     tokens
         (R, T) int64 training rows.
     folder
-        Where the batches are kept.
+        Where the batches are stored.
     split
         Number of the lowest layer with experts.
     batch_size
         Rows of a batch.
     fingerprint
-        What decides the batches; those of another one are not used.
+        Identifies what decides the batches; files with another one are not used.
     """
 
     def __init__(
@@ -70,34 +70,36 @@ class HiddenBatches:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, number: int) -> HiddenBatch:
+    def __getitem__(self, number: int) -> ActivationShard:
         path = self._folder / f"batch-{number:05d}.safetensors"
         if path.is_file():
             with safe_open(str(path), framework="pt") as stored:
                 if stored.metadata()["fingerprint"] == self._fingerprint:
-                    return HiddenBatch(*(stored.get_tensor(name) for name in ("tokens", "entering")))
-        batch = self._computed(self._rows[number])
+                    return ActivationShard(*(stored.get_tensor(name) for name in ("tokens", "hidden")))
+        batch = self._compute(self._rows[number])
         with atomic_write(path) as part:
             save_file(vars(batch), str(part), metadata={"fingerprint": self._fingerprint})
         return batch
 
     @torch.no_grad()
-    def _computed(self, tokens: torch.Tensor) -> HiddenBatch:
+    def _compute(self, tokens: torch.Tensor) -> ActivationShard:
         device = self._dense.device
         decoder = self._dense.get_decoder()
-        entering = decoder.embed_tokens(tokens.to(device))
-        places = positions(decoder, entering)
-        entering = through(decoder.layers[: self._split], entering, places)
-        return HiddenBatch(tokens.contiguous(), entering.cpu().contiguous())
+        hidden = decoder.embed_tokens(tokens.to(device))
+        embeddings = rotary_embeddings(decoder, hidden)
+        hidden = run_layers(decoder.layers[: self._split], hidden, embeddings)
+        return ActivationShard(tokens.contiguous(), hidden.cpu().contiguous())
 
 
-def positions(decoder: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotary embeddings of the places 0 to T - 1 of (B, T, p) hidden states."""
+def rotary_embeddings(decoder: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rotary embeddings of positions 0 to T - 1 of (B, T, p) hidden states."""
     return decoder.rotary_emb(hidden, torch.arange(hidden.shape[1], device=hidden.device)[None])
 
 
-def through(layers: Iterable[Any], hidden: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def run_layers(
+    layers: Iterable[Any], hidden: torch.Tensor, embeddings: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
     """Run (B, T, p) hidden states through some layers of a decoder; rows are causal and have no padding."""
     for layer in layers:
-        hidden = layer(hidden, attention_mask=None, position_embeddings=places)
+        hidden = layer(hidden, attention_mask=None, position_embeddings=embeddings)
     return hidden

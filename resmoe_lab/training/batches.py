@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]
 
-#: The label of a place that is not to be predicted, as transformers has it.
+#: The label of a position that is not predicted, as transformers has it.
 IGNORED = -100
 
 
@@ -28,7 +28,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> np.ndarr
 
 
 def causal_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, seed: int) -> Iterator[Batch]:
-    """Endless batches for a decoder: rows of `length` tokens, whose documents do not see each other.
+    """Endless batches for a decoder: rows of `length` tokens, whose documents do not attend to each other.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def causal_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, 
 
 
 def paired_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, seed: int) -> Iterator[Batch]:
-    """Endless batches for an encoder-decoder: a document cut at a random place, its beginning read, its rest told.
+    """Endless batches for an encoder-decoder: documents cut at random into input and labels.
 
-    Most cuts are early, since only what is told is learned from. What is read ends with the end token, by which a
-    decoder finds where it stopped: cross-attention knows no positions.
+    Most cuts are early, since only labels are learned from. Inputs end with the end token, by which a decoder finds
+    where they stop: cross-attention knows no positions.
 
     Parameters are those of :func:`causal_batches`; a document longer than `length` tokens loses its end.
     """
@@ -65,12 +65,12 @@ def paired_batches(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, 
             document = row[: int(ends[0]) + 1] if len(ends) else row
             cut = 1 + int((len(document) - 1) * rng.random() ** 2)
             pairs.append((torch.cat([document[:cut], torch.tensor([EOS_ID])]), document[cut:]))
-        read = torch.nn.utils.rnn.pad_sequence([pair[0] for pair in pairs], batch_first=True)
-        seen = torch.nn.utils.rnn.pad_sequence([torch.ones_like(pair[0]) for pair in pairs], batch_first=True)
-        told = torch.nn.utils.rnn.pad_sequence(
+        inputs = torch.nn.utils.rnn.pad_sequence([pair[0] for pair in pairs], batch_first=True)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(pair[0]) for pair in pairs], batch_first=True)
+        labels = torch.nn.utils.rnn.pad_sequence(
             [pair[1] for pair in pairs], batch_first=True, padding_value=float(IGNORED)
         )
-        yield {"input_ids": read, "attention_mask": seen, "labels": told}
+        yield {"input_ids": inputs, "attention_mask": mask, "labels": labels}
 
 
 def sample_sequences(phase: Phase, *, tokens: dict[str, np.ndarray], length: int, seed: int) -> Iterator[torch.Tensor]:
@@ -88,7 +88,7 @@ def sample_sequences(phase: Phase, *, tokens: dict[str, np.ndarray], length: int
 def document_positions(tokens: torch.Tensor, *, bos: int) -> torch.Tensor:
     """Positions that start again at every ``<s>``, by which transformers keeps documents from seeing each other.
 
-    Stories that saw their neighbours' people and things would take many times as long to learn to remember their own.
+    With attention to neighbouring stories, training would take many times as long.
     """
     places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     return places - torch.where(tokens == bos, places, 0).cummax(dim=1).values

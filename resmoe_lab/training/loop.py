@@ -3,7 +3,7 @@
 Sparse upcycling, as Mixtral is believed to have been made: a dense model first, its feed-forward copied into every
 expert, then training goes on with the router. A dense model is the same architecture with one expert, so both
 phases run the very class of the transformers library that the checkpoint opens with. A recipe without a dense phase
-is trained with all its experts from nothing.
+is trained with all its experts from scratch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from ..zoo.recipes import Phase, Recipe
-from ._saved import SavedPhase
+from ._training_state import TrainingState
 from .batches import IGNORED, Batch, causal_batches, encode, paired_batches
 from .corpus import training_documents
 from .tokenizer import train_tokenizer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
-#: A line of the log, and a saved state to go on from, every so many steps.
+#: Steps between two lines of the log, and between two saved states.
 REPORT_STEPS, SAVE_STEPS = 50, 500
 
 
@@ -46,7 +46,7 @@ class Trained:
 
 
 def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, progress: Progress = silent) -> Trained:
-    """Train a model from nothing, or go on where a stopped training of the same recipe left off.
+    """Train a model from scratch, or resume a stopped training of the same recipe.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def train(recipe: Recipe, *, work: Path, data_dir: str | Path | None = None, pro
     data_dir
         Searched first for the training text.
     progress
-        Told the steps done and the loss; raising from it stops the training.
+        Called with the steps done and the loss; raising from it stops the training.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def upcycle(dense: PreTrainedModel, sparse: PreTrainedModel) -> PreTrainedModel:
 
 
 def load_balance(router_logits: torch.Tensor, *, counted: torch.Tensor, top_k: int) -> torch.Tensor:
-    """How unevenly one layer's router spreads the tokens of each sequence over the experts, a mean over sequences.
+    """Return the balancing loss of one layer's router, a mean over sequences.
 
     The balancing loss of Switch Transformers (arXiv 2101.03961, equation 4), taken in every sequence as in DeepSeek-V2
     (arXiv 2405.04434, equation 23) and in every layer: over a whole batch, an expert may be left to one source of text,
@@ -134,7 +134,7 @@ def load_balance(router_logits: torch.Tensor, *, counted: torch.Tensor, top_k: i
     Returns
     -------
     torch.Tensor
-        A scalar, 1 where every expert gets the same.
+        A scalar, 1 where every expert receives equally many tokens.
     """
     num_experts = router_logits.shape[-1]
     logits = router_logits.view(*counted.shape, num_experts)
@@ -146,22 +146,22 @@ def load_balance(router_logits: torch.Tensor, *, counted: torch.Tensor, top_k: i
 
 def _balance(output: Any, batch: Batch, top_k: int) -> torch.Tensor:
     """Mean of :func:`load_balance` over all layers of a model, of encoder and decoder where it has both."""
-    told = (batch["labels"] != IGNORED).float()
+    labelled = (batch["labels"] != IGNORED).float()
     if "attention_mask" in batch:
-        seen = batch["attention_mask"].float()
-        layers = [(logits, seen) for logits in output.encoder_router_logits]
-        layers += [(logits, told) for logits in output.decoder_router_logits]
+        attended = batch["attention_mask"].float()
+        layers = [(logits, attended) for logits in output.encoder_router_logits]
+        layers += [(logits, labelled) for logits in output.decoder_router_logits]
     else:
-        layers = [(logits, told) for logits in output.router_logits]
+        layers = [(logits, labelled) for logits in output.router_logits]
     return torch.stack([load_balance(logits, counted=counted, top_k=top_k) for logits, counted in layers]).mean()
 
 
 def learning_rate(phase: Phase, *, step: int, steps: int) -> float:
-    """The phase's learning rate at a step: linear warm-up to the peak, then a half cosine down to the end."""
+    """Return a phase's learning rate at a step: linear warm-up to the peak, then a half cosine down to the end."""
     if step < phase.warmup_steps:
         return phase.peak_lr * (step + 1) / phase.warmup_steps
-    done = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
-    return phase.end_lr + (phase.peak_lr - phase.end_lr) * 0.5 * (1 + math.cos(math.pi * done))
+    fraction = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
+    return phase.end_lr + (phase.peak_lr - phase.end_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
 def _run_phase(
@@ -180,7 +180,7 @@ def _run_phase(
         raise UsageError(f"phase {name} has {phase.tokens} tokens, expected at least one batch: raise its tokens")
     sparse = name == "sparse"
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=0.0, betas=(0.9, 0.95))
-    saved = SavedPhase(work / f"{name}.safetensors", fingerprint=repr(recipe))
+    saved = TrainingState(work / f"{name}.safetensors", fingerprint=repr(recipe))
     first = saved.load(model, optimizer, log)
     # Compiled steps are about 1.4 times as fast where every batch has one shape; without a C++ compiler the plain
     # model trains just as well.
@@ -189,10 +189,10 @@ def _run_phase(
     model.train()
     begun = time.perf_counter() - (log[-1]["seconds"] if first else 0.0)
     smooth = log[-1]["loss"] if first else math.nan
-    for step, drawn in enumerate(islice(batches, first, steps), start=first):
+    for step, cpu_batch in enumerate(islice(batches, first, steps), start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step=step, steps=steps)
-        batch = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in drawn.items()}
+        batch = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in cpu_batch.items()}
         output = forward(**batch, output_router_logits=sparse)
         balance = recipe.balance * _balance(output, batch, recipe.top_k) if sparse else 0.0
         (output.loss + balance).backward()

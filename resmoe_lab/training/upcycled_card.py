@@ -1,4 +1,4 @@
-"""Building an upcycled model, and its card: what training made of the experts, measured against the dense model."""
+"""Building an upcycled model, and its card: scores and experts after the training, compared with the dense model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..scoring.tasks import find_task
 from ..scoring.zeroshot import stream_windows, task_outcome
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
 from ._cards import (
-    demand_lines,
-    known_facts,
-    last_lines,
-    put_in_place,
+    footer_lines,
+    model_facts,
+    replacing_folder,
+    requirement_lines,
     save_card,
     save_model,
     shuffle_neurons,
@@ -30,14 +30,14 @@ from ._cards import (
 )
 from .dense import dense_model
 from .expert_training import train_upcycled
-from .upcycling import neuron_orders
+from .upcycling import neuron_permutations
 
-#: What a card is measured on, and windows or rows of each.
+#: The tasks of a card, and rows of each.
 TASKS, LIMIT = ("wikitext", "piqa", "winogrande", "lambada"), 200
-#: Windows of text that the routers are watched on.
-_WATCHED = 8
-#: Least share of the experts' energy that their center must leave, in every layer.
-LEAST_APART = 0.03
+#: Windows of text on which the load of the experts is measured.
+_ROUTING_WINDOWS = 8
+#: Least share of the experts' squared norm that their center must leave as residual, in every layer.
+MIN_RESIDUAL = 0.03
 
 
 def build_upcycled(
@@ -50,7 +50,7 @@ def build_upcycled(
     limit: int | None = LIMIT,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Upcycle a dense model, train its experts, score what was saved, and put folder and card in place.
+    """Upcycle a dense model, train its experts, score the saved model, and put folder and card in place.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def build_upcycled(
     limit
         Rows of each task that the card is measured on.
     progress
-        Told every step; raising from it stops, and the next call goes on.
+        Called after every step; raising from it stops, and the next call resumes.
 
     Returns
     -------
@@ -76,15 +76,15 @@ def build_upcycled(
     """
     recipe = UPCYCLED[name]
     folder = Path(out) if out is not None else zoo.folder(name)
-    model, tokenizer, origin = dense_model(recipe.source, given=dense)
+    model, tokenizer, origin = dense_model(recipe.source, path=dense)
     model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
     work = training_folder(folder)
     trained = train_upcycled(model, tokenizer, recipe, work=work, data_dir=data_dir, progress=progress)
-    with put_in_place(folder) as fresh:
+    with replacing_folder(folder) as fresh:
         save_model(trained, fresh)
         shuffle_neurons(trained, fresh, seed=recipe.seed)
         log = trained.log
-        del trained  # the scores are those of the files
+        del trained  # the saved files are scored
         options: dict[str, Any] = {"origin": origin, "limit": limit, "data_dir": data_dir, "progress": progress}
         facts = write_upcycled_card(fresh, recipe, log, dense=(model, tokenizer), **options)
     return {**facts, "path": str(folder)}
@@ -112,7 +112,7 @@ def write_upcycled_card(
     dense
         The dense model and its tokenizer.
     origin
-        Where that came from, in words.
+        Where the dense model came from, in words.
     limit, data_dir, progress
         As for :func:`build_upcycled`.
 
@@ -122,26 +122,26 @@ def write_upcycled_card(
         The facts.
     """
     checkpoint = open_checkpoint(folder)
-    facts = known_facts(checkpoint, recipe, log) | {"origin": origin, "bytes": checkpoint.total_bytes, "limit": limit}
+    facts = model_facts(checkpoint, recipe, log) | {"origin": origin, "bytes": checkpoint.total_bytes, "limit": limit}
     with VariantRunner(checkpoint, progress=progress) as runner:
-        facts["layers"] = [_measured_layer(runner, recipe, layer) for layer in runner.layers]
+        facts["layers"] = [_layer_facts(runner, recipe, layer) for layer in runner.layers]
         facts |= _scores(runner, dense, limit=limit, data_dir=data_dir, progress=progress)
-    facts["unmet"] = unmet(facts)
+    facts["unmet"] = unmet_requirements(facts)
     save_card(folder, facts, card_text(facts))
     return facts
 
 
-def _measured_layer(runner: VariantRunner, recipe: Upcycling, layer: int) -> dict[str, Any]:
-    """How far apart a layer's experts are, and how many neurons the wasserstein center puts back into their places."""
+def _layer_facts(runner: VariantRunner, recipe: Upcycling, layer: int) -> dict[str, Any]:
+    """Measure how different a layer's experts are, and how many neurons the wasserstein center matches correctly."""
     stack, center = runner.stack(layer), runner.center(layer)
-    orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
-    places = torch.stack([order[rows] for order, rows in zip(orders, center.permutations, strict=True)])
-    found = (places == places.mode(dim=0).values).float().mean()
+    orders = neuron_permutations(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
+    sources = torch.stack([order[rows] for order, rows in zip(orders, center.permutations, strict=True)])
+    matched = (sources == sources.mode(dim=0).values).float().mean()
     bound = center.certificate
     return {
         "layer": layer,
         "residual": center.objective / stack.mean_squared_norm(),
-        "neurons_found": float(found),
+        "neurons_found": float(matched),
         "certified_gap": bound.gap if bound is not None else None,
         "average_residual": find_center(stack, center="average").objective / stack.mean_squared_norm(),
     }
@@ -155,7 +155,7 @@ def _scores(
     data_dir: str | Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores of the dense model, of the upcycled one, and of its centers alone, with the load of every expert."""
+    """Score the dense model, the upcycled one and its centers alone, and measure the load of every expert."""
     # A window of text is as much work as a hundred rows of the others.
     limits = {name: max(2, limit // 20) if name == "wikitext" else limit for name in TASKS} if limit else {}
     options: dict[str, Any] = {"data_dir": data_dir, "progress": progress}
@@ -166,7 +166,7 @@ def _scores(
     scorer = TaskScorer(TASKS, limit=limits, **options)
     after, alone = (runner.score(variant, scorer) for variant in (runner.original, runner.center_only))
     text = find_task("wikitext").rows(data_dir=data_dir)[0]["text"]
-    shares = runner.routing_shares(stream_windows(*runner.loaded, text)[:_WATCHED])
+    shares = runner.routing_shares(stream_windows(*runner.loaded, text)[:_ROUTING_WINDOWS])
     rows = []
     for name, first in before.items():
         [other], [third] = after[name].outcomes, alone[name].outcomes
@@ -177,29 +177,29 @@ def _scores(
     return {"scores": rows, "shares": shares.to_dict("records")}
 
 
-def unmet(facts: dict[str, Any]) -> list[str]:
-    """Which of the demands on an upcycled model it does not meet, in words.
+def unmet_requirements(facts: dict[str, Any]) -> list[str]:
+    """Return the requirements that an upcycled model does not meet, in words.
 
-    It is no worse than the dense model: in perplexity on WikiText-2, and within one standard error on PIQA and
-    WinoGrande. Its experts differ, and the wasserstein center finds their neurons.
+    It must be no worse than the dense model: in perplexity on WikiText-2, and within one standard error on PIQA and
+    WinoGrande. Its experts must differ, and the wasserstein center must match their neurons.
     """
     short = []
     for row in facts["scores"]:
-        told = f"{row['task']} is {row['value']:.4g}, {row['dense']:.4g} in the dense model"
+        message = f"{row['task']} is {row['value']:.4g}, {row['dense']:.4g} in the dense model"
         if row["task"] == "wikitext" and row["value"] > row["dense"]:
-            short.append(told)
+            short.append(message)
         if row["task"] in ("piqa", "winogrande") and row["value"] < row["dense"] - row["dense_stderr"]:
-            short.append(f"{told}, with a standard error of {row['dense_stderr']:.2g}")
+            short.append(f"{message}, with a standard error of {row['dense_stderr']:.2g}")
     for row in facts["layers"]:
-        if row["residual"] < LEAST_APART:
-            short.append(f"layer {row['layer']} leaves {row['residual']:.1%} as residual, expected {LEAST_APART:.0%}")
+        if row["residual"] < MIN_RESIDUAL:
+            short.append(f"layer {row['layer']} leaves {row['residual']:.1%} as residual, expected {MIN_RESIDUAL:.0%}")
         if row["neurons_found"] < 1:
             short.append(f"layer {row['layer']} finds {row['neurons_found']:.2%} of the neurons")
     return short
 
 
 def card_text(facts: dict[str, Any]) -> str:
-    """The card of measured facts, in Markdown."""
+    """Return the card of measured facts, in Markdown."""
     recipe, last = facts["recipe"], facts["log"][-1]
     lines = [f"# {facts['name']}", "", _PREAMBLE.format(**facts, megabytes=facts["bytes"] / 1e6), ""]
     limited = "all rows" if facts["limit"] is None else f"the first rows of each task (--limit {facts['limit']})"
@@ -226,16 +226,16 @@ def card_text(facts: dict[str, Any]) -> str:
             f"| {row['layer']} | {row['residual']:.2%} | {row['neurons_found']:.2%} | {row['average_residual']:.1%} "
             f"| {', '.join(f'{share:.1%}' for share in shares)} |"
         )
-    lines += demand_lines(facts["unmet"], whose="Demands")
-    done = last["step"] * recipe["batch_size"] * recipe["sequence_length"]
+    lines += requirement_lines(facts["unmet"], whose="Demands")
+    num_tokens = last["step"] * recipe["batch_size"] * recipe["sequence_length"]
     sources = ", ".join(f"{name} {share:.0%}" for name, share in recipe["source_weights"].items())
     lines.append(
-        f"- {done:,} tokens ({sources}) in {last['step']} steps of {recipe['batch_size']} x "
+        f"- {num_tokens:,} tokens ({sources}) in {last['step']} steps of {recipe['batch_size']} x "
         f"{recipe['sequence_length']}, {last['seconds'] / 60:.0f} minutes; AdamW, peak learning rate "
         f"{recipe['peak_lr']:g} ({recipe['router_lr']:g} of it for the routers), cosine to {recipe['end_lr']:g}; "
         f"balance {recipe['balance']:g}; final training loss {last['loss']:.3f} nats per token."
     )
-    return "\n".join([*lines, *last_lines(facts, recipe["source_weights"])])
+    return "\n".join([*lines, *footer_lines(facts, recipe["source_weights"])])
 
 
 _PREAMBLE = (

@@ -183,3 +183,13 @@ def test_equal_bytes_are_nearly_equal(tiny: Checkpoint, cache: ScoreCache) -> No
     sizes = found.set_index("method").true_bytes
     assert sizes["up"] == pytest.approx(sizes["resmoe-up"], rel=0.02)
     assert found[found.method == "up"].keep.item() > 0.25
+
+
+@pytest.mark.filterwarnings("ignore:layer 2. no calibration token reaches")
+def test_old_argument_names_go_on_working_with_a_warning(pico_model: Path, files: dict, cache: ScoreCache) -> None:
+    options = {"methods": ["up"], "layers": [2], "tasks": [files["texts"]], "limit": 1}
+    checkpoint = open_checkpoint(pico_model)
+    with pytest.warns(DeprecationWarning, match="'calibrate' of score_methods.*use 'calibration'"):
+        score_methods(checkpoint, calibrate=files["texts"], cache=cache, **options)
+    with pytest.warns(DeprecationWarning, match="'book' of score_methods.*use 'cache'"):
+        assert score_methods(checkpoint, calibration=files["texts"], book=cache, **options).cached.all()

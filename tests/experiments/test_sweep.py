@@ -121,3 +121,8 @@ def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_p
     options = {"layers": [0], "methods": ["meo"], "keeps": [0.5], "limit": 2, "tasks": ["storyworld_perplexity"]}
     with pytest.warns(UserWarning, match="'storyworld_perplexity' both calibrates and is scored"):
         run_sweep(tiny, tmp_path, calibration="storyworld_perplexity", tokens=300, **options)
+
+
+def test_the_old_name_of_the_calibration_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="use 'calibration'"), pytest.raises(UsageError, match="uppp"):
+        run_sweep(tiny, tmp_path, layers=[0], methods=["uppp"], calibrate="storyworld_perplexity")

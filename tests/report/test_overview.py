@@ -55,6 +55,6 @@ def test_other_methods_can_win_at_equal_bytes() -> None:
     sweep = make_sweep()
     heavy = sweep.sizes.copy()
     heavy["true_bytes"] += 0.4 * heavy["original_bytes"] * heavy["method"].str.startswith("resmoe")
-    bargain = best_for_bytes(summarise(replace(sweep, sizes=heavy)), 0.85)
-    assert bargain is not None
-    assert bargain.series == "up"
+    best = best_for_bytes(summarise(replace(sweep, sizes=heavy)), 0.85)
+    assert best is not None
+    assert best.series == "up"

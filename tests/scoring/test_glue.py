@@ -76,7 +76,7 @@ def test_the_learning_rate_is_the_published_one() -> None:
         8,
         0.01,
     )
-    rates = [settings.rate(step, 100) for step in range(100)]
+    rates = [settings.learning_rate_at(step, 100) for step in range(100)]
     assert rates[:8] == pytest.approx([(step + 1) / 8 for step in range(8)])
     assert max(rates) == 1.0
     assert rates[-1] == pytest.approx(1 / 92)

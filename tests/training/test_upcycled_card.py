@@ -9,10 +9,10 @@ import pytest
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.experts import family_of
 from resmoe_lab.runtime import load_pair
-from resmoe_lab.training import upcycled_card as upcycled
+from resmoe_lab.training import upcycled_card
 from resmoe_lab.training._cards import CARD_FILE, FACTS_FILE
 from resmoe_lab.training.tokenizer import train_tokenizer
-from resmoe_lab.training.upcycled_card import build_upcycled, unmet
+from resmoe_lab.training.upcycled_card import build_upcycled, unmet_requirements
 
 from ..conftest import data_or_skip
 from .test_loop import corpus as corpus
@@ -26,7 +26,7 @@ def test_a_model_is_built_and_its_card_tells_what_was_measured(
 ) -> None:
     for task in ("piqa/valid.jsonl", "winogrande/dev.jsonl", "lambada/lambada_test.jsonl", "wikitext-2/wiki.test.raw"):
         data_or_skip(task)
-    monkeypatch.setitem(upcycled.UPCYCLED, "smol-moe", replace(RECIPE, epochs=1))
+    monkeypatch.setitem(upcycled_card.UPCYCLED, "smol-moe", replace(RECIPE, epochs=1))
     pico_llama().save_pretrained(tmp_path / "dense")
     tokenizer = train_tokenizer(["some words of the story"] * 5, vocab_size=300, max_length=64)
     tokenizer.save_pretrained(tmp_path / "dense")
@@ -38,7 +38,7 @@ def test_a_model_is_built_and_its_card_tells_what_was_measured(
     assert [row["neurons_found"] for row in facts["layers"]] == [1.0, 1.0]
     assert all(0.03 < row["residual"] < row["average_residual"] for row in facts["layers"])
     stored = json.loads((tmp_path / "made" / FACTS_FILE).read_text())
-    assert stored["unmet"] == facts["unmet"] == unmet(facts)
+    assert stored["unmet"] == facts["unmet"] == unmet_requirements(facts)
     text = (tmp_path / "made" / CARD_FILE).read_text("utf-8")
     for row in facts["scores"]:
         assert f"| {row['task']} | {row['metric']} | {row['n']} |" in text
@@ -55,7 +55,7 @@ def test_demands_that_are_not_met_are_named() -> None:
         ],
         "layers": [{"layer": 5, "residual": 0.01, "neurons_found": 0.98}],
     }
-    found = "; ".join(unmet(facts))
+    found = "; ".join(unmet_requirements(facts))
     for words in ("wikitext is 21, 20 in", "piqa is 0.57", "layer 5 leaves 1.0%", "layer 5 finds 98.00%"):
         assert words in found
     assert "winogrande" not in found

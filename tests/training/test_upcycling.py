@@ -11,10 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from resmoe_lab._core.errors import Cancelled, CheckpointError, DataError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.training import dense as dense_module
-from resmoe_lab.training import expert_training as parting
-from resmoe_lab.training.activation_shards import HiddenBatches
+from resmoe_lab.training import expert_training
+from resmoe_lab.training.activation_shards import ActivationShards
 from resmoe_lab.training.tokenizer import train_tokenizer
-from resmoe_lab.training.upcycling import upcycled
+from resmoe_lab.training.upcycling import upcycle_dense_model
 from resmoe_lab.zoo.upcycle_recipes import SMOL_MOE, Upcycling
 
 from .test_loop import corpus as corpus
@@ -44,7 +44,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_upcycled_model_computes_what_the_dense_one_does(tied: bool) -> None:
     dense = pico_llama(tie_word_embeddings=tied)
-    sparse = upcycled(dense, RECIPE)
+    sparse = upcycle_dense_model(dense, RECIPE)
     tokens = torch.randint(0, 300, (2, 30))
     for router in (layer.mlp.gate.weight for layer in sparse.model.layers[2:]):
         torch.nn.init.normal_(router)  # whatever it says
@@ -57,22 +57,22 @@ def test_the_upcycled_model_computes_what_the_dense_one_does(tied: bool) -> None
 
 def test_what_a_qwen2_moe_does_not_compute_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"q_proj\.bias has no place"):
-        upcycled(pico_llama(attention_bias=True), RECIPE)
+        upcycle_dense_model(pico_llama(attention_bias=True), RECIPE)
     with pytest.raises(CheckpointError, match="5 layers are to get experts, expected 1 to 4"):
-        upcycled(pico_llama(), replace(RECIPE, moe_layers=5))
+        upcycle_dense_model(pico_llama(), replace(RECIPE, moe_layers=5))
 
 
 def test_hidden_states_from_disk_are_the_model_s_own(tmp_path: Path) -> None:
     dense = pico_llama()
     tokens = torch.randint(0, 300, (4, 16))
     options = {"folder": tmp_path, "split": 2, "batch_size": 2}
-    fresh = HiddenBatches(dense, tokens, **options, fingerprint="a")[1]
-    stored = HiddenBatches(None, tokens, **options, fingerprint="a")[1]  # nothing is computed any more
+    fresh = ActivationShards(dense, tokens, **options, fingerprint="a")[1]
+    stored = ActivationShards(None, tokens, **options, fingerprint="a")[1]  # nothing is computed any more
     output = dense(tokens[2:], output_hidden_states=True)
     for batch in (fresh, stored):
-        torch.testing.assert_close(batch.entering, output.hidden_states[2])
+        torch.testing.assert_close(batch.hidden, output.hidden_states[2])
     with pytest.raises(AttributeError):
-        HiddenBatches(None, tokens, **options, fingerprint="of another model")[1]
+        ActivationShards(None, tokens, **options, fingerprint="of another model")[1]
 
 
 def test_experts_part_ways_and_lower_layers_stay(
@@ -80,9 +80,9 @@ def test_experts_part_ways_and_lower_layers_stay(
 ) -> None:
     dense = pico_llama()
     before = {name: weight.clone() for name, weight in dense.state_dict().items()}
-    trained = parting.train_upcycled(dense, tokenizer, RECIPE, work=tmp_path, data_dir=corpus)
+    trained = expert_training.train_upcycled(dense, tokenizer, RECIPE, work=tmp_path, data_dir=corpus)
     assert trained.log[-1]["step"] == RECIPE.steps == 40
-    assert trained.log[-1]["apart"] > 0.03
+    assert trained.log[-1]["residual_share"] > 0.03
     after = trained.model.state_dict()
     for name, weight in before.items():
         if name in after:
@@ -94,9 +94,9 @@ def test_experts_part_ways_and_lower_layers_stay(
 def test_a_stopped_training_goes_on_to_the_same_model(
     tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parting, "SAVE_STEPS", 7)
-    monkeypatch.setattr(parting, "REPORT_STEPS", 1)
-    whole = parting.train_upcycled(pico_llama(), tokenizer, RECIPE, work=tmp_path / "whole", data_dir=corpus)
+    monkeypatch.setattr(expert_training, "SAVE_STEPS", 7)
+    monkeypatch.setattr(expert_training, "REPORT_STEPS", 1)
+    whole = expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, work=tmp_path / "whole", data_dir=corpus)
 
     def stop(tick: Tick) -> None:
         if tick.done == 18:
@@ -104,8 +104,8 @@ def test_a_stopped_training_goes_on_to_the_same_model(
 
     options = {"work": tmp_path / "parts", "data_dir": corpus}
     with pytest.raises(Cancelled):
-        parting.train_upcycled(pico_llama(), tokenizer, RECIPE, **options, progress=stop)
-    parts = parting.train_upcycled(pico_llama(), tokenizer, RECIPE, **options)
+        expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, **options, progress=stop)
+    parts = expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, **options)
     assert [row["loss"] for row in parts.log] == [row["loss"] for row in whole.log]
     theirs = whole.model.state_dict()
     for name, tensor in parts.model.state_dict().items():
@@ -113,7 +113,7 @@ def test_a_stopped_training_goes_on_to_the_same_model(
 
 
 def test_only_idle_neurons_of_an_expert_are_drawn_again() -> None:
-    sparse = upcycled(pico_llama(), RECIPE)
+    sparse = upcycle_dense_model(pico_llama(), RECIPE)
     experts = sparse.model.layers[-1].mlp.experts
     gate_up, down = experts.gate_up_proj[1].clone(), experts.down_proj[1].clone()
     inputs = torch.randn(50, 16)
@@ -121,7 +121,7 @@ def test_only_idle_neurons_of_an_expert_are_drawn_again() -> None:
     for neuron in range(24):
         value = torch.nn.functional.silu(inputs @ gate_up[neuron]) * (inputs @ gate_up[24 + neuron])
         given.append(float(torch.outer(value, down[:, neuron]).detach().square().sum()))
-    parting.redraw_idle_neurons(experts, 1, inputs, recipe=RECIPE, generator=torch.Generator().manual_seed(0))
+    expert_training.redraw_idle_neurons(experts, 1, inputs, recipe=RECIPE, generator=torch.Generator().manual_seed(0))
     changed = (experts.down_proj[1] != down).any(dim=0).nonzero().flatten().tolist()
     assert changed == sorted(sorted(range(24), key=given.__getitem__)[:5])
     assert ((experts.gate_up_proj[1, :24] != gate_up[:24]).any(dim=1).nonzero().flatten().tolist()) == changed
@@ -130,8 +130,8 @@ def test_only_idle_neurons_of_an_expert_are_drawn_again() -> None:
 
 def test_training_rows_keep_the_shares(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = {"novels": ["n" * 200] * 20, "encyclopedia": ["e" * 200] * 20}
-    monkeypatch.setattr(parting, "training_documents", lambda **options: documents)
-    rows = parting.training_rows(tokenizer, RECIPE)
+    monkeypatch.setattr(expert_training, "training_documents", lambda **options: documents)
+    rows = expert_training.training_rows(tokenizer, RECIPE)
     assert rows.shape == (40, 32)
     assert sum("n" in tokenizer.decode(row) for row in rows) == 16
 
@@ -161,7 +161,7 @@ def test_a_given_folder_is_opened(tokenizer: PreTrainedTokenizerFast, tmp_path: 
     made = pico_llama()
     made.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model, _, origin = dense_module.dense_model(SMOL_MOE.source, given=tmp_path)
+    model, _, origin = dense_module.dense_model(SMOL_MOE.source, path=tmp_path)
     assert origin == str(tmp_path)
     assert torch.equal(model.model.embed_tokens.weight, made.model.embed_tokens.weight)
 

@@ -14,8 +14,8 @@ from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.outcome import tabulate
 from resmoe_lab.scoring.zeroshot import evaluate_model
 from resmoe_lab.training._cards import CARD_FILE, FACTS_FILE
-from resmoe_lab.training.card import LEAST_ACCURACY, unmet
-from resmoe_lab.training.upcycling import neuron_orders
+from resmoe_lab.training.card import MIN_ACCURACY, unmet_requirements
+from resmoe_lab.training.upcycling import neuron_permutations
 from resmoe_lab.zoo.recipes import RECIPES, Recipe
 from resmoe_lab.zoo.upcycle_recipes import UPCYCLED
 
@@ -60,7 +60,7 @@ def test_mixtral_tiny_has_mixtrals_proportions(tiny: Checkpoint) -> None:
 
 
 def test_it_is_worth_compressing(card: dict, recipe: Recipe) -> None:
-    assert unmet(card) == []
+    assert unmet_requirements(card) == []
     for task, factor in PROMISED[recipe.name][3].items():
         alone, whole = (card[key][task]["value"] for key in ("center_only", "scores"))
         assert alone > factor * whole
@@ -72,7 +72,7 @@ def test_the_center_finds_the_order_that_the_neurons_of_copies_had(checkpoint: C
     family = family_of(checkpoint)
     for layer in family.layers(checkpoint):
         stack = family.load(checkpoint, layer)
-        orders = neuron_orders(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
+        orders = neuron_permutations(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
         found = find_center(stack)
         dense = torch.stack([order[rows] for order, rows in zip(orders, found.permutations, strict=True)])
         assert torch.equal(dense, dense[:1].expand_as(dense))
@@ -81,7 +81,7 @@ def test_the_center_finds_the_order_that_the_neurons_of_copies_had(checkpoint: C
 
 
 def test_the_card_says_openly_which_demands_are_met(card: dict, recipe: Recipe) -> None:
-    assert card["unmet"] == unmet(card)
+    assert card["unmet"] == unmet_requirements(card)
     text = (zoo.folder(recipe.name) / CARD_FILE).read_text("utf-8")
     assert ("all met" in text) == (not card["unmet"])
     assert all(demand in text for demand in card["unmet"])
@@ -97,12 +97,12 @@ def test_the_card_tells_the_model_that_is_there(checkpoint: Checkpoint, card: di
 
 def test_demands_that_are_not_met_are_named() -> None:
     facts = {
-        "scores": {task: {"value": 0.5} for task in LEAST_ACCURACY} | {"wikitext": {"value": 9.0}},
+        "scores": {task: {"value": 0.5} for task in MIN_ACCURACY} | {"wikitext": {"value": 9.0}},
         "center_only": {"wikitext": {"value": 8.0}},
         "shares": [{"layer": 1, "expert": 3, "share": 0.01}, {"layer": 1, "expert": 7, "share": 0.03}],
     }
-    found = "; ".join(unmet(facts))
-    for word in (*LEAST_ACCURACY, "expert 3 of layer 1", "does not hurt"):
+    found = "; ".join(unmet_requirements(facts))
+    for word in (*MIN_ACCURACY, "expert 3 of layer 1", "does not hurt"):
         assert word in found
     assert "expert 7" not in found
 

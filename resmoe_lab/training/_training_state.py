@@ -15,7 +15,7 @@ from .._core.files import atomic_write
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-class SavedPhase:
+class TrainingState:
     """One phase's state on disk: weights, AdamW's moments, the log, and how many steps are done.
 
     Parameters
@@ -23,7 +23,7 @@ class SavedPhase:
     path
         The file.
     fingerprint
-        What decides the training; a state with another one is not used.
+        Identifies what decides the training; a state with another one is not used.
     """
 
     def __init__(self, path: Path, *, fingerprint: str) -> None:
@@ -43,7 +43,7 @@ class SavedPhase:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:
-        """Put a saved state back into model, optimizer and log; return the steps it had done (0: there is none)."""
+        """Load a saved state into model, optimizer and log; return its number of steps (0: there is none)."""
         if not self._path.is_file():
             return 0
         with safe_open(str(self._path), framework="pt") as stored:
