@@ -42,7 +42,7 @@ class FineTunedRunner(VariantRunner):
         return self._fine_tuned
 
     def stack(self, layer: int) -> ExpertStack:
-        return self.family.pull(self.loaded[0], layer)
+        return self.family.from_model(self.loaded[0], layer)
 
 
 def fine_tuned(checkpoint: Checkpoint, task: GlueTask, settings: FineTuning, *, pairs: int) -> tuple[Any, Any, int]:

@@ -52,7 +52,8 @@ def evaluate_model(
     Examples
     --------
     >>> import resmoe_lab as rl
-    >>> model, tokenizer = rl.load_model(rl.open_checkpoint("mixtral-tiny"))
+    >>> checkpoint = rl.open_checkpoint("mixtral-tiny")
+    >>> model, tokenizer = rl.load(checkpoint), rl.load_tokenizer(checkpoint)
     >>> [score] = rl.evaluate_model(model, tokenizer, tasks=["storyworld_action"], limit=4)
     >>> score.metric, score.value, score.n
     ('acc', 1.0, 4)

@@ -15,6 +15,7 @@ from resmoe_lab.experiments import sweep_forecast
 from resmoe_lab.experiments.run_sweep import run_sweep
 from resmoe_lab.experiments.sweep import UNIT
 from resmoe_lab.experiments.sweep_forecast import forecast_sweep
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.outcome import Score
 
 _CHOICES: dict[str, Any] = {
@@ -23,7 +24,7 @@ _CHOICES: dict[str, Any] = {
 
 
 def test_it_counts_what_is_to_be_scored_and_what_is_there(tiny: Checkpoint, tmp_path: Path) -> None:
-    running = rl.load_model(tiny)
+    running = load_pair(tiny)
     out = tmp_path / "sweep"
     first = forecast_sweep(tiny, out, running=running, **_CHOICES)
     assert (first.scores, first.done) == (6, 0)
@@ -47,7 +48,7 @@ def test_running_text_is_forecast_with_its_windows(
     """Where every window takes a second, a text takes as many seconds as it has windows."""
     text = tmp_path / "text.txt"
     text.write_text("Anna went home. " * 2000)
-    running = rl.load_model(tiny)
+    running = load_pair(tiny)
     [expected, *_] = rl.evaluate_model(*running, tasks=[str(text)])
     assert expected.n > 20
     clock = iter((0, 4, 0, 20) * 2)

@@ -8,6 +8,7 @@ import pytest
 import resmoe_lab as rl
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.sweep import Sweep
+from resmoe_lab.runtime import load_pair
 from resmoe_lab.workbench.views import ErrorsView, view_errors, view_experts, view_scores, view_transport
 
 
@@ -67,7 +68,7 @@ def test_scores_are_those_of_the_compressed_model(tiny: Checkpoint) -> None:
     options = {"tasks": ["storyworld_action"], "limit": 12}
     view = view_scores(tiny, [0, 1], method="up", keeps=0.05, **options)
     assert view.scores["label"].tolist() == ["original", "up at 0.05"]
-    model, tokenizer = rl.load_model(tiny)
+    model, tokenizer = load_pair(tiny)
     [original] = rl.evaluate_model(model, tokenizer, **options)
     assert view.scores["value"].iloc[0] == original.value
     by_layer = view_scores(tiny, [0, 1], method="up", keeps={0: 1.0, 1: 1.0}, original=False, **options)
