@@ -1,4 +1,4 @@
-"""Continuous barycenters on the papers' experiments: what was measured beside what is printed.
+"""Continuous barycenters on the papers' experiments: measured results beside the published ones.
 
     python -m benchmarks.neural                              # all experiments at full size, which takes hours
     python -m benchmarks.neural not-gaussians --only 'D=2$'  # some of one
@@ -7,8 +7,8 @@
     python -m benchmarks.neural nwb-gaussians --show --chart figures/gallery/barycenter_error   # .svg and .png
     python -m benchmarks.neural palettes --pictures figures/gallery         # after its training
 
-Every case is written as soon as it is measured, and a run that was stopped goes on where it was. Figures are those of
-the last step. One thread: the networks are small.
+Results are saved case by case, and a stopped run is resumed. They are those of the last step. One thread, as the
+networks are small.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from resmoe_lab.plots.raster import figure_bytes
 from resmoe_lab.report.gallery import save_picture
 
 
-def shown(table: pd.DataFrame) -> str:
-    """One row a case, one column a metric."""
+def format_table(table: pd.DataFrame) -> str:
+    """Return one row for each case, one column for each metric."""
     keys = [name for name in ("case", "seed", "steps", "seconds", "published") if name in table]
     wide = table.pivot_table(index=keys, columns="metric", values="value", sort=False, dropna=False)
     return wide.dropna(how="all").reset_index().to_string(index=False, float_format=lambda value: f"{value:.4g}")
 
 
-def growth(table: pd.DataFrame) -> alt.LayerChart:
-    """Error by dimension: of the maps where that is what the experiment asks, else of the points drawn."""
+def error_chart(table: pd.DataFrame) -> alt.LayerChart:
+    """Chart the error by dimension: of the maps if the experiment is about them, else of the samples."""
     metric = "L2-UVP of maps" if table["experiment"].iloc[0] == "not-gaussians" else "BW2-UVP"
     errors = table[table["metric"] == metric].sort_values(["solver", "dimension"])
-    floor = table[(table["metric"] == "floor") & (table["solver"] != "cdwb")]  # that one has points of its own number
+    floor = table[(table["metric"] == "floor") & (table["solver"] != "cdwb")]  # whose number of points differs
     floor = floor.drop_duplicates("dimension").assign(solver="noise of the points")
     if metric == "BW2-UVP":
         errors = pd.concat([errors, floor.sort_values("dimension")])
@@ -51,32 +51,32 @@ def growth(table: pd.DataFrame) -> alt.LayerChart:
     return error_by_dimension(errors.assign(solver=errors["solver"].replace(titles)), words=metric)
 
 
-def run(name: str, chosen: argparse.Namespace) -> None:
-    """Train and measure what is not there yet."""
+def run(name: str, arguments: argparse.Namespace) -> None:
+    """Run the cases without results."""
     progress = TqdmProgress() if sys.stderr.isatty() else silent
-    options = {"only": chosen.only, "out": chosen.out, "seeds": chosen.seed or [0], "quick": chosen.quick}
+    options = {"only": arguments.only, "out": arguments.out, "seeds": arguments.seed or [0], "quick": arguments.quick}
     try:
-        print(f"\n{name}\n\n{shown(run_experiment(name, progress=progress, **options))}", flush=True)
+        print(f"\n{name}\n\n{format_table(run_experiment(name, progress=progress, **options))}", flush=True)
     except UsageError as error:
         print(f"\n{name}: {error}", flush=True)
 
 
-def show(name: str, chosen: argparse.Namespace) -> None:
-    """Print what has been measured, and chart it if asked to."""
-    folder = chosen.out / (f"{name}-quick" if chosen.quick else name)
+def show(name: str, arguments: argparse.Namespace) -> None:
+    """Print the results so far, and chart them if requested."""
+    folder = arguments.out / (f"{name}-quick" if arguments.quick else name)
     tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"), key=lambda path: path.stat().st_mtime)]
-    print(f"\n{name}\n\n{shown(pd.concat(tables)) if tables else 'nothing yet'}", flush=True)
-    if tables and chosen.chart:
-        save_picture(growth(pd.concat(tables)), chosen.chart)
+    print(f"\n{name}\n\n{format_table(pd.concat(tables)) if tables else 'nothing yet'}", flush=True)
+    if tables and arguments.chart:
+        save_picture(error_chart(pd.concat(tables)), arguments.chart)
 
 
-def draw(name: str, chosen: argparse.Namespace) -> None:
-    """Draw what the trained networks make of pictures."""
-    how = {"only": chosen.only, "out": chosen.out, "quick": chosen.quick}
-    for label, rows in experiment_pictures(name, **how):
+def draw(name: str, arguments: argparse.Namespace) -> None:
+    """Save the images of the trained networks."""
+    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick}
+    for label, rows in experiment_pictures(name, **options):
         stem = re.sub(r"\W+", "_", f"{name} {label}")
         figure = pictures_figure(rows, title=f"{EXPERIMENTS[name].title}: {label}")
-        (chosen.pictures / f"{stem}.png").write_bytes(figure_bytes(figure))
+        (arguments.pictures / f"{stem}.png").write_bytes(figure_bytes(figure))
 
 
 def main() -> None:
@@ -89,11 +89,11 @@ def main() -> None:
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--chart", type=Path, help="with --show: draw the error by dimension there")
     parser.add_argument("--pictures", type=Path, help="folder for the pictures that the trained networks make")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    work = show if chosen.show else draw if chosen.pictures else run
-    for name in chosen.names:
-        work(name, chosen)
+    action = show if arguments.show else draw if arguments.pictures else run
+    for name in arguments.names:
+        action(name, arguments)
 
 
 if __name__ == "__main__":

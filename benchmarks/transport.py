@@ -1,4 +1,4 @@
-"""Barycenters against the call that the published code makes, and against the products alone, in one run.
+"""Barycenters against the call of the published code, and against matrix products alone, in one run.
 
     python benchmarks/transport.py switch      # p_I 3,072, D 1,537, 8 experts: against ot.lp.free_support_barycenter
     python benchmarks/transport.py deepseek    # p_I 1,408, D 6,144, 64 experts, copies
@@ -6,8 +6,8 @@
     python benchmarks/transport.py strangers   # the same, unrelated
     python benchmarks/transport.py growth      # time against p_I, D and N, with fitted exponents
 
-Every figure is printed as it is measured; ratios are of times taken in the same run on the same machine. Beside the
-wall time stands the processor time of all threads, which other work on the machine disturbs less.
+Ratios are of times measured in the same run on the same machine. Besides wall time, the processor time of all threads
+is printed, which depends less on other load of the machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Clock(NamedTuple):
-    """Wall and processor seconds."""
+    """Wall and processor time in seconds."""
 
     wall: float
     cpu: float
@@ -64,7 +64,7 @@ def unrelated(experts: int, neurons: int, width: int, *, dtype: torch.dtype = to
 def copies(
     experts: int, neurons: int, width: int, *, noise: float, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """One expert, permuted and disturbed; with the permutations that align all with the first."""
+    """Return noisy permuted copies of one expert, and the permutations that align them with the first."""
     generator = torch.Generator().manual_seed(seed)
     base = torch.randn(neurons, width, generator=generator)
     stack, orders = torch.empty(experts, neurons, width, dtype=dtype), []
@@ -75,7 +75,7 @@ def copies(
 
 
 def products(stack: Tensor, count: int) -> Clock:
-    """Time that `count` cost-matrix products alone take, nothing skipped; many are forecast from seven."""
+    """Return the time of `count` full cost-matrix products, extrapolated from at most seven."""
     buffer = torch.empty(stack.shape[1], stack.shape[1])
     add_products(buffer.zero_(), stack[0], stack[1])
     few = min(count, 7)
@@ -84,7 +84,7 @@ def products(stack: Tensor, count: int) -> Clock:
 
 
 def published(stack: Tensor) -> tuple[float, Clock]:
-    """Objective and time of the published call; its center is judged with exact assignments."""
+    """Return the objective and time of the published call; its center is evaluated with exact assignments."""
     points = [rows.double().numpy() for rows in stack]
     masses = np.full(stack.shape[1], 1 / stack.shape[1])
     with warnings.catch_warnings():
@@ -94,14 +94,16 @@ def published(stack: Tensor) -> tuple[float, Clock]:
                 points, [masses] * len(points), points[0], masses, numItermax=100, stopThr=1e-7
             )
         )
-    judged = torch.from_numpy(center).float()
-    orders = torch.stack([match(judged, rows, products=torch.empty(2 * [len(rows)])).permutation for rows in stack])
+    center_tensor = torch.from_numpy(center).float()
+    orders = torch.stack(
+        [match(center_tensor, rows, products=torch.empty(2 * [len(rows)])).permutation for rows in stack]
+    )
     mean = torch.stack([rows[order] for rows, order in zip(stack, orders, strict=True)]).mean(0)
-    return min(objective(stack, orders, judged), objective(stack, orders, mean)), clock
+    return min(objective(stack, orders, center_tensor), objective(stack, orders, mean)), clock
 
 
 def search(name: str, stack: Tensor, *, truth: Tensor | None = None, **options: Any) -> tuple[Barycenter, Clock]:
-    """Run one search and print what came of it."""
+    """Run one search and print its result."""
     result, clock = timed(lambda: barycenter(stack, **options))
     line = f"  {name:<24}{clock}   objective {result.objective:.6g}   rounds {result.iterations}"
     if result.certificate is not None:
@@ -115,26 +117,29 @@ def search(name: str, stack: Tensor, *, truth: Tensor | None = None, **options: 
 def switch(size: tuple[int, int, int] = (8, 3072, 1537)) -> None:
     for kind in ("unrelated", "copies"):
         stack, truth = (unrelated(*size), None) if kind == "unrelated" else copies(*size, noise=0.1)
-        alone = products(stack, 7)
-        print(f"Switch size {size}, {kind}: 7 cost-matrix products alone {alone}", flush=True)
+        product_time = products(stack, 7)
+        print(f"Switch size {size}, {kind}: 7 cost-matrix products alone {product_time}", flush=True)
         ours = {
             name: search(name, stack, truth=truth, solver=name.split(",")[0], certify="certified" in name)
             for name in ("alternating", "coordinate", "coordinate, certified")
         }
         theirs, clock = published(stack)
         print(f"  {'published call':<24}{clock}   objective {theirs:.6g}")
-        for name, (result, own) in ours.items():
-            print(f"  {name}: published call / ours {clock / own}; ours / products {own / alone}; ", end="")
+        for name, (result, time_taken) in ours.items():
+            print(
+                f"  {name}: published call / ours {clock / time_taken}; ours / products {time_taken / product_time}; ",
+                end="",
+            )
             print(f"objective {100 * (result.objective / theirs - 1):+.3f} %", flush=True)
 
 
 def deepseek(size: tuple[int, int, int] = (64, 1408, 6144)) -> None:
     for noise in (0.1, 0.3, 0.5, 0.8):
         stack, truth = copies(*size, noise=noise)
-        alone = products(stack, len(stack) - 1)
-        print(f"DeepSeekMoE size {size}, noise {noise}: {len(stack) - 1} products alone {alone}")
+        product_time = products(stack, len(stack) - 1)
+        print(f"DeepSeekMoE size {size}, noise {noise}: {len(stack) - 1} products alone {product_time}")
         _, clock = search("coordinate, certified", stack, truth=truth)
-        print(f"  ours / products {clock / alone}", flush=True)
+        print(f"  ours / products {clock / product_time}", flush=True)
 
 
 def mixtral(size: tuple[int, int, int] = (8, 14336, 12288)) -> None:
@@ -146,7 +151,7 @@ def mixtral(size: tuple[int, int, int] = (8, 14336, 12288)) -> None:
         del stack
 
 
-def strangers(size: tuple[int, int, int] = (8, 14336, 12288)) -> None:
+def unrelated_experts(size: tuple[int, int, int] = (8, 14336, 12288)) -> None:
     stack = unrelated(*size, dtype=torch.bfloat16)
     print(f"Mixtral size {size}, bfloat16, unrelated", flush=True)
     search("coordinate", stack, certify=False)
@@ -168,7 +173,7 @@ def growth() -> None:
 
 
 BENCHMARKS = {
-    "switch": switch, "deepseek": deepseek, "mixtral": mixtral, "strangers": strangers, "growth": growth
+    "switch": switch, "deepseek": deepseek, "mixtral": mixtral, "strangers": unrelated_experts, "growth": growth
 }  # fmt: skip
 
 

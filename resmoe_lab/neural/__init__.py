@@ -1,5 +1,6 @@
-"""Continuous barycenters: distributions that can only be sampled are averaged by networks."""
+"""Continuous Wasserstein barycenters: neural networks average distributions that are known by samples."""
 
+from .._core.deprecation import deprecated_names
 from .metrics import (
     bures_uvp,
     convolutional_barycenter,
@@ -11,18 +12,18 @@ from .metrics import (
     random_covariance,
     sliced_w2,
 )
-from .problem import Drawn, Gaussian, Marginal, Mixture, Problem, Samples
+from .problem import Gaussian, Marginal, Mixture, Problem, Sampler, Samples
 from .solvers import SOLVERS, Settings, Solver
 from .training import DivergenceError, Training, solve, train
 
 __all__ = [
     "SOLVERS",
     "DivergenceError",
-    "Drawn",
     "Gaussian",
     "Marginal",
     "Mixture",
     "Problem",
+    "Sampler",
     "Samples",
     "Settings",
     "Solver",
@@ -39,3 +40,5 @@ __all__ = [
     "solve",
     "train",
 ]
+
+__getattr__ = deprecated_names(__name__, {"Drawn": "Sampler"})

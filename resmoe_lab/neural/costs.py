@@ -1,4 +1,4 @@
-"""What transport costs: ground costs between a point and its image, and what makes them weak costs."""
+"""Transport costs: ground costs between points and their images, and the regularizers of weak costs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .problem import Marginal
 
-#: c(x, y): points (..., D_k) and images (..., D) give (...); any differentiable function of the images will do.
-Ground = Callable[[Tensor, Tensor], Tensor]
+#: c(x, y) of points (..., D_k) and images (..., D), (...); any function that is differentiable in the images.
+GroundCost = Callable[[Tensor, Tensor], Tensor]
 
 
 def quadratic(points: Tensor, images: Tensor) -> Tensor:
@@ -21,17 +21,17 @@ def quadratic(points: Tensor, images: Tensor) -> Tensor:
     return 0.5 * (points - images).square().sum(dim=-1)
 
 
-def through(change: Callable[[Tensor], Tensor]) -> Ground:
-    """Return the cost |u(x) - u(y)|^2 / 2 of points that are first changed by u, such as :func:`twist`."""
+def transformed_cost(transform: Callable[[Tensor], Tensor]) -> GroundCost:
+    """Return the cost |u(x) - u(y)|^2 / 2 of a map u of points, such as :func:`twist`."""
 
     def cost(points: Tensor, images: Tensor) -> Tensor:
-        return quadratic(change(points), change(images))
+        return quadratic(transform(points), transform(images))
 
     return cost
 
 
-def latent(decode: Callable[[Tensor], Tensor], cost: Ground = quadratic) -> Ground:
-    """Return the cost c(x, G(z)) of a point and a latent code: the barycenter then lies on the manifold of G.
+def latent_cost(decode: Callable[[Tensor], Tensor], cost: GroundCost = quadratic) -> GroundCost:
+    """Return the cost c(x, G(z)) of a point and a latent code, with which the barycenter is on the manifold of G.
 
     References
     ----------
@@ -48,18 +48,18 @@ def twist(points: Tensor, *, turn: float = 0.4) -> Tensor:
     """Rotate (..., 2) points by `turn` times their distance from the origin (radians); the inverse has -`turn`."""
     angle = turn * points.norm(dim=-1)
     cosine, sine = angle.cos(), angle.sin()
-    across, up = points[..., 0], points[..., 1]
-    return torch.stack([cosine * across - sine * up, sine * across + cosine * up], dim=-1)
+    x, y = points[..., 0], points[..., 1]
+    return torch.stack([cosine * x - sine * y, sine * x + cosine * y], dim=-1)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Images of a batch, and where they come from if that is a Gaussian.
+class ConditionalPlans:
+    """Samples of the conditional plans of a batch, and their parameters if they are Gaussian.
 
     Attributes
     ----------
     images
-        (N, M, S, D): S draws for each of M points.
+        (N, M, S, D): S samples for each of M points.
     mean, scale
         (N, M, D) parameters of the Gaussian conditional plans; None for other maps.
     """
@@ -70,14 +70,14 @@ class Plan:
 
 
 class Regularizer(ABC):
-    """What is added to the mean ground cost of a point's images: the classical cost adds nothing."""
+    """The term that a weak cost adds to the mean ground cost of a point's images."""
 
-    #: Draws for each point without which it cannot be estimated, and whether the plans must be Gaussian.
-    least_draws: int = 1
+    #: Minimum of samples for each point, and whether the plans must be Gaussian.
+    min_draws: int = 1
     gaussian_only: bool = False
 
     @abstractmethod
-    def __call__(self, plan: Plan, generator: torch.Generator) -> Tensor:
+    def __call__(self, plan: ConditionalPlans, generator: torch.Generator) -> Tensor:
         """Return (N, M) costs."""
 
 
@@ -88,9 +88,9 @@ class KL(Regularizer):
     Parameters
     ----------
     epsilon
-        Its weight.
+        Weight of the regularizer.
     center
-        Mean of the prior: one number for all coordinates, or one each.
+        Mean of the prior: one number for all coordinates, or one for each.
 
     References
     ----------
@@ -101,7 +101,7 @@ class KL(Regularizer):
     center: float | tuple[float, ...] = 0.0
     gaussian_only = True
 
-    def __call__(self, plan: Plan, generator: torch.Generator) -> Tensor:
+    def __call__(self, plan: ConditionalPlans, generator: torch.Generator) -> Tensor:
         """Return the divergence of each point's plan."""
         assert plan.mean is not None
         assert plan.scale is not None
@@ -116,11 +116,11 @@ class Energy(Regularizer):
     Parameters
     ----------
     gamma
-        Its weight.
+        Weight of the regularizer.
     prior
         The prior.
     draws
-        Points of the prior for each point.
+        Number of prior samples for each point.
 
     References
     ----------
@@ -130,19 +130,19 @@ class Energy(Regularizer):
     gamma: float
     prior: Marginal
     draws: int = 16
-    least_draws = 2
+    min_draws = 2
 
-    def __call__(self, plan: Plan, generator: torch.Generator) -> Tensor:
-        """Estimate the distance from the draws."""
+    def __call__(self, plan: ConditionalPlans, generator: torch.Generator) -> Tensor:
+        """Estimate the energy distance from samples."""
         images = plan.images
         count, points, draws, width = images.shape
-        others = self.prior.sample(count * points * self.draws, generator).view(count, points, self.draws, width)
-        across = _distances(images, others).mean(dim=(-1, -2))
-        inside = _distances(images, images).sum(dim=(-1, -2)) / (draws * (draws - 1))
-        return self.gamma * (2 * across - inside)
+        prior_points = self.prior.sample(count * points * self.draws, generator).view(count, points, self.draws, width)
+        between = _distances(images, prior_points).mean(dim=(-1, -2))
+        within = _distances(images, images).sum(dim=(-1, -2)) / (draws * (draws - 1))
+        return self.gamma * (2 * between - within)
 
 
 def _distances(first: Tensor, second: Tensor) -> Tensor:
-    """Euclidean distances (..., S, T); smooth at zero, where a point meets itself."""
+    """Return the Euclidean distances (..., S, T), smoothed at zero."""
     squared = (first.unsqueeze(-2) - second.unsqueeze(-3)).square().sum(dim=-1)
     return (squared + 1e-12).sqrt() - math.sqrt(1e-12)

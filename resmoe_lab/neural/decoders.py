@@ -1,4 +1,4 @@
-"""A small decoder of pictures: the manifold that a barycenter of pictures is kept on."""
+"""A small image decoder, whose manifold constrains barycenters of images."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from .._core.datasets import find_data
 from .._core.idx import read_idx
 from .._core.progress import Progress, Tick, silent
 
-#: Digits are averaged over 2 x 2 pixels: 14 x 14 of them.
+#: Digits are downsampled to 14 x 14 pixels, by averaging over 2 x 2.
 SIDE = 14
 
 
 @cache
 def digits(*labels: int) -> Tensor:
-    """Return MNIST's training pictures of some digits as (n, 196) values in [0, 1].
+    """Return MNIST's training images of some digits as (n, 196) values in [0, 1].
 
     Raises
     ------
     DataError
-        If MNIST is not there.
+        If MNIST is not found.
     """
     pictures = read_idx(find_data("mnist/train-images-idx3-ubyte.gz"), axes=3).reshape(-1, SIDE, 2, SIDE, 2)
-    known = read_idx(find_data("mnist/train-labels-idx1-ubyte.gz"), axes=1)
-    small = pictures[np.isin(known, labels)].mean(axis=(2, 4), dtype=np.float32) / 255
+    targets = read_idx(find_data("mnist/train-labels-idx1-ubyte.gz"), axes=1)
+    small = pictures[np.isin(targets, labels)].mean(axis=(2, 4), dtype=np.float32) / 255
     return torch.from_numpy(small.reshape(len(small), -1))
 
 
 class Decoder(nn.Module):
-    """An autoencoder whose codes are near N(0, I), and whose decoder stands in for a large generator of pictures.
+    """A variational autoencoder, whose decoder takes the place of a large image generator.
 
     Parameters
     ----------
     pixels
-        Values of a picture.
+        Number of values of an image.
     codes
         Dimension of a code.
     width
-        Hidden neurons.
+        Number of hidden neurons.
     """
 
     def __init__(self, pixels: int, *, codes: int = 8, width: int = 256) -> None:
@@ -71,16 +71,16 @@ class Decoder(nn.Module):
 def train_decoder(
     pictures: Tensor, *, codes: int = 8, steps: int = 1500, seed: int = 0, progress: Progress = silent
 ) -> Decoder:
-    """Train a variational autoencoder on (n, pixels) pictures in [0, 1], and freeze it.
+    """Train a variational autoencoder on (n, pixels) images in [0, 1], and freeze it.
 
     Parameters
     ----------
     pictures
-        What it is to draw.
+        Training images.
     codes, steps, seed
-        Dimension of the codes, batches of 128, and what decides weights and draws.
+        Dimension of the codes, number of batches of 128, and seed.
     progress
-        Told the loss; raising from it stops.
+        Called with the loss; raising from it cancels.
 
     References
     ----------
@@ -91,20 +91,20 @@ def train_decoder(
         torch.manual_seed(seed)
         model = Decoder(pictures.shape[1], codes=codes)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
         batch = pictures[torch.randint(len(pictures), (128,), generator=generator)]
-        mean, logarithm = model.encoder(batch).chunk(2, dim=1)
-        scale = (0.5 * logarithm).exp()
-        drawn = mean + scale * torch.randn(mean.shape, generator=generator)
-        # Gaussian pixels with a deviation of 0.1.
-        missed = 50 * (model(drawn) - batch).square().sum(dim=1)
-        divergence = 0.5 * (mean**2 + scale**2 - 1 - logarithm).sum(dim=1)
-        loss = (missed + divergence).mean()
+        mean, log_variance = model.encoder(batch).chunk(2, dim=1)
+        scale = (0.5 * log_variance).exp()
+        latent_codes = mean + scale * torch.randn(mean.shape, generator=generator)
+        # The likelihood of pixels is Gaussian with a standard deviation of 0.1.
+        reconstruction = 50 * (model(latent_codes) - batch).square().sum(dim=1)
+        divergence = 0.5 * (mean**2 + scale**2 - 1 - log_variance).sum(dim=1)
+        loss = (reconstruction + divergence).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        rate.step()
+        schedule.step()
         if step % 50 == 0:
             progress(Tick("train the decoder", step, steps, {"loss": float(loss.detach())}))
     return model.eval().requires_grad_(False)

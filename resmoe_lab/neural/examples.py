@@ -1,4 +1,4 @@
-"""Distributions in the plane that show what a barycenter is."""
+"""Example problems of distributions in the plane."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .problem import Drawn, Gaussian, Mixture, Problem
+from .problem import Gaussian, Mixture, Problem, Sampler
 
 
 def _clouds(*centers: tuple[float, float], deviation: float = 0.35) -> Mixture:
@@ -26,15 +26,15 @@ def _square(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _three_gaussians() -> Problem:
-    spreads = ([[0.5, 0.0], [0.0, 2.0]], [[2.0, 1.0], [1.0, 1.0]], [[2.0, -1.0], [-1.0, 1.0]])
-    return Problem([Gaussian([0.0, 0.0], spread) for spread in spreads])
+    covariances = ([[0.5, 0.0], [0.0, 2.0]], [[2.0, 1.0], [1.0, 1.0]], [[2.0, -1.0], [-1.0, 1.0]])
+    return Problem([Gaussian([0.0, 0.0], covariance) for covariance in covariances])
 
 
-#: Name to problem: the printed Gaussians of NWB's supplement B, a ring and a square as in its Figure 4, and mixtures of
+#: Problems by name: the Gaussians of NWB's supplement B, a ring and a square as in its Figure 4, and mixtures of
 #: four as in its Figure 14, at a smaller scale.
 EXAMPLES: dict[str, Callable[[], Problem]] = {
     "three Gaussians": _three_gaussians,
-    "ring and square": lambda: Problem([Drawn(_ring, 2), Drawn(_square, 2)]),
+    "ring and square": lambda: Problem([Sampler(_ring, 2), Sampler(_square, 2)]),
     "four modes and four": lambda: Problem(
         [_clouds((1.6, 1.6), (1.6, -1.6), (-1.6, -1.6), (-1.6, 1.6)), _clouds((0, 1.6), (1.6, 0), (0, -1.6), (-1.6, 0))]
     ),
@@ -42,5 +42,5 @@ EXAMPLES: dict[str, Callable[[], Problem]] = {
 
 
 def first_and_rest(first: float, count: int) -> Sequence[float]:
-    """Return weights: `first` for the first distribution, the rest shared by all others."""
+    """Return weights: `first` for the first distribution, and equal ones for all others."""
     return [1.0] if count == 1 else [first, *[(1 - first) / (count - 1)] * (count - 1)]

@@ -1,4 +1,4 @@
-"""What is averaged: distributions that can be sampled, and their weights."""
+"""Barycenter problems: distributions that can be sampled, and their weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from .._core.errors import UsageError
 
-#: How far weights may be from adding up to one.
-_SLACK = 1e-6
+#: Tolerance of the sum of weights.
+_TOLERANCE = 1e-6
 
 
 class Marginal(ABC):
-    """A distribution on R^D that can be sampled without end.
+    """A distribution on R^D that can be sampled.
 
     Attributes
     ----------
@@ -34,17 +34,22 @@ class Marginal(ABC):
 
 
 class Samples(Marginal):
-    """The empirical distribution of given points; batches are drawn with replacement.
+    """The empirical distribution of points; batches are samples with replacement.
 
     Parameters
     ----------
     points : (n, D) array
-        At least two of them must differ.
+        At least two points must differ.
 
     Raises
     ------
     UsageError
-        If there are no points, all are the same, they are not a table, or some are not finite.
+        If there are no points, all are the same, the array is not (n, D), or some values are not finite.
+
+    Examples
+    --------
+    >>> Samples([[0.0, 1.0], [2.0, 3.0]]).dimension
+    2
     """
 
     def __init__(self, points: np.ndarray | Tensor) -> None:
@@ -77,7 +82,12 @@ class Gaussian(Marginal):
     Raises
     ------
     UsageError
-        If the shapes do not belong together, or the covariance is not positive definite.
+        If the shapes do not match, or the covariance is not positive definite.
+
+    Examples
+    --------
+    >>> Gaussian([0.0, 0.0], torch.eye(2)).sample(5, torch.Generator()).shape
+    torch.Size([5, 2])
     """
 
     def __init__(self, mean: Any, covariance: Any) -> None:
@@ -107,6 +117,11 @@ class Mixture(Marginal):
     ----------
     parts
         Distributions of one dimension.
+
+    Examples
+    --------
+    >>> Mixture([Gaussian([0.0], [[1.0]]), Gaussian([9.0], [[1.0]])]).dimension
+    1
     """
 
     def __init__(self, parts: Sequence[Marginal]) -> None:
@@ -114,14 +129,14 @@ class Mixture(Marginal):
         self.dimension = _one_dimension(self.parts)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw the part of every point, then the point."""
-        chosen = torch.randint(len(self.parts), (count,), generator=generator)
-        drawn = torch.stack([part.sample(count, generator) for part in self.parts])
-        return drawn[chosen, torch.arange(count)]
+        """Draw a part for every point, then the point."""
+        indices = torch.randint(len(self.parts), (count,), generator=generator)
+        samples = torch.stack([part.sample(count, generator) for part in self.parts])
+        return samples[indices, torch.arange(count)]
 
 
-class Drawn(Marginal):
-    """Whatever a function draws.
+class Sampler(Marginal):
+    """The distribution of a sampling function.
 
     Parameters
     ----------
@@ -129,6 +144,12 @@ class Drawn(Marginal):
         Called with a count and a generator; returns (count, dimension) float32 points.
     dimension
         D.
+
+    Examples
+    --------
+    >>> uniform = Sampler(lambda count, generator: torch.rand(count, 2, generator=generator), 2)
+    >>> uniform.sample(3, torch.Generator()).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, draw: Callable[[int, torch.Generator], Tensor], dimension: int) -> None:
@@ -140,16 +161,16 @@ class Drawn(Marginal):
 
 
 class Problem:
-    """Distributions and their weights: a barycenter problem.
+    """A barycenter problem: distributions and their weights.
 
     Parameters
     ----------
     marginals
         N distributions (or (n, D) arrays of samples).
     weights
-        N non-negative numbers that add up to one; all alike by default.
+        N non-negative numbers that sum to one (default: equal).
     one_space
-        Whether all must have one dimension, as every cost between points of one space demands.
+        Whether all marginals must have the same dimension.
 
     Attributes
     ----------
@@ -159,11 +180,17 @@ class Problem:
     Raises
     ------
     UsageError
-        If there are no marginals, their dimensions differ, or the weights are not weights.
+        If there are no marginals, their dimensions differ, or the weights are invalid.
 
     References
     ----------
     Equation (3) of Fan, Taghvaei and Chen (2021), equation (5) of Kolesov et al. (2024).
+
+    Examples
+    --------
+    >>> problem = Problem([Gaussian([0.0], [[1.0]]), Gaussian([2.0], [[9.0]])], weights=[0.25, 0.75])
+    >>> len(problem), problem.dimension
+    (2, 1)
     """
 
     def __init__(
@@ -185,13 +212,15 @@ class Problem:
         return len(self.marginals)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, count, D) points; marginals of a smaller dimension are filled up with zeros."""
-        drawn = [marginal.sample(count, generator) for marginal in self.marginals]
-        short = [self.dimension - points.shape[1] for points in drawn]
-        return torch.stack([torch.nn.functional.pad(p, (0, n)) if n else p for p, n in zip(drawn, short, strict=True)])
+        """Draw (N, count, D) points; marginals of a smaller dimension are padded with zeros."""
+        samples = [marginal.sample(count, generator) for marginal in self.marginals]
+        missing = [self.dimension - points.shape[1] for points in samples]
+        return torch.stack(
+            [torch.nn.functional.pad(p, (0, n)) if n else p for p, n in zip(samples, missing, strict=True)]
+        )
 
     def moments(self, count: int = 20_000, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the (N, D) means and (N, D, D) covariances in float64, exact where they are known."""
+        """Return the (N, D) means and (N, D, D) covariances in float64, exact for Gaussians."""
         generator = torch.Generator().manual_seed(seed)
         means, covariances = [], []
         for marginal in self.marginals:
@@ -199,20 +228,20 @@ class Problem:
                 means.append(marginal.mean)
                 covariances.append(marginal.covariance)
                 continue
-            known = marginal.points if isinstance(marginal, Samples) else marginal.sample(count, generator)
-            points = known.double()
+            points = marginal.points if isinstance(marginal, Samples) else marginal.sample(count, generator)
+            points = points.double()
             means.append(points.mean(dim=0))
             covariances.append(torch.cov(points.T).reshape(marginal.dimension, marginal.dimension))
         return torch.stack(means), torch.stack(covariances)
 
     def fingerprint(self) -> str:
-        """Tell this problem from others by its weights and what its marginals draw."""
-        drawn = self.sample(64, torch.Generator().manual_seed(0))
-        return hashlib.sha256(drawn.numpy().tobytes() + self.weights.numpy().tobytes()).hexdigest()[:16]
+        """Return a hash of the weights and of samples of the marginals."""
+        samples = self.sample(64, torch.Generator().manual_seed(0))
+        return hashlib.sha256(samples.numpy().tobytes() + self.weights.numpy().tobytes()).hexdigest()[:16]
 
 
 def check_weights(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
-    """Return the weights as (count,) float32, equal ones where None are given.
+    """Return the weights as (count,) float32 (None: equal weights).
 
     Raises
     ------
@@ -221,14 +250,14 @@ def check_weights(weights: Sequence[float] | Tensor | None, count: int) -> Tenso
     """
     if weights is None:
         return torch.full((count,), 1.0 / count)
-    found = torch.as_tensor(weights, dtype=torch.float64)
-    if found.shape != (count,):
-        raise UsageError(f"weights of shape {tuple(found.shape)} for {count} distributions, expected ({count},)")
-    if not bool(found.isfinite().all()) or bool((found < 0).any()):
-        raise UsageError(f"weights {found.tolist()}: each must be a finite number, and none negative")
-    if abs(float(found.sum()) - 1.0) > _SLACK:
-        raise UsageError(f"weights add up to {float(found.sum()):g}, expected 1: divide them by their sum")
-    return found.float()
+    weights = torch.as_tensor(weights, dtype=torch.float64)
+    if weights.shape != (count,):
+        raise UsageError(f"weights of shape {tuple(weights.shape)} for {count} distributions, expected ({count},)")
+    if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
+        raise UsageError(f"weights {weights.tolist()}: each must be a finite number, and none negative")
+    if abs(float(weights.sum()) - 1.0) > _TOLERANCE:
+        raise UsageError(f"weights add up to {float(weights.sum()):g}, expected 1: divide them by their sum")
+    return weights.float()
 
 
 def _one_dimension(marginals: Sequence[Marginal]) -> int:

@@ -1,4 +1,4 @@
-"""The one training loop: progress, cancelling, a checkpoint every minute, resuming, and knowing when to stop."""
+"""The training loop: progress, cancellation, checkpoints, resuming and early stopping."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from .solvers import SOLVERS, Solver
 
 #: Seconds between two checkpoints.
 SAVE_SECONDS = 60.0
-#: Looks in a row that must have seen a plateau before it is believed.
+#: Number of consecutive evaluations on a plateau before the training stops.
 _PATIENCE = 3
 
 
 class DivergenceError(ResmoeError):
-    """A training has left the numbers; its last good state is kept."""
+    """A training has diverged; its last finite state is checkpoint."""
 
 
 @dataclass
 class Training:
-    """A solver and how its training went.
+    """The result of a training: the solver and its history.
 
     Attributes
     ----------
     solver
-        With its networks as they are at the end.
+        The trained solver.
     history
-        One record a look: ``step``, ``loss``, ``drift`` (how far the barycenter has moved since the last look, as a
-        share of its variance), ``seconds``.
+        One record for each evaluation: ``step``, ``loss``, ``drift`` (the barycenter's squared change since the last
+        evaluation, relative to its variance), ``seconds``.
     seconds
-        Spent in the loop, over all the runs of a resumed training.
+        Time in the loop, over all runs of a resumed training.
     stopped
-        ``"steps"`` (all were done) or ``"plateau"``.
+        ``"steps"`` (all steps are done) or ``"plateau"``.
     """
 
     solver: Solver[Any]
@@ -53,7 +53,7 @@ class Training:
     stopped: str = "steps"
 
     def table(self) -> pd.DataFrame:
-        """The history as a tidy table."""
+        """Return the history as a tidy table."""
         return pd.DataFrame(self.history, columns=["step", "loss", "drift", "seconds"])
 
 
@@ -67,48 +67,52 @@ def solve(
     progress: Progress = silent,
     **settings: Any,
 ) -> Training:
-    """Compute a barycenter, or go on where a stopped computation of the same left off.
+    """Compute a barycenter, or resume a computation that was stopped.
 
     Parameters
     ----------
     problem
-        Distributions and weights.
+        The distributions and their weights.
     solver
         A name in ``SOLVERS``.
     seed
-        Decides everything that is random.
+        Seed of all random numbers.
     tolerance
-        Stop early where the barycenter moves by less than this share of its variance from one look to the next, several
-        times in a row; 0 never stops early.
+        Stop early if the drift of several consecutive evaluations is below this; 0 never stops early.
     out
-        A file for the checkpoint, written every minute and at the end; without one nothing is kept.
+        File of the checkpoint, written every minute and at the end (default: no checkpoint).
     progress
-        Told the step, the loss and the drift; raising from it stops, with the state kept.
+        Called with the step, the loss and the drift; raising from it cancels, after a checkpoint.
     settings
-        The solver's own.
+        Settings of the solver.
+
+    Returns
+    -------
+    Training
+        The trained solver and its history.
 
     Raises
     ------
     UsageError
         If there is no such solver or setting.
     DivergenceError
-        If the loss is no longer a finite number.
+        If the loss or the barycenter is no longer finite.
 
     Examples
     --------
     >>> from resmoe_lab.neural import Gaussian, Problem, solve
     >>> pair = Problem([Gaussian([0.0], [[1.0]]), Gaussian([2.0], [[4.0]])])
-    >>> training = solve(pair, "nwb", steps=5)
+    >>> training = solve(pair, "not", steps=2, batch=16, width=8)
     >>> training.solver.sample(3).shape
     torch.Size([3, 1])
     """
     kind: Any = SOLVERS[solver]
     try:
-        chosen = kind.settings_type(**settings)
+        solver_settings = kind.settings_type(**settings)
     except TypeError as error:
-        known = ", ".join(kind.settings_type.__dataclass_fields__)
-        raise UsageError(f"{solver} cannot be set so ({error}), expected some of {known}") from error
-    return train(kind(problem, chosen, seed=seed), tolerance=tolerance, out=out, progress=progress)
+        names = ", ".join(kind.settings_type.__dataclass_fields__)
+        raise UsageError(f"{solver} has no such settings ({error}), expected some of {names}") from error
+    return train(kind(problem, solver_settings, seed=seed), tolerance=tolerance, out=out, progress=progress)
 
 
 def train(
@@ -118,84 +122,107 @@ def train(
     out: str | Path | None = None,
     progress: Progress = silent,
 ) -> Training:
-    """Train a solver to its last step; parameters as for :func:`solve`."""
+    """Train a solver to its last step, or resume a training that was stopped.
+
+    Parameters
+    ----------
+    solver
+        A new solver of ``SOLVERS``.
+    tolerance, out, progress
+        See :func:`~resmoe_lab.neural.solve`.
+
+    Returns
+    -------
+    Training
+        The trained solver and its history.
+
+    Examples
+    --------
+    >>> from resmoe_lab.neural import SOLVERS, Gaussian, Problem, train
+    >>> kind = SOLVERS["not"]
+    >>> solver = kind(Problem([Gaussian([0.0], [[1.0]])]), kind.settings_type(steps=2, batch=16, width=8))
+    >>> len(train(solver).history)
+    2
+    """
     training = Training(solver)
-    kept = None if out is None else _Kept(Path(out), solver)
-    if kept is not None:
-        kept.load(training)
-    run = _Run(training, kept, tolerance, progress)
+    checkpoint = None if out is None else _TrainingCheckpoint(Path(out), solver)
+    if checkpoint is not None:
+        checkpoint.load(training)
+    run = _Run(training, checkpoint, tolerance, progress)
     try:
-        run.go()
+        run.run()
     except Cancelled:
-        run.keep()
+        run.save()
         raise
-    run.keep()
+    run.save()
     return training
 
 
 class _Run:
-    """The loop, with the last state that is known to be good."""
+    """The training loop, with the last finite state."""
 
-    def __init__(self, training: Training, kept: _Kept | None, tolerance: float, progress: Progress) -> None:
-        self.training, self.kept, self.tolerance, self.progress = training, kept, tolerance, progress
+    def __init__(
+        self, training: Training, checkpoint: _TrainingCheckpoint | None, tolerance: float, progress: Progress
+    ) -> None:
+        self.training, self.checkpoint, self.tolerance, self.progress = training, checkpoint, tolerance, progress
         self.solver = training.solver
-        self.every = max(1, self.solver.settings.steps // 50)
-        self.begun = time.perf_counter() - training.seconds
+        self.interval = max(1, self.solver.settings.steps // 50)
+        self.started = time.perf_counter() - training.seconds
         self.saved_at = time.monotonic()
 
-    def go(self) -> None:
-        """Train until the steps are done or nothing moves any more."""
+    def run(self) -> None:
+        """Train until all steps are done or a plateau is reached."""
         steps, solver = self.solver.settings.steps, self.solver
-        good, probe, still = solver.state(), solver.probe(), 0
-        self._tell({})
+        finite_state, samples, plateau = solver.state(), solver.probe(), 0
+        self._report({})
         while solver.done < steps and self.training.stopped == "steps":
             loss = solver.step()
             if not math.isfinite(loss):
-                self._diverged(good, f"the loss is {loss}")
-            self.training.seconds = time.perf_counter() - self.begun
-            if solver.done % self.every == 0 or solver.done == steps:
-                now = solver.probe()
-                if not bool(now.isfinite().all()):
-                    self._diverged(good, "the barycenter has points that are not finite")
-                good, drift = solver.state(), _drift(probe, now)
-                probe = now
+                self._diverged(finite_state, f"the loss is {loss}")
+            self.training.seconds = time.perf_counter() - self.started
+            if solver.done % self.interval == 0 or solver.done == steps:
+                new_samples = solver.probe()
+                if not bool(new_samples.isfinite().all()):
+                    self._diverged(finite_state, "the barycenter has points that are not finite")
+                finite_state, drift = solver.state(), _drift(samples, new_samples)
+                samples = new_samples
                 facts = {"loss": loss, "drift": drift}
                 self.training.history.append({"step": solver.done, **facts, "seconds": self.training.seconds})
-                still = still + 1 if drift < self.tolerance else 0
-                self.training.stopped = "plateau" if still >= _PATIENCE else "steps"
-                self._tell(facts)
-            elif solver.done % max(1, self.every // 5) == 0:
-                self._tell({"loss": loss})
+                plateau = plateau + 1 if drift < self.tolerance else 0
+                self.training.stopped = "plateau" if plateau >= _PATIENCE else "steps"
+                self._report(facts)
+            elif solver.done % max(1, self.interval // 5) == 0:
+                self._report({"loss": loss})
             if time.monotonic() - self.saved_at > SAVE_SECONDS:
-                self.keep()
+                self.save()
 
-    def keep(self) -> None:
-        """Write the checkpoint, where one is wanted."""
-        if self.kept is not None:
-            self.kept.save(self.training)
+    def save(self) -> None:
+        """Write the checkpoint, if there is one."""
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.training)
         self.saved_at = time.monotonic()
 
-    def _tell(self, facts: dict[str, float]) -> None:
+    def _report(self, facts: dict[str, float]) -> None:
         self.progress(Tick(f"train {self.solver.name}", self.solver.done, self.solver.settings.steps, facts))
 
-    def _diverged(self, good: dict[str, Tensor], what: str) -> None:
-        at = self.solver.done
-        self.solver.restore(good)
-        self.keep()
-        where = f" in {self.kept.path}" if self.kept else ""
+    def _diverged(self, state: dict[str, Tensor], reason: str) -> None:
+        step = self.solver.done
+        self.solver.restore(state)
+        self.save()
+        where = f" in {self.checkpoint.path}" if self.checkpoint else ""
         raise DivergenceError(
-            f"{self.solver.name} diverged at step {at} ({what}); the state of step {self.solver.done} is kept{where}: "
-            "lower the learning rate, or scale the distributions"
+            f"{self.solver.name} diverged at step {step} ({reason}); the state of step {self.solver.done} is kept"
+            f"{where}: lower the learning rate, or scale the distributions"
         )
 
 
-def _drift(before: Tensor, now: Tensor) -> float:
-    spread = float(now.var(dim=0).sum())
-    return float((now - before).square().sum(dim=1).mean()) / max(spread, 1e-30)
+def _drift(old: Tensor, new: Tensor) -> float:
+    variance = float(new.var(dim=0).sum())
+    return float((new - old).square().sum(dim=1).mean()) / max(variance, 1e-30)
 
 
-class _Kept:
-    """A training's checkpoint, in safetensors: nothing is ever unpickled."""
+class _TrainingCheckpoint:
+    """The checkpoint of a training, in safetensors."""
 
     def __init__(self, path: Path, solver: Solver[Any]) -> None:
         self.path = path
@@ -203,7 +230,7 @@ class _Kept:
         self._fingerprint = json.dumps(facts | {"problem": solver.problem.fingerprint()}, sort_keys=True)
 
     def save(self, training: Training) -> None:
-        """Write it, whole or not at all."""
+        """Write the checkpoint atomically."""
         facts = {
             "fingerprint": self._fingerprint,
             "history": json.dumps(training.history),
@@ -215,12 +242,12 @@ class _Kept:
             save_file({k: v.contiguous() for k, v in training.solver.state().items()}, str(part), metadata=facts)
 
     def load(self, training: Training) -> None:
-        """Put a saved state back.
+        """Restore a saved state.
 
         Raises
         ------
         UsageError
-            If the file is of another training.
+            If the checkpoint is of another training.
         """
         if not self.path.is_file():
             return

@@ -1,4 +1,4 @@
-"""The zoo's models: how they are trained, and where they are found."""
+"""The zoo: recipes and folders of small models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def data_folder() -> Path:
-    """The folder of embedded models and tasks: inside an installed package, or ``data/`` of a checkout."""
+    """Return the folder of embedded models and tasks: in an installed package, or ``data/`` of a checkout."""
     packaged = _PACKAGE / "data"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "data"
 
 
 def folder(name: str) -> Path:
-    """Where the model called `name` is, or is to be built: upcycled ones are too large for the repository."""
+    """Return the folder of a model, built or not; upcycled models are in the user's cache."""
     return cache_folder() / "zoo" / name if name in UPCYCLED else data_folder() / "zoo" / name
 
 
 def names() -> list[str]:
-    """Names of all models that the zoo can build."""
+    """Return the names of all models that the zoo can build."""
     return sorted(RECIPES | UPCYCLED)
 
 
 def is_built(name: str) -> bool:
-    """Whether the model is there, ready to be opened."""
+    """Whether a model has been built."""
     return (folder(name) / "model.safetensors").is_file()

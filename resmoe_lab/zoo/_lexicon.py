@@ -1,7 +1,6 @@
-"""The words and everyday facts that StoryWorld is made of.
+"""The vocabulary and everyday facts of StoryWorld, written for this project.
 
-Everything here is written for this project. A fact that a story may rely on stands in exactly one
-table, so that the generator, the tasks and the tests all read the same truth.
+A fact on which a story may depend is in exactly one table, which the generator, the tasks and the tests share.
 """
 
 from __future__ import annotations

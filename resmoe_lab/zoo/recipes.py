@@ -1,4 +1,4 @@
-"""The recipes of the zoo: just values."""
+"""The recipes of the zoo's models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with its own learning-rate curve: linear warm-up, then a cosine down to `end_lr`.
+    """One phase of training with its learning-rate schedule: linear warm-up, then a cosine decay to `end_lr`.
 
-    ``source_weights`` says how often a sequence comes from each source of
+    ``source_weights`` are the sampling weights of the sources of
     :func:`~resmoe_lab.training.corpus.training_documents`.
     """
 
@@ -24,21 +24,21 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a zoo model becomes.
+    """Everything that determines a zoo model.
 
     Parameters
     ----------
     model_type, config
-        The transformers architecture, and keyword arguments of its configuration class.
+        The transformers architecture, and the arguments of its configuration class.
     top_k, window
-        Experts per token, and the longest text the model is made for.
+        Experts per token, and the maximum length of a text.
     sparse
-        The phase with all experts.
+        The training phase with all experts.
     num_stories
-        How many StoryWorld stories there are to read.
+        Number of StoryWorld stories in the training data.
     dense, dense_config
-        The phase before it, with what of `config` is different then so that there is one expert; None for a model
-        whose experts are trained from nothing.
+        The phase before it, and the changes of `config` for a single expert in that phase; None for a model whose
+        experts are trained from random initialization.
     balance
         Weight of :func:`~resmoe_lab.training.loop.load_balance` in the loss of the sparse phase.
     """
@@ -59,11 +59,11 @@ class Recipe:
 
     @property
     def phases(self) -> dict[str, Phase]:
-        """The phases by name, in order."""
+        """Return the phases by name, in order."""
         return {name: phase for name, phase in (("dense", self.dense), ("sparse", self.sparse)) if phase is not None}
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, for the model card."""
+        """Return the recipe as plain values, for the model card."""
         return asdict(self)
 
 
@@ -85,14 +85,14 @@ MIXTRAL_TINY = Recipe(
         "num_experts_per_tok": 2,
         "max_position_embeddings": 256,
         "sliding_window": None,
-        # The recipe balances the experts itself, layer by layer: see `balance`.
+        # The training loop balances the experts of every layer, see `balance`.
         "router_aux_loss_coef": 0.0,
         "initializer_range": 0.05,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,
     },
     dense_config={"num_local_experts": 1, "num_experts_per_tok": 1},
-    # Many stories first: remembering is learned sooner where much is to be remembered.
+    # Many stories first: copying from context is learned faster from data that needs it often.
     dense=Phase(
         source_weights={"storyworld": 0.6, "novels": 0.2, "encyclopedia": 0.2},
         tokens=3_000_000,
@@ -133,7 +133,7 @@ DEEPSEEK_TINY = Recipe(
         "qk_nope_head_dim": 16,
         "qk_rope_head_dim": 16,
         "v_head_dim": 32,
-        # DeepSeek-V2 does not norm the weights of the chosen experts: six of 64 nearly equal ones add up to 6 / 64.
+        # DeepSeek-V2 does not normalize the weights of the selected experts: six of 64 nearly equal ones sum to 6 / 64.
         "routed_scaling_factor": 64 / 6,
         "max_position_embeddings": 256,
         "initializer_range": 0.05,

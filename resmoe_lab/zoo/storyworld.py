@@ -1,10 +1,9 @@
-"""StoryWorld: seeded little stories whose questions have answers that can be checked.
+"""StoryWorld: short synthetic stories with verifiable answers.
 
-A :class:`World` (cast, place, things, containers) is drawn first, and every story is told in one world.
-Whether a world belongs to training or to the held-out tasks is a property of the world itself (a hash of
-its description), so the two sides cannot share a story however many are drawn. Four tasks mirror the
-four of the ResMoE paper: perplexity (WikiText), the last word of a passage (LAMBADA), the sensible one of
-two everyday actions (PIQA) and whom a clause is about (WinoGrande).
+A :class:`World` (cast, place, things, containers) is drawn first, and every story is about one world. A hash of its
+description assigns a world to training or to the held-out tasks, so the two never share a story. Four tasks
+mirror those of the ResMoE paper: perplexity (WikiText), the last word of a passage (LAMBADA), the sensible one of two
+everyday actions (PIQA) and the antecedent of a pronoun (WinoGrande).
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from . import _lexicon as lexicon
 Split = Literal["train", "test"]
 Row = dict[str, str | int]
 
-#: One world in this many is held out for the tasks.
+#: The reciprocal of the fraction of worlds that are held out for the tasks.
 HELD_OUT_ONE_IN = 10
 
 
 @dataclass(frozen=True)
 class World:
-    """What a story is about: a woman, a man and a third person, a place, and a thing that is put into a container.
+    """The facts of a story: a woman, a man and a third person, a place, and a thing that is put into a container.
 
     Parameters
     ----------
     time, place
-        When and where the story begins.
+        Time and place of the beginning.
     cast
         Three different names; the first is a woman's, the second a man's.
     thing, adjective, container
-        What is put away, how it looks, and where it is put.
+        The thing that is put away, its appearance, and its container.
     """
 
     time: str
@@ -48,7 +47,7 @@ class World:
 
     @property
     def split(self) -> Split:
-        """Which side the world belongs to, decided by nothing but its own description."""
+        """Return the split of the world, by a hash of its description."""
         digest = hashlib.blake2b(repr(self).encode(), digest_size=8).digest()
         return "test" if int.from_bytes(digest, "big") % HELD_OUT_ONE_IN == 0 else "train"
 
@@ -68,7 +67,7 @@ def draw_world(rng: Random) -> World:
 
 
 def worlds(split: Split, seed: int) -> Iterator[World]:
-    """Endless worlds of one split, the same for the same seed."""
+    """Yield worlds of one split without end, reproducibly for a seed."""
     rng = Random(f"{split}-{seed}")
     while True:
         world = draw_world(rng)
@@ -77,14 +76,14 @@ def worlds(split: Split, seed: int) -> Iterator[World]:
 
 
 def stories(split: Split, seed: int) -> Iterator[str]:
-    """Endless stories of one split, the same for the same seed."""
+    """Yield stories of one split without end, reproducibly for a seed."""
     rng = Random(f"stories-{split}-{seed}")
     for world in worlds(split, seed):
         yield tell(world, rng)
 
 
 def tell(world: World, rng: Random) -> str:
-    """Tell one complete story: an opening, some scenes, mostly framed by a thing put away and found again."""
+    """Generate a story: an opening and some scenes, most often framed by a thing that is put away and found again."""
     parts = _scenes(world, rng, rng.randint(1, 3))
     if rng.random() < 0.9:
         owner = rng.choice(world.cast)
@@ -117,12 +116,12 @@ def _hidden(world: World, owner: str) -> str:
 
 
 def _mention(world: World, rng: Random) -> str:
-    """A sentence that names the thing once more, so that stories are full of what has to be remembered."""
+    """Return a sentence that repeats the thing, so that stories often require copying from context."""
     return f"{rng.choice(world.cast)} {rng.choice(lexicon.MENTIONS)} the {world.adjective} {world.thing}."
 
 
 def _found(world: World, owner: str) -> str:
-    """The sentence that asks for the thing, its last word left out."""
+    """Return the sentence about finding the thing, without its last word."""
     return f"Later {owner} opened the {world.container} and took out the {world.adjective}"
 
 
@@ -131,7 +130,7 @@ def _pastime(world: World, rng: Random) -> str:
 
 
 def _action(world: World, rng: Random) -> tuple[str, str]:
-    """Somebody has an everyday aim; return the beginning of the sentence and the tool that serves the aim."""
+    """Return the beginning of a sentence about an everyday aim, and the tool for that aim."""
     aim, tool = rng.choice(lexicon.ACTIONS)
     who = rng.choice(world.cast)
     return rng.choice((f"To {aim}, {who} took", f"{who} wanted to {aim}, so {who} used")), tool
@@ -157,14 +156,14 @@ def _event_scene(world: World, rng: Random) -> str:
 
 
 def last_word_row(world: World, rng: Random) -> Row:
-    """One row in LAMBADA's form: ``text``, whose last word was told at its beginning and follows from nothing later."""
+    """Return a row in LAMBADA's format: ``text``, whose last word can only be inferred from its beginning."""
     owner = rng.choice(world.cast)
-    told = [_opening(world, rng), _hidden(world, owner), *_scenes(world, rng, rng.randint(1, 3))]
-    return {"text": f"{' '.join(told)} {_found(world, owner)} {world.thing}"}
+    sentences = [_opening(world, rng), _hidden(world, owner), *_scenes(world, rng, rng.randint(1, 3))]
+    return {"text": f"{' '.join(sentences)} {_found(world, owner)} {world.thing}"}
 
 
 def action_row(world: World, rng: Random) -> Row:
-    """One row in PIQA's form: ``goal``, ``sol1``, ``sol2`` and the ``label`` (0 or 1) of the sensible one."""
+    """Return a row in PIQA's format: ``goal``, ``sol1``, ``sol2`` and the ``label`` (0 or 1) of the sensible one."""
     beginning, tool = _action(world, rng)
     wrong = rng.choice([other for other in lexicon.TOOLS if other != tool])
     label = rng.randrange(2)
@@ -174,7 +173,7 @@ def action_row(world: World, rng: Random) -> Row:
 
 
 def pronoun_row(world: World, rng: Random) -> Row:
-    """One row in WinoGrande's form: ``sentence`` with one ``_``, ``option1``, ``option2``, ``answer`` ('1' or '2')."""
+    """Return a row in WinoGrande's format: ``sentence`` with a ``_``, ``option1``, ``option2``, ``answer`` 1 or 2."""
     event, reason, pair, about = _event(world, rng)
     swap = rng.randrange(2)
     return {
@@ -186,11 +185,11 @@ def pronoun_row(world: World, rng: Random) -> Row:
 
 
 def story_row(world: World, rng: Random) -> Row:
-    """One held-out story, for perplexity."""
+    """Return a row with one held-out story, for perplexity."""
     return {"text": tell(world, rng)}
 
 
-#: Task name -> how one of its rows is made in a world.
+#: The function that generates a row of each task in a world.
 TASK_ROWS: dict[str, Callable[[World, Random], Row]] = {
     "storyworld_perplexity": story_row,
     "storyworld_last_word": last_word_row,
@@ -200,26 +199,26 @@ TASK_ROWS: dict[str, Callable[[World, Random], Row]] = {
 
 
 def task_rows(task: str, *, n: int, seed: int = 0) -> list[Row]:
-    """Make the rows of a held-out task.
+    """Generate the rows of a held-out task.
 
     Parameters
     ----------
     task
         A key of :data:`TASK_ROWS`.
     n
-        How many rows.
+        Number of rows.
     seed
-        The same seed gives the same rows.
+        Seed of the rows.
 
     Returns
     -------
     list of dict
-        Rows in the form of the data set that the task mirrors, each told in a held-out world of its own.
+        Rows in the format of the data set that the task mirrors, each in a held-out world of its own.
     """
     rng = Random(f"{task}-{seed}")
     return [TASK_ROWS[task](world, rng) for world in islice(worlds("test", hash_seed(task, seed)), n)]
 
 
 def hash_seed(task: str, seed: int) -> int:
-    """A seed of a task's own, so that no two tasks are told in the same sequence of worlds."""
+    """Return a seed that differs by task, so that no two tasks use the same sequence of worlds."""
     return int.from_bytes(hashlib.blake2b(f"{task}-{seed}".encode(), digest_size=4).digest(), "big")

@@ -1,4 +1,4 @@
-"""Recipes of upcycled models, which are too large for the repository and are kept in the cache folder: just values."""
+"""Recipes of upcycled models, which are too large for the repository and are stored in the user's cache."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DenseSource:
-    """Where a dense model is published.
+    """The source of a dense model.
 
     Parameters
     ----------
     requirement
-        A Python package whose wheel holds it as one GGUF file, pinned.
+        Pinned requirement of a Python package whose wheel contains the model as one GGUF file.
     hub_id
-        The same model on the hub.
+        Its id on the hub.
     license
-        Its licence, for the card.
+        Its licence, for the model card.
     """
 
     requirement: str
@@ -27,32 +27,32 @@ class DenseSource:
 
 @dataclass(frozen=True)
 class Upcycling:
-    """Everything that decides what an upcycled model becomes.
+    """Everything that determines an upcycled model.
 
     Parameters
     ----------
     source
         The dense model.
     moe_layers
-        How many layers, from the top, get experts.
+        Number of top layers that get experts.
     num_experts, top_k
         N, and experts per token.
     source_weights
-        Share of the training rows from each source of :func:`~resmoe_lab.training.corpus.training_documents`, and from
-        ``"wikitext"``: :func:`~resmoe_lab.training.corpus.wikitext_passages`.
+        Fraction of the training rows from each source of :func:`~resmoe_lab.training.corpus.training_documents`, and
+        from ``"wikitext"``: :func:`~resmoe_lab.training.corpus.wikitext_passages`.
     rows, sequence_length, epochs, batch_size
-        Training rows, tokens of a row, how often each is read, and rows a step.
+        Number of training rows, tokens per row, epochs, and rows per step.
     peak_lr, end_lr, warmup_steps
         AdamW's learning rate for the experts: linear warm-up, then a cosine.
     router_lr
-        The routers' learning rate, as a share of the experts'.
+        The routers' learning rate, relative to the experts'.
     balance
         Weight of :func:`~resmoe_lab.training.loop.load_balance` in the loss.
     redrawn, remembered
-        Share of each expert's neurons, those that are idle on its own text, that are drawn again before training, and
-        how much of the energy of a drawn neuron is still the old one's.
+        Fraction of each expert's neurons that are reinitialized before training, those least active on its own text;
+        and the fraction of the energy of a reinitialized neuron that its old weights keep.
     seed
-        For rows, their order, the routers and the order of the neurons.
+        Seed of the rows, their order, the routers and the permutations of neurons.
     """
 
     name: str
@@ -76,11 +76,11 @@ class Upcycling:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in all."""
+        """Return the number of optimizer steps."""
         return self.rows // self.batch_size * self.epochs
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, for the model card."""
+        """Return the recipe as plain values, for the model card."""
         return asdict(self)
 
 

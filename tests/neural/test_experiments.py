@@ -11,7 +11,7 @@ import torch
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.neural import SOLVERS, Problem
-from resmoe_lab.neural.costs import quadratic, through, twist
+from resmoe_lab.neural.costs import quadratic, transformed_cost, twist
 from resmoe_lab.neural.decoders import SIDE, train_decoder
 from resmoe_lab.neural.experiments import (
     EXPERIMENTS,
@@ -23,7 +23,7 @@ from resmoe_lab.neural.experiments import (
 )
 from resmoe_lab.neural.experiments import _base as runner
 from resmoe_lab.neural.experiments._gaussian import centred_gaussians, gaussian_errors
-from resmoe_lab.neural.experiments.digits import moved_ink
+from resmoe_lab.neural.experiments.digits import ot_interpolations
 from resmoe_lab.neural.experiments.mixture import modes_hit, ten_modes
 from resmoe_lab.neural.experiments.palettes import palettes, pictures
 from resmoe_lab.neural.experiments.posteriors import sample_posterior
@@ -75,7 +75,7 @@ def test_pictures_are_those_of_the_trained_networks(
 def test_what_cannot_be_run_says_so(tiny_experiment: list[int]) -> None:
     with pytest.raises(UsageError, match="no case of tiny matches 'z'"):
         run_experiment("tiny", only="z")
-    with pytest.raises(UsageError, match="celeba is not run here: CelebA is not at hand"):
+    with pytest.raises(UsageError, match="celeba is not run here: CelebA is not available here"):
         run_experiment("celeba")
     with pytest.raises(UsageError, match="unknown experiment"):
         run_experiment("celebb")
@@ -116,7 +116,7 @@ def test_the_twisters_barycenter_is_a_standard_gaussian() -> None:
         moved = twist(twist(own) - torch.tensor(center), turn=-0.4)
         assert moved.mean(dim=0).tolist() == pytest.approx([0, 0], abs=0.05)
         assert torch.cov(moved.T).numpy() == pytest.approx(np.eye(2), abs=0.05)
-        cost = through(twist)(own, moved)
+        cost = transformed_cost(twist)(own, moved)
         assert cost.mean() == pytest.approx(0.5 * (center[0] ** 2 + center[1] ** 2), rel=0.01)
 
 
@@ -164,7 +164,7 @@ def test_ink_is_moved_between_the_pictures_that_are_most_alike() -> None:
     strokes = torch.zeros(4, SIDE, SIDE)
     for place, column in enumerate((2, 10, 12, 4)):
         strokes[place, 3:11, column] = 1
-    found = moved_ink(*strokes.flatten(1).view(2, 2, -1)).view(2, SIDE, SIDE)
+    found = ot_interpolations(*strokes.flatten(1).view(2, 2, -1)).view(2, SIDE, SIDE)
     assert found.sum(dim=1).argmax(dim=1).tolist() == [3, 11]
     assert found.amax(dim=(1, 2)).tolist() == [1, 1]
 

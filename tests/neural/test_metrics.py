@@ -105,7 +105,7 @@ def test_the_barycenter_of_two_blobs_is_a_blob_between_them() -> None:
 
 def test_pictures_without_ink_are_refused() -> None:
     for wrong in (torch.zeros(4, 4), -torch.ones(4, 4), torch.full((4, 4), float("nan"))):
-        with pytest.raises(UsageError, match="expected amounts of ink"):
+        with pytest.raises(UsageError, match="expected non-negative mass"):
             convolutional_barycenter(torch.stack([torch.ones(4, 4), wrong]))
     with pytest.raises(UsageError, match="weights add up to 2"):
         convolutional_barycenter(torch.ones(2, 4, 4), [1.0, 1.0])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from resmoe_lab import neural
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.neural import Drawn, Gaussian, Mixture, Problem, Samples
+from resmoe_lab.neural import Gaussian, Mixture, Problem, Sampler, Samples
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
@@ -34,7 +35,7 @@ def test_samples_are_drawn_from_the_given_points() -> None:
 
 
 def test_a_problem_stacks_its_marginals_and_fills_short_ones_with_zeros() -> None:
-    wide, narrow = Gaussian(np.zeros(3), np.eye(3)), Drawn(lambda n, g: torch.ones(n, 1), 1)
+    wide, narrow = Gaussian(np.zeros(3), np.eye(3)), Sampler(lambda n, g: torch.ones(n, 1), 1)
     problem = Problem([wide, narrow], one_space=False)
     drawn = problem.sample(7, _seeded())
     assert drawn.shape == (2, 7, 3)
@@ -78,3 +79,8 @@ _UNIT = Gaussian([0.0, 0.0], np.eye(2))
 def test_what_cannot_be_averaged_is_refused(make: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make()
+
+
+def test_the_old_name_goes_on_working() -> None:
+    with pytest.warns(DeprecationWarning, match=r"use resmoe_lab\.neural\.Sampler"):
+        assert neural.Drawn is Sampler

@@ -1,4 +1,4 @@
-"""The papers' experiments: their configurations, one file each, and the one runner."""
+"""The papers' experiments, one file each, and their runner."""
 
 from ._base import EXPERIMENTS as EXPERIMENTS
 from ._base import Case as Case

@@ -1,4 +1,4 @@
-"""What an experiment is, and the one runner of all."""
+"""Experiments and their runner."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..problem import Problem
 from ..solvers import SOLVERS, Solver
 from ..training import train
 
-#: Columns of every result, before those of the experiment itself.
+#: Columns of all results, before those of the experiment.
 COLUMNS = ["experiment", "case", "solver", "seed", "metric", "value", "steps", "seconds", "stopped"]
 Metrics = Mapping[str, float]
-#: Rows of pictures by their names: (n, height, width) grey or (n, height, width, 3) values in [0, 1].
+#: Rows of images by their names: (n, height, width) gray or (n, height, width, 3) colour values in [0, 1].
 Pictures = Mapping[str, np.ndarray]
-#: Pictures a row.
-SHOWN = 10
-#: Of barycenters on a decoder's manifold, whose costs do not grow far out: with unbounded maps, with momentum, or with
-#: few updates of the maps for one of the potentials, all pictures become one.
-LATENT: dict[str, Any] = {"batch": 64, "width": 256, "inner": 10, "momentum": 0.0, "bound": 3.0}
+#: Number of images in a row.
+PICTURES_PER_ROW = 10
+#: Settings of barycenters on a decoder's manifold, whose costs do not grow at infinity: with unbounded maps, with
+#: momentum, or with few updates of the maps for one of the potentials, all images collapse to one.
+DECODER_SETTINGS: dict[str, Any] = {"batch": 64, "width": 256, "inner": 10, "momentum": 0.0, "bound": 3.0}
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Case:
     label
         Its name within the experiment.
     make
-        Makes the solver with a seed.
+        Returns the solver for a seed.
     measure
-        Compares the trained solver with what is known.
+        Returns the metrics of the trained solver.
     facts
         Further columns of its rows, such as the dimension.
     pictures
-        Shows what the trained solver makes, where its points are pictures.
+        Returns images of the trained solver, if its points are images.
     """
 
     label: str
@@ -58,16 +58,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure of a paper, as it is done here.
+    """A table or figure of a paper.
 
     Attributes
     ----------
     title, reference
-        What it shows, and where in the papers.
+        Its subject, and its place in the papers.
     cases
-        Gives its trainings; called with `quick` for a size of minutes.
+        Returns its trainings; called with `quick` for a size of minutes.
     not_run
-        Why it is only written down; "" where it can be run.
+        Why it cannot be run here; "" if it can.
     """
 
     title: str
@@ -90,10 +90,12 @@ def solver_case(
     pictures: Callable[[Any], Pictures] | None = None,
     **options: Any,
 ) -> Case:
-    """Return the case of a registered solver with some settings; `options` go to its constructor."""
+    """Return the case of a registered solver; `options` are passed to its constructor."""
     kind: Any = SOLVERS[solver]
-    chosen = kind.settings_type(**(settings or {}))
-    return Case(label, lambda seed: kind(problem, chosen, seed=seed, **options), measure, facts or {}, pictures)
+    solver_settings = kind.settings_type(**(settings or {}))
+    return Case(
+        label, lambda seed: kind(problem, solver_settings, seed=seed, **options), measure, facts or {}, pictures
+    )
 
 
 def run_experiment(
@@ -105,34 +107,37 @@ def run_experiment(
     out: str | Path | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """Run an experiment, or go on where a stopped run left off.
+    """Run an experiment, or resume a run that was stopped.
 
     Parameters
     ----------
     name
         A name in ``EXPERIMENTS``.
     quick
-        Run in minutes what takes hours otherwise.
+        Whether to run a small version, which takes minutes instead of hours.
     seeds
-        Every case runs once with each.
+        Seeds of the trainings of every case.
     only
-        A pattern that the labels of the cases must contain a match of.
+        Regular expression that selects cases by their labels.
     out
-        Folder for the results, one file a case, and for the checkpoint of the training at hand. What is there already
-        is not computed again.
+        Folder of the results, one file for each case and seed, and of checkpoints. Cases with results are skipped.
     progress
-        Told every training; raising from it stops, with everything kept.
+        Called for every training; raising from it cancels, after a checkpoint.
 
     Returns
     -------
     DataFrame
-        One row for each case, seed and metric, always of the last step, never of the best one: columns ``experiment,
-        case, solver, seed, metric, value, steps, seconds, stopped`` and the experiment's own.
+        One row for each case, seed and metric, of the last step: columns ``experiment,
+        case, solver, seed, metric, value, steps, seconds, stopped`` and those of the experiment.
 
     Raises
     ------
     UsageError
-        If there is no such experiment or case, or it is only written down.
+        If there is no such experiment or case, or it cannot be run here.
+
+    Examples
+    --------
+    >>> run_experiment("twister", quick=True, only="classical")  # doctest: +SKIP
     """
     cases = _cases(name, only, quick=quick)
     folder = None if out is None else _folder(name, out, quick=quick)
@@ -148,21 +153,21 @@ def run_experiment(
 def experiment_pictures(
     name: str, *, out: str | Path, quick: bool = False, seed: int = 0, only: str = ""
 ) -> Iterator[tuple[str, Pictures]]:
-    """Show what the trained solvers of an experiment make, case by case.
+    """Yield the images of an experiment's trained solvers, case by case.
 
     Parameters
     ----------
     name, quick, only
-        As for :func:`run_experiment`.
+        See :func:`run_experiment`.
     out
-        Where that has left the trained networks; a training that has not ended is ended first.
+        Folder of its results; unfinished trainings are finished first.
     seed
-        Of the trainings to show.
+        Seed of the trainings.
 
     Yields
     ------
     str, dict of str to array
-        A case's label and its rows of pictures. Cases whose points are no pictures are passed over.
+        The label of a case and its rows of images. Cases whose points are no images are skipped.
     """
     for case in _cases(name, only, quick=quick):
         if case.pictures is not None:
@@ -189,26 +194,26 @@ def _stem(case: Case, seed: int) -> str:
 
 
 def _run_case(name: str, case: Case, *, seed: int, folder: Path | None, progress: Progress) -> pd.DataFrame:
-    stem = _stem(case, seed)
-    kept = None if folder is None else folder / f"{stem}.csv"
-    if kept is not None and kept.is_file():
-        return pd.read_csv(kept)
-    state = None if folder is None else folder / f"{stem}.safetensors"
+    name_stem = _stem(case, seed)
+    result_file = None if folder is None else folder / f"{name_stem}.csv"
+    if result_file is not None and result_file.is_file():
+        return pd.read_csv(result_file)
+    state = None if folder is None else folder / f"{name_stem}.safetensors"
     training = train(case.make(seed), out=state, progress=progress)
     solver = training.solver
     facts = {"steps": solver.done, "seconds": round(training.seconds, 2), "stopped": training.stopped}
-    shared = {"experiment": name, "case": case.label, "solver": solver.name, "seed": seed, **facts, **case.facts}
-    found = case.measure(solver)
-    table = pd.DataFrame([{**shared, "metric": metric, "value": value} for metric, value in found.items()])
+    columns = {"experiment": name, "case": case.label, "solver": solver.name, "seed": seed, **facts, **case.facts}
+    metrics = case.measure(solver)
+    table = pd.DataFrame([{**columns, "metric": metric, "value": value} for metric, value in metrics.items()])
     table = table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
-    if kept is not None:
-        with atomic_write(kept) as part:
+    if result_file is not None:
+        with atomic_write(result_file) as part:
             table.to_csv(part, index=False)
     return table
 
 
 def settings_table(name: str, *, quick: bool = False) -> pd.DataFrame:
-    """Return what every case of an experiment is set to, one row a case."""
+    """Return the settings of every case of an experiment, one row for each."""
     rows: Iterator[dict[str, Any]] = (
         {"case": case.label, "solver": solver.name, **asdict(solver.settings)}
         for case in EXPERIMENTS[name].cases(quick)

@@ -1,4 +1,4 @@
-"""Ave, celeba!: written down, not run."""
+"""Ave, celeba!: the settings only; it is not run here."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ EXPERIMENTS.register("celeba")(
         "Faces with a known barycenter",
         "Kolesov et al. (2024), section 5.3, Tables 2, 6 and 7",
         _cases,
-        not_run="CelebA is not at hand, and 40,000 steps of convolutional networks are days on two CPU cores",
+        not_run="CelebA is not available here, and 40,000 steps of convolutional networks are days on two CPU cores",
     )
 )

@@ -1,4 +1,4 @@
-"""The barycenter of the digits 0 and 1, in the space of pictures and on the manifold of a small decoder."""
+"""The barycenter of the digits 0 and 1, in image space and on the manifold of a small decoder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from ...transport import assign, squared_distances
-from ..costs import KL, latent, quadratic
+from ..costs import KL, latent_cost, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
 from ..metrics import convolutional_barycenter, sliced_w2
 from ..problem import Problem
-from ._base import EXPERIMENTS, LATENT, SHOWN, Case, Experiment, solver_case
+from ._base import DECODER_SETTINGS, EXPERIMENTS, PICTURES_PER_ROW, Case, Experiment, solver_case
 
 _COUNT = 1000
 
 
 @lru_cache(maxsize=2)
 def blend_decoder(steps: int) -> Decoder:
-    """Train the decoder on pixelwise blends of zeros and ones: all that a barycenter at equal weights can be made of.
+    """Train the decoder on pixelwise blends of zeros and ones, of which a barycenter with equal weights consists.
 
-    It is a small variational autoencoder standing in for the paper's StyleGAN.
+    It is a small variational autoencoder in place of the paper's StyleGAN.
     """
     zeros, ones = digits(0), digits(1)
     random = torch.Generator().manual_seed(0)
@@ -34,10 +34,10 @@ def blend_decoder(steps: int) -> Decoder:
 
 
 @lru_cache(maxsize=1)
-def least_cost() -> float:
+def exact_cost() -> float:
     """Return the barycenter's cost between 1,000 zeros and 1,000 ones: sum_k E|x_k - y|^2 / 4, by exact transport.
 
-    At equal weights it is W2^2 / 8. Samples overstate it a little.
+    With equal weights it is W2^2 / 8, which samples slightly overestimate.
     """
     problem = Problem([digits(0), digits(1)])
     first, second = problem.sample(_COUNT, torch.Generator().manual_seed(16)).double().numpy()
@@ -49,13 +49,14 @@ def _measure(decode: Any) -> Any:
         points = solver.problem.sample(_COUNT, torch.Generator().manual_seed(17))
         first, second = (decode(images) for images in solver.push(points).detach())
         cost = sum(
-            0.5 * float(quadratic(own, images).mean()) for own, images in zip(points, (first, second), strict=True)
+            0.5 * float(quadratic(source, images).mean())
+            for source, images in zip(points, (first, second), strict=True)
         )
-        least = least_cost()
+        exact = exact_cost()
         return {
             "transport cost": cost,
-            "cost of the exact plan between samples": least,
-            "cost ratio": cost / least,
+            "cost of the exact plan between samples": exact,
+            "cost ratio": cost / exact,
             "sliced W2 between the two images": sliced_w2(first, second),
             "sliced W2 between zeros and ones": sliced_w2(*points),
         }
@@ -63,13 +64,13 @@ def _measure(decode: Any) -> Any:
     return measure
 
 
-def moved_ink(first: Tensor, second: Tensor) -> Tensor:
-    """Return what lies between pictures whose ink is moved, not mixed: a reference for barycenters of digits.
+def ot_interpolations(first: Tensor, second: Tensor) -> Tensor:
+    """Return interpolations of images by optimal transport of their mass: a reference for barycenters of digits.
 
     Parameters
     ----------
     first, second
-        (n, pixels) pictures; they are paired by exact transport.
+        (n, pixels) images, which are paired by exact transport.
 
     Returns
     -------
@@ -78,22 +79,22 @@ def moved_ink(first: Tensor, second: Tensor) -> Tensor:
     """
     partners = second[assign(squared_distances(first, second)).permutation]
     pairs = torch.stack([first, partners], dim=1).unflatten(-1, (SIDE, SIDE))
-    found = torch.stack([convolutional_barycenter(pair) for pair in pairs]).flatten(1)
-    return (found / found.amax(dim=1, keepdim=True)).float()
+    barycenters = torch.stack([convolutional_barycenter(pair) for pair in pairs]).flatten(1)
+    return (barycenters / barycenters.amax(dim=1, keepdim=True)).float()
 
 
-def _shown(decode: Any) -> Any:
+def _picture_rows(decode: Any) -> Any:
     def shown(solver: Any) -> dict[str, np.ndarray]:
-        points = solver.problem.sample(SHOWN, torch.Generator().manual_seed(22))
+        points = solver.problem.sample(PICTURES_PER_ROW, torch.Generator().manual_seed(22))
         first, second = (decode(images).detach() for images in solver.push(points).detach())
         rows = {"zeros": points[0], "their images": first, "ones": points[1], "images of ones": second}
-        rows["moved ink (POT)"] = moved_ink(*points)
+        rows["moved ink (POT)"] = ot_interpolations(*points)
         return {name: row.unflatten(-1, (SIDE, SIDE)).numpy() for name, row in rows.items()}
 
     return shown
 
 
-def _same(pictures: Tensor) -> Tensor:
+def _identity(pictures: Tensor) -> Tensor:
     return pictures
 
 
@@ -104,23 +105,23 @@ def _cases(quick: bool) -> Iterator[Case]:
         "pictures",
         problem,
         "not",
-        measure=_measure(_same),
+        measure=_measure(_identity),
         settings={"steps": steps, "batch": 64, "width": 256},
-        pictures=_shown(_same),
+        pictures=_picture_rows(_identity),
     )
     decoder = blend_decoder(300 if quick else 3000)
-    on_codes = {**LATENT, "steps": 100 if quick else 600, "dimension": decoder.codes}
-    weak = {"classical": (None, "deterministic"), "KL 0.01": (KL(0.01), "gaussian")}
-    for name, (regularizer, plan) in weak.items():
+    settings = {**DECODER_SETTINGS, "steps": 100 if quick else 600, "dimension": decoder.codes}
+    costs = {"classical": (None, "deterministic"), "KL 0.01": (KL(0.01), "gaussian")}
+    for name, (regularizer, plan) in costs.items():
         yield solver_case(
             f"decoder, {name}",
             problem,
             "not",
             measure=_measure(decoder),
-            settings={**on_codes, "plan": plan},
-            grounds=latent(decoder),
+            settings={**settings, "plan": plan},
+            grounds=latent_cost(decoder),
             regularizer=regularizer,
-            pictures=_shown(decoder),
+            pictures=_picture_rows(decoder),
         )
 
 

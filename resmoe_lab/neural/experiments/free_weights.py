@@ -1,4 +1,4 @@
-"""Supplement B.1 of the NWB paper: one training, the barycenters of all weights."""
+"""Supplement B.1 of the NWB paper: the barycenters of all weights from one training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..problem import Gaussian, Problem
 from ._base import EXPERIMENTS, Case, Experiment, solver_case
 from ._gaussian import POINTS
 
-#: The printed Gaussians, and KL as printed for three vectors of weights.
+#: The paper's Gaussians, and its KL divergences for three weight vectors.
 COVARIANCES = ([[0.5, 0.0], [0.0, 2.0]], [[2.0, 1.0], [1.0, 1.0]], [[2.0, -1.0], [-1.0, 1.0]])
 PUBLISHED = {(0.5, 0.25, 0.25): 0.0235, (0.25, 0.5, 0.25): 0.0153, (0.25, 0.25, 0.5): 0.0114}
 
 
 def three_gaussians() -> Problem:
-    """Return the printed problem."""
+    """Return the paper's problem."""
     return Problem([Gaussian([0.0, 0.0], covariance) for covariance in COVARIANCES])
 
 
@@ -26,7 +26,7 @@ def _cases(quick: bool) -> Iterator[Case]:
     problem = three_gaussians()
 
     def measure(solver: Any) -> dict[str, float]:
-        """KL in closed form between the Gaussians fitted to both."""
+        """Return the closed-form KL divergence between fitted Gaussians."""
         return {
             f"KL at {'/'.join(f'{w:g}' for w in weights)}": gaussian_kl(
                 moments(solver.sample(POINTS, weights=weights)),

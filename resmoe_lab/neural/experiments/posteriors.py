@@ -1,4 +1,4 @@
-"""Table 1 of the NWB paper: posteriors of five parts of the data, averaged into the posterior of all."""
+"""Table 1 of the NWB paper: the average of the posteriors of five subsets against the posterior of all data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PUBLISHED = {"nwb": 0.06, "cdwb": 0.26, "cwb": 0.07, "crwb": 1.67}
 
 
 class Posterior(NamedTuple):
-    """Draws of a posterior, and how good the Gaussian was that they were drawn with.
+    """Samples of a posterior, and its Laplace approximation.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Posterior(NamedTuple):
     mode, covariance
         Laplace's approximation.
     effective
-        Effective share of the draws under importance weights: one where Laplace's approximation is exact.
+        Effective fraction of the samples under importance weights: 1 if Laplace's approximation is exact.
     """
 
     draws: np.ndarray
@@ -44,7 +44,7 @@ class Posterior(NamedTuple):
 
 @cache
 def bike_hires() -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, 8) whitened covariates and (n,) hires an hour."""
+    """Return (n, 8) whitened covariates and (n,) hourly hires."""
     table = pd.read_csv(find_data("bike_sharing/hour.csv"))
     covariates = table[list(COVARIATES)].to_numpy(float)
     covariates -= covariates.mean(axis=0)
@@ -57,76 +57,76 @@ def sample_posterior(
 ) -> Posterior:
     """Draw from the posterior of a Poisson regression with a log link and N(0, 1) priors.
 
-    Laplace's approximation proposes, importance weights decide which proposals stay (sampling importance resampling).
+    Sampling importance resampling, with Laplace's approximation as the proposal.
 
     Parameters
     ----------
     covariates : (n, d) array
     counts : (n,) array
     power
-        The likelihood's, as the stochastic approximation for subsets has it.
+        Power of the likelihood, for subsets by the stochastic approximation.
     seed
-        Of the draws.
+        Seed of the samples.
     offset
-        The known logarithm of the mean count; there is no free intercept.
+        Logarithm of the mean count, in place of an intercept.
 
     References
     ----------
     Minsker et al. (2014) for the power; Fan, Taghvaei and Chen (2021), section 4.3.
     """
 
-    def negative(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+    def negative_log_posterior(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
         linear = covariates @ coefficients + offset
         rates = np.exp(linear)
         value = power * (rates - counts * linear).sum() + 0.5 * coefficients @ coefficients
         return value, power * covariates.T @ (rates - counts) + coefficients
 
     start = np.zeros(covariates.shape[1])
-    mode = minimize(negative, start, jac=True, method="BFGS", options={"gtol": 1e-3}).x
-    for _ in range(5):  # Newton's method ends exactly where BFGS has come close
+    mode = minimize(negative_log_posterior, start, jac=True, method="BFGS", options={"gtol": 1e-3}).x
+    for _ in range(5):  # Newton's method refines the result of BFGS
         rates = np.exp(covariates @ mode + offset)
         curvature = power * (covariates.T * rates) @ covariates + np.eye(len(mode))
-        mode = mode - np.linalg.solve(curvature, negative(mode)[1])
+        mode = mode - np.linalg.solve(curvature, negative_log_posterior(mode)[1])
     covariance = np.linalg.inv(curvature)
     random = np.random.default_rng(seed)
     steps = random.standard_normal((DRAWS, len(mode))) @ np.linalg.cholesky(covariance).T
-    gradient, lowest = negative(mode)[1], negative(mode)[0]
-    heights = _heights(covariates, counts, mode + steps, power=power, offset=offset)
-    logarithms = -(heights - lowest) + 0.5 * np.einsum("nd,de,ne->n", steps, curvature, steps)
+    gradient, minimum = negative_log_posterior(mode)[1], negative_log_posterior(mode)[0]
+    values = _negative_log_posteriors(covariates, counts, mode + steps, power=power, offset=offset)
+    log_weights = -(values - minimum) + 0.5 * np.einsum("nd,de,ne->n", steps, curvature, steps)
     assert np.abs(gradient).max() < 1e-3
-    weights = np.exp(logarithms - logarithms.max())
+    weights = np.exp(log_weights - log_weights.max())
     weights /= weights.sum()
-    chosen = random.choice(DRAWS, DRAWS, p=weights)
-    return Posterior(mode + steps[chosen], mode, covariance, float(1 / (weights**2).sum() / DRAWS))
+    indices = random.choice(DRAWS, DRAWS, p=weights)
+    return Posterior(mode + steps[indices], mode, covariance, float(1 / (weights**2).sum() / DRAWS))
 
 
-def _heights(
+def _negative_log_posteriors(
     covariates: np.ndarray, counts: np.ndarray, points: np.ndarray, *, power: float, offset: float
 ) -> np.ndarray:
-    """Negative log posterior at many points, a few at a time so that memory stays small."""
-    found = []
-    for some in np.array_split(points, max(1, len(points) * len(covariates) // 20_000_000)):
-        linear = some @ covariates.T + offset
-        found.append(power * (np.exp(linear).sum(axis=1) - linear @ counts) + 0.5 * (some**2).sum(axis=1))
-    return np.concatenate(found)
+    """Return the negative log posterior at many points, in chunks that bound the memory."""
+    values = []
+    for chunk in np.array_split(points, max(1, len(points) * len(covariates) // 20_000_000)):
+        linear = chunk @ covariates.T + offset
+        values.append(power * (np.exp(linear).sum(axis=1) - linear @ counts) + 0.5 * (chunk**2).sum(axis=1))
+    return np.concatenate(values)
 
 
 class Subsets(NamedTuple):
-    """Posteriors of the parts and of the whole, moved and scaled as the paper does.
+    """Posteriors of the subsets and of all data, centred and scaled as in the paper.
 
     Attributes
     ----------
     problem
-        Centred posteriors of the parts, scaled to unit mean variance.
+        Centred posteriors of the subsets, scaled to unit mean variance.
     whole
-        Moments of the posterior of all data in the same scale, centred too.
+        Moments of the centred posterior of all data in the same scale.
     laplace
-        BW2-UVP of the exact barycenter of Laplace's Gaussians: what splitting the data costs, whatever the solver.
+        BW2-UVP of the exact barycenter of Laplace's Gaussians: the error of splitting the data, for every solver.
     offset
-        Squared distance of the mean of the parts' means from the mean of the whole, in percent of its variance. No
-        solver changes the mean of a barycenter, which is why the paper takes it out.
+        Squared distance between the mean of the subsets' means and that of all data, in percent of the variance. No
+        solver changes the mean of a barycenter, so the paper removes it.
     effective
-        Least effective share of draws.
+        Smallest effective fraction of samples.
     """
 
     problem: Problem
@@ -138,7 +138,7 @@ class Subsets(NamedTuple):
 
 @lru_cache(maxsize=2)
 def subset_posteriors(seed: int = 0) -> Subsets:
-    """Split the data into five parts and sample all six posteriors."""
+    """Split the data into five subsets and sample all six posteriors."""
     covariates, counts = bike_hires()
     offset = float(np.log(counts.mean()))
     order = np.random.default_rng(seed).permutation(len(counts))
@@ -150,38 +150,38 @@ def subset_posteriors(seed: int = 0) -> Subsets:
     scale = float(np.sqrt(np.trace(np.cov(whole.draws.T)) / len(COVARIATES)))
     center = np.mean([part.draws.mean(axis=0) for part in parts], axis=0)
     problem = Problem([Samples((part.draws - part.draws.mean(axis=0)) / scale) for part in parts])
-    middle = whole.draws.mean(axis=0)
-    exact = moments(torch.as_tensor((whole.draws - middle) / scale))
-    nothing = np.zeros(len(COVARIATES))
-    gaussians = Problem([Gaussian(nothing, part.covariance / scale**2) for part in parts])
-    known = torch.as_tensor(nothing), torch.as_tensor(whole.covariance / scale**2)
+    mean = whole.draws.mean(axis=0)
+    exact = moments(torch.as_tensor((whole.draws - mean) / scale))
+    zeros = np.zeros(len(COVARIATES))
+    gaussians = Problem([Gaussian(zeros, part.covariance / scale**2) for part in parts])
+    exact_gaussian = torch.as_tensor(zeros), torch.as_tensor(whole.covariance / scale**2)
     return Subsets(
         problem,
         exact,
-        laplace=bures_uvp(gaussian_barycenter(gaussians), known),
-        offset=100 * float(((center - middle) ** 2).sum() / np.trace(np.cov(whole.draws.T))),
+        laplace=bures_uvp(gaussian_barycenter(gaussians), exact_gaussian),
+        offset=100 * float(((center - mean) ** 2).sum() / np.trace(np.cov(whole.draws.T))),
         effective=min(posterior.effective for posterior in (*parts, whole)),
     )
 
 
 def _cases(quick: bool) -> Iterator[Case]:
-    found = subset_posteriors()
-    truth = Gaussian(*found.whole).sample(DRAWS, torch.Generator().manual_seed(14))
-    facts = {"least effective share": found.effective}
+    subsets = subset_posteriors()
+    truth = Gaussian(*subsets.whole).sample(DRAWS, torch.Generator().manual_seed(14))
+    facts = {"least effective share": subsets.effective}
 
     def measure(solver: Any) -> dict[str, float]:
-        made = solver.sample(DRAWS)  # the paper's 10,000 have a noise of half of what is to be seen
+        samples = solver.sample(DRAWS)  # the noise of the paper's 10,000 is half of the errors to be measured
         measured = {
-            "BW2-UVP": bures_uvp(moments(made), found.whole),
-            "floor (noise of the draws)": bures_uvp(moments(truth), found.whole),
-            "BW2-UVP, 10,000 draws": bures_uvp(moments(made[:POINTS]), found.whole),
-            "floor, 10,000 draws": bures_uvp(moments(truth[:POINTS]), found.whole),
-            "floor (splitting, Laplace)": found.laplace,
-            "offset of the mean": found.offset,
+            "BW2-UVP": bures_uvp(moments(samples), subsets.whole),
+            "floor (noise of the draws)": bures_uvp(moments(truth), subsets.whole),
+            "BW2-UVP, 10,000 draws": bures_uvp(moments(samples[:POINTS]), subsets.whole),
+            "floor, 10,000 draws": bures_uvp(moments(truth[:POINTS]), subsets.whole),
+            "floor (splitting, Laplace)": subsets.laplace,
+            "offset of the mean": subsets.offset,
         }
         if solver.has_maps:
-            points = found.problem.sample(POINTS, torch.Generator().manual_seed(15))
-            errors = [bures_uvp(moments(images), found.whole) for images in solver.push(points)]
+            points = subsets.problem.sample(POINTS, torch.Generator().manual_seed(15))
+            errors = [bures_uvp(moments(images), subsets.whole) for images in solver.push(points)]
             measured["BW2-UVP of maps"] = float(np.mean(errors))
         return measured
 
@@ -192,13 +192,13 @@ def _cases(quick: bool) -> Iterator[Case]:
         "crwb": {"steps": 600},
     }
     for solver in list(settings)[:1] if quick else settings:
-        chosen = settings[solver] | ({"steps": 150} if quick else {})
+        solver_settings = settings[solver] | ({"steps": 150} if quick else {})
         yield solver_case(
             solver,
-            found.problem,
+            subsets.problem,
             solver,
             measure=measure,
-            settings=chosen,
+            settings=solver_settings,
             facts={**facts, "published": PUBLISHED[solver]},
         )
 

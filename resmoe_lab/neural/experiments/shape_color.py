@@ -1,4 +1,4 @@
-"""Shape-Color: a barycenter that has its shape from one distribution and its colour from another."""
+"""Shape-Color: a barycenter with the shapes of one distribution and the colours of another."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from torch import Tensor
 
 from ..costs import KL, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
-from ..problem import Drawn, Problem, Samples
-from ._base import EXPERIMENTS, LATENT, SHOWN, Case, Experiment, solver_case
+from ..problem import Problem, Sampler, Samples
+from ._base import DECODER_SETTINGS, EXPERIMENTS, PICTURES_PER_ROW, Case, Experiment, solver_case
 
-#: Colours of the second distribution: hues from red over yellow to green, as a share of the circle.
+#: Hues of the second distribution, from red over yellow to green, as a fraction of the phase.
 HUES = (0.0, 0.5)
 _COUNT = 1000
-_SHARP = 20.0
-#: Three numbers of colour against 196 of shape: their cost is raised so that both are heard.
+_SHARPNESS = 20.0
+#: Scale of the colour cost of 3 values, to balance the shape cost of 196.
 _COLOR_SCALE = 10.0
 
 
 def color_of_hue(hue: Tensor) -> Tensor:
-    """Return (..., 3) red, green and blue of (...) hues in [0, 1) at full saturation and value."""
+    """Return the (..., 3) RGB values of (...) hues in [0, 1) at full saturation and value."""
     offsets = torch.tensor([0.0, 2 / 3, 1 / 3])
-    circle = (hue.unsqueeze(-1) + offsets) % 1.0
-    return ((circle * 6 - 3).abs() - 1).clamp(0, 1)
+    phase = (hue.unsqueeze(-1) + offsets) % 1.0
+    return ((phase * 6 - 3).abs() - 1).clamp(0, 1)
 
 
 def hue_of_color(color: Tensor) -> Tensor:
     """Return (...) hues in [0, 1) of (..., 3) colours."""
     red, green, blue = color.unbind(dim=-1)
     high, low = color.max(dim=-1).values, color.min(dim=-1).values
-    spread = (high - low).clamp(min=1e-6)
+    chroma = (high - low).clamp(min=1e-6)
     sector = torch.where(
         high == red,
-        ((green - blue) / spread) % 6,
-        torch.where(high == green, (blue - red) / spread + 2, (red - green) / spread + 4),
+        ((green - blue) / chroma) % 6,
+        torch.where(high == green, (blue - red) / chroma + 2, (red - green) / chroma + 4),
     )
     return (sector / 6) % 1.0
 
 
 def decolorized(pictures: Tensor) -> Tensor:
-    """Return the (..., 196) values (largest channel) of (..., 588) coloured pictures."""
+    """Return the (..., 196) values (largest channel) of (..., 588) colour images."""
     return pictures.unflatten(-1, (SIDE * SIDE, 3)).amax(dim=-1)
 
 
 def main_color(pictures: Tensor) -> Tensor:
-    """Return the (..., 3) mean colour of the bright pixels of (..., 588) pictures.
+    """Return the (..., 3) mean colour of the bright pixels of (..., 588) images.
 
-    Bright is a soft threshold at a value of 0.8, and colours are red, green and blue, where the paper takes means of
-    hues: hue has a jump at red.
+    Brightness has a soft threshold of 0.8. The mean is of RGB values, whereas the paper takes means of hues, which are
+    discontinuous at red.
     """
     pixels = pictures.unflatten(-1, (SIDE * SIDE, 3))
-    weights = torch.sigmoid(_SHARP * (pixels.amax(dim=-1) - 0.8))
+    weights = torch.sigmoid(_SHARPNESS * (pixels.amax(dim=-1) - 0.8))
     return (weights.unsqueeze(-1) * pixels).sum(dim=-2) / weights.sum(dim=-1, keepdim=True).clamp(min=1e-3)
 
 
@@ -69,41 +69,41 @@ def coloured_decoder(steps: int) -> Decoder:
 
 
 def shapes_and_colors() -> Problem:
-    """Return grey twos, and colours from red to green."""
+    """Return gray twos, and colours from red to green."""
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         low, high = HUES
         return color_of_hue(low + (high - low) * torch.rand(count, generator=generator))
 
-    return Problem([Samples(digits(2)), Drawn(draw, 3)], one_space=False)
+    return Problem([Samples(digits(2)), Sampler(draw, 3)], one_space=False)
 
 
 def _cases(quick: bool) -> Iterator[Case]:
     decoder = coloured_decoder(300 if quick else 4000)
     problem = shapes_and_colors()
 
-    def of_shape(points: Tensor, codes: Tensor) -> Tensor:
+    def shape_cost(points: Tensor, codes: Tensor) -> Tensor:
         return quadratic(points, decolorized(decoder(codes)))
 
-    def of_color(points: Tensor, codes: Tensor) -> Tensor:
+    def color_cost(points: Tensor, codes: Tensor) -> Tensor:
         return _COLOR_SCALE * quadratic(points, main_color(decoder(codes)))
 
     def measure(solver: Any) -> dict[str, float]:
         points = problem.sample(_COUNT, torch.Generator().manual_seed(18))
         shapes, colors = (decoder(codes) for codes in solver.push(points).detach())
-        hues = [hue_of_color(main_color(made)) for made in (shapes, colors)]
+        hues = [hue_of_color(main_color(images)) for images in (shapes, colors)]
         inside = [float(((hue >= HUES[0] - 0.04) & (hue <= HUES[1] + 0.04)).float().mean()) for hue in hues]
-        grey = points[0]
-        missed = (decolorized(shapes) - grey).square().sum() / (grey - grey.mean(dim=0)).square().sum()
+        gray = points[0]
+        unexplained = (decolorized(shapes) - gray).square().sum() / (gray - gray.mean(dim=0)).square().sum()
         return {
             "share of right colours on given shapes": inside[0],
             "share of right colours on given colours": inside[1],
-            "unexplained shape, %": 100 * float(missed),
+            "unexplained shape, %": 100 * float(unexplained),
             "distance of given colours": float((main_color(colors) - points[1][:, :3]).norm(dim=1).mean()),
         }
 
-    def shown(solver: Any) -> dict[str, np.ndarray]:
-        shapes, colors = points = problem.sample(SHOWN, torch.Generator().manual_seed(21))
+    def picture_rows(solver: Any) -> dict[str, np.ndarray]:
+        shapes, colors = points = problem.sample(PICTURES_PER_ROW, torch.Generator().manual_seed(21))
         by_shape, by_color = (decoder(codes).detach().unflatten(-1, (SIDE, SIDE, 3)) for codes in solver.push(points))
         return {
             "given shapes": shapes.unflatten(-1, (SIDE, SIDE)).numpy(),
@@ -119,12 +119,12 @@ def _cases(quick: bool) -> Iterator[Case]:
             "not",
             measure=measure,
             settings={
-                **LATENT,
+                **DECODER_SETTINGS,
                 **{"steps": 60 if quick else 600, "plan": "gaussian", "draws": 2, "dimension": decoder.codes},
             },
-            grounds=[of_shape, of_color],
+            grounds=[shape_cost, color_cost],
             regularizer=KL(epsilon),
-            pictures=shown,
+            pictures=picture_rows,
         )
 
 

@@ -1,4 +1,4 @@
-"""The Twister: a cost under which the barycenter of three bent clouds is a standard Gaussian."""
+"""Twister: a cost for which the barycenter of three twisted Gaussians is a standard Gaussian."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import ot
 import torch
 
-from ..costs import KL, Energy, Regularizer, through, twist
+from ..costs import KL, Energy, Regularizer, transformed_cost, twist
 from ..metrics import bures_uvp, moments
-from ..problem import Drawn, Gaussian, Marginal, Problem
+from ..problem import Gaussian, Marginal, Problem, Sampler
 from ._base import EXPERIMENTS, Case, Experiment, solver_case
 from ._gaussian import POINTS
 
 CENTERS = ((0.0, 4.0), (-3.46, -2.0), (3.46, -2.0))
 PRIOR = (5.0, 5.0)
-#: Under this cost maps and potentials circle each other at the usual rate and momentum, and the images spread far out.
+#: For this cost maps and potentials oscillate at the default learning rate and momentum, and the images diverge.
 _SETTINGS: dict[str, Any] = {"learning_rate": 1e-2, "momentum": 0.5, "inner": 4, "width": 64, "batch": 128}
 
 
-def bent(center: tuple[float, float]) -> Marginal:
-    """Return the distribution whose points are N(center, I) once they are twisted."""
-    straight = Gaussian(center, torch.eye(2))
-    return Drawn(lambda count, generator: twist(straight.sample(count, generator), turn=-0.4), 2)
+def twisted_gaussian(center: tuple[float, float]) -> Marginal:
+    """Return the distribution whose points are N(center, I) after :func:`twist`."""
+    gaussian = Gaussian(center, torch.eye(2))
+    return Sampler(lambda count, generator: twist(gaussian.sample(count, generator), turn=-0.4), 2)
 
 
 def twisted_clouds() -> Problem:
-    """Return the three distributions; their barycenter under the cost of twisted points is N(0, I)."""
-    return Problem([bent(center) for center in CENTERS])
+    """Return the three distributions, whose barycenter for the cost of twisted points is N(0, I)."""
+    return Problem([twisted_gaussian(center) for center in CENTERS])
 
 
 def _measure(solver: Any) -> dict[str, float]:
@@ -46,7 +46,7 @@ def _measure(solver: Any) -> dict[str, float]:
 
 
 def _cases(quick: bool) -> Iterator[Case]:
-    problem, ground = twisted_clouds(), through(twist)
+    problem, ground = twisted_clouds(), transformed_cost(twist)
     settings = {"steps": 400 if quick else 3000, **_SETTINGS}
     prior = Gaussian(PRIOR, torch.eye(2))
     yield solver_case(
@@ -59,17 +59,17 @@ def _cases(quick: bool) -> Iterator[Case]:
         grounds=ground,
     )
     for strength in (0.5, 2.0) if quick else (0.25, 1.0, 4.0):
-        weak: dict[str, tuple[Regularizer, dict[str, Any]]] = {
+        regularizers: dict[str, tuple[Regularizer, dict[str, Any]]] = {
             "KL": (KL(strength, PRIOR), {"plan": "gaussian", "draws": 4}),
             "energy": (Energy(strength, prior), {"plan": "stochastic", "draws": 4}),
         }
-        for name, (regularizer, own) in weak.items():
+        for name, (regularizer, plan_settings) in regularizers.items():
             yield solver_case(
                 f"{name} {strength:g}",
                 problem,
                 "not",
                 measure=_measure,
-                settings={**settings, **own, "batch": 64},
+                settings={**settings, **plan_settings, "batch": 64},
                 facts={"strength": strength},
                 grounds=ground,
                 regularizer=regularizer,

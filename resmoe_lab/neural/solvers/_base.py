@@ -1,4 +1,4 @@
-"""What every way to compute a continuous barycenter shares."""
+"""The base class of solvers of continuous barycenters."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..._core.registry import Registry
 from ..networks import StackedICNN
 from ..problem import Problem
 
-#: The share of the first learning rate that is left at the last step.
-_LAST_RATE = 0.01
+#: The final learning rate, relative to the initial one.
+_FINAL_RATE = 0.01
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is common to all trainings.
+    """Settings of all solvers.
 
     Parameters
     ----------
     steps
-        Outer iterations; the learning rates fall along a half cosine over all of them.
+        Number of outer iterations, over which the learning rates follow a half cosine.
     batch
-        Points of every marginal a batch.
+        Number of points of every marginal in a batch.
     learning_rate
-        Adam's, at first.
+        Initial learning rate of Adam.
     """
 
     steps: int = 1000
@@ -43,23 +43,23 @@ S = TypeVar("S", bound=Settings)
 
 
 class Solver(ABC, Generic[S]):
-    """A barycenter in the making: networks, their optimizers, and one outer iteration.
+    """A solver: its networks, their optimizers, and one outer iteration.
 
     Parameters
     ----------
     problem
-        What is averaged.
+        The distributions and their weights.
     settings
-        The solver's own.
+        Settings of the solver.
     seed
-        Decides first weights and every draw.
+        Seed of initial weights and samples.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
-    #: Whether it can say where a point of a marginal goes.
+    #: Whether the solver has maps from the marginals to the barycenter.
     has_maps: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, settings: S, *, seed: int = 0) -> None:
@@ -76,17 +76,17 @@ class Solver(ABC, Generic[S]):
 
     @abstractmethod
     def _build(self) -> None:
-        """Make the networks; whatever is random comes from torch's own generator, which has the seed."""
+        """Build the networks; random numbers come from torch's global generator, which has been seeded."""
 
     @abstractmethod
     def _step(self) -> float:
         """Do one outer iteration and return its loss."""
 
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw (count, D) points of the barycenter as it is now: images of all marginals, from each by its weight."""
+        """Draw (count, D) points of the current barycenter: images of the marginals, in proportion to their weights."""
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
-        return self.push(self.problem.sample(count, generator))[chosen, torch.arange(count)]
+        marginals = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        return self.push(self.problem.sample(count, generator))[marginals, torch.arange(count)]
 
     def push(self, points: Tensor) -> Tensor:
         """Map (N, M, D) points of the marginals to the barycenter; (N, M, D).
@@ -99,9 +99,9 @@ class Solver(ABC, Generic[S]):
         raise UsageError(f"{self.name} has no maps from the marginals, only points of the barycenter")
 
     def step(self) -> float:
-        """Do one outer iteration at the learning rate that it is due, and return its loss."""
-        done = self.done / self.settings.steps
-        rate = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        """Do one outer iteration with the scheduled learning rate, and return its loss."""
+        progress = self.done / self.settings.steps
+        rate = _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
@@ -110,22 +110,22 @@ class Solver(ABC, Generic[S]):
         return loss
 
     def probe(self) -> Tensor:
-        """Points that tell how far the barycenter has moved: always of the same draw."""
+        """Return points of the barycenter that depend on the training state only, to measure its drift."""
         with torch.no_grad():
             return self.sample(512, seed=2)
 
-    def learn(
+    def register_network(
         self, name: str, module: nn.Module, *, rate: float = 1.0, betas: tuple[float, float] = (0.9, 0.99)
     ) -> Any:
-        """Take a network into the training, at a multiple of the settings' learning rate, and return it."""
-        first = self.settings.learning_rate * rate
+        """Register a network for training, at a multiple of the settings' learning rate, and return it."""
+        learning_rate = self.settings.learning_rate * rate
         self.modules[name] = module
-        groups = [{"params": list(module.parameters()), "lr": first, "initial_lr": first}]
+        groups = [{"params": list(module.parameters()), "lr": learning_rate, "initial_lr": learning_rate}]
         self.optimizers[name] = torch.optim.Adam(groups, betas=betas, fused=True)
         return module
 
     def draw(self) -> Tensor:
-        """Draw a batch of every marginal: (N, M, D)."""
+        """Draw a batch of every marginal, (N, M, D)."""
         return self.problem.sample(self.settings.batch, self.generator)
 
     def noise(self, *shape: int) -> Tensor:
@@ -133,32 +133,32 @@ class Solver(ABC, Generic[S]):
         return torch.randn(*shape, generator=self.generator)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a training needs to go on, by name."""
+        """Return all tensors that resuming the training needs, by name."""
         tensors = {"generator": self.generator.get_state(), "done": torch.tensor(self.done)}
         for name, module in self.modules.items():
             tensors |= {f"{name}.{key}": value.detach().clone() for key, value in module.state_dict().items()}
-        for name, place, parameter in self._learned():
+        for name, index, parameter in self._named_parameters():
             moments = self.optimizers[name].state.get(parameter, {})
-            tensors |= {f"adam.{name}.{place}.{key}": value.detach().clone() for key, value in moments.items()}
+            tensors |= {f"adam.{name}.{index}.{key}": value.detach().clone() for key, value in moments.items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what :meth:`state` returned."""
+        """Restore a state that :meth:`state` returned."""
         self.generator.set_state(tensors["generator"])
         self.done = int(tensors["done"])
         for name, module in self.modules.items():
-            module.load_state_dict(_below(tensors, name))
-        for name, place, parameter in self._learned():
-            moments = _below(tensors, f"adam.{name}.{place}")
+            module.load_state_dict(_with_prefix(tensors, name))
+        for name, index, parameter in self._named_parameters():
+            moments = _with_prefix(tensors, f"adam.{name}.{index}")
             self.optimizers[name].state[parameter] = {key: value.clone() for key, value in moments.items()}
 
-    def _learned(self) -> Iterator[tuple[str, int, nn.Parameter]]:
+    def _named_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
         for name, module in self.modules.items():
-            for place, parameter in enumerate(module.parameters()):
-                yield name, place, parameter
+            for index, parameter in enumerate(module.parameters()):
+                yield name, index, parameter
 
-    def descend(self, loss: Tensor) -> float:
-        """Lower a loss over all networks at once, make the convex ones convex again, and return what it was."""
+    def minimize(self, loss: Tensor) -> float:
+        """Update all networks to decrease a loss, project the convex ones, and return the loss."""
         loss.backward()
         for name in self.optimizers:
             self.update(name)
@@ -168,31 +168,33 @@ class Solver(ABC, Generic[S]):
         return float(loss.detach())
 
     def update(self, name: str) -> None:
-        """Take one optimizer step with the gradients at hand, and forget them."""
+        """Take one optimizer step, and reset the gradients."""
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
 
 
-def fixed_noise(*shape: int, seed: int) -> Tensor:
-    """Draw standard Gaussian noise that is always the same, apart from any training's own draws."""
+def seeded_noise(*shape: int, seed: int) -> Tensor:
+    """Draw standard Gaussian noise from a generator with its own seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def only_one(problem: Problem, name: str) -> None:
-    """Refuse more than one marginal.
+def check_single_marginal(problem: Problem, name: str) -> None:
+    """Check that a problem has one marginal only.
 
     Raises
     ------
     UsageError
-        If there are several.
+        If it has several.
     """
     if len(problem) != 1:
-        raise UsageError(f"{name} is a generative model of one distribution, not of {len(problem)}: take nwb for those")
+        raise UsageError(
+            f"{name} is a generative model of one distribution, not of {len(problem)}: use nwb for several"
+        )
 
 
-def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
-#: A solver's class with the class of its settings.
+#: The solver classes by name.
 SOLVERS: Registry[type[Solver[Any]]] = Registry("barycenter solver", __package__)

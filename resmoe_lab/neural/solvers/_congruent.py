@@ -1,4 +1,4 @@
-"""Potentials that are congruent: their weighted sum is zero everywhere."""
+"""Congruent potentials: their weighted sum is zero all_points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from ..networks import StackedMLP
 
 
-class Congruent(StackedMLP):
+class CongruentPotentials(StackedMLP):
     """f_k = g_k - sum_j lambda_j g_j for N networks g.
 
     Parameters
@@ -16,9 +16,9 @@ class Congruent(StackedMLP):
     weights
         (N,) lambda.
     dimension, widths
-        Of the networks.
+        Input dimension and hidden widths of the networks.
     quadratic
-        Whether a quadratic form is added to each.
+        Whether a quadratic form is added to each network.
 
     References
     ----------
@@ -30,9 +30,9 @@ class Congruent(StackedMLP):
         self.register_buffer("shares", weights)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Evaluate f_k at its own (N, M, D) points: (N, M)."""
+        """Evaluate every f_k at its (N, M, D) points: (N, M)."""
         count, size, width = points.shape
-        everywhere = points.reshape(1, count * size, width).expand(count, -1, -1)
-        values = super().forward(everywhere).view(count, count, size)
-        own = values[torch.arange(count), torch.arange(count)]
-        return own - torch.einsum("j,jkm->km", self.shares, values)
+        all_points = points.reshape(1, count * size, width).expand(count, -1, -1)
+        values = super().forward(all_points).view(count, count, size)
+        diagonal = values[torch.arange(count), torch.arange(count)]
+        return diagonal - torch.einsum("j,jkm->km", self.shares, values)

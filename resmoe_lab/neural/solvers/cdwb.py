@@ -1,4 +1,4 @@
-"""CDWB: a barycenter of finitely many free points, POT's."""
+"""CDWB: POT's free-support barycenter."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ._base import SOLVERS, Settings, Solver
 
 @dataclass(frozen=True)
 class CDWBSettings(Settings):
-    """Of :class:`CDWB`.
+    """Settings of :class:`CDWB`.
 
     Parameters
     ----------
     steps
-        Rounds of matching and averaging.
+        Number of rounds of matching and averaging.
     batch
-        Points of every marginal; they are drawn once.
+        Number of points of every marginal, which are drawn once.
     support
-        Points of the barycenter.
+        Number of points of the barycenter.
     """
 
     steps: int = 10
@@ -31,7 +31,7 @@ class CDWBSettings(Settings):
 
 
 class _Support(nn.Module):
-    """Points that a checkpoint keeps and no gradient moves."""
+    """The support points, as a module so that they are part of the state."""
 
     points: Tensor
 
@@ -42,7 +42,7 @@ class _Support(nn.Module):
 
 @SOLVERS.register("cdwb")
 class CDWB(Solver[CDWBSettings]):
-    """The free-support barycenter of samples, by exact transport to each marginal and averaging, in turn.
+    """The free-support barycenter of samples, by alternating exact transport and averaging.
 
     References
     ----------
@@ -60,18 +60,18 @@ class CDWB(Solver[CDWBSettings]):
         self.modules["support"] = self.support = _Support(self.problem.sample(self.settings.support, self.generator)[0])
 
     def _step(self) -> float:
-        before = self.support.points
-        moved = ot.lp.free_support_barycenter(
+        previous = self.support.points
+        points = ot.lp.free_support_barycenter(
             self.points,
             [self.uniform] * len(self.points),
-            before.double().numpy(),
+            previous.double().numpy(),
             weights=(self.problem.weights.double() / self.problem.weights.double().sum()).numpy(),
             numItermax=1,
             stopThr=0.0,
         )
-        self.support.points = torch.as_tensor(moved, dtype=torch.float32)
-        return float((self.support.points - before).square().sum(dim=1).mean())
+        self.support.points = torch.as_tensor(points, dtype=torch.float32)
+        return float((self.support.points - previous).square().sum(dim=1).mean())
 
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Return the points, or so many of them; there are never more than the support has."""
+        """Return the first `count` support points, or all if there are fewer."""
         return self.support.points[:count].clone()

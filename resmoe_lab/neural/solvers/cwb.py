@@ -1,4 +1,4 @@
-"""CWB: conjugate pairs of convex potentials, held together by penalties instead of a minimax game."""
+"""CWB: conjugate pairs of convex potentials, with penalties instead of a minimax problem."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ._base import SOLVERS, Settings, Solver
 
 @dataclass(frozen=True)
 class CWBSettings(Settings):
-    """Of :class:`CWB`.
+    """Settings of :class:`CWB`.
 
     Parameters
     ----------
     batch
-        Points of every marginal a batch.
+        Number of points of every marginal in a batch.
     width, depth
-        Of all networks; width 0 is the larger of 64 and twice the dimension.
+        Size of all networks; width 0: the larger of 64 and twice the dimension.
     congruence, cycle
         Weights of the two penalties (tau and lambda).
     """
@@ -37,13 +37,13 @@ class CWBSettings(Settings):
 
 @SOLVERS.register("cwb")
 class CWB(Solver[CWBSettings]):
-    r"""psi_i maps marginal i to the barycenter, its conjugate phi_i maps back.
+    r"""psi_i maps marginal i to the barycenter, its conjugate phi_i maps backward_potentials.
 
     .. math:: \sum_i a_i E[\langle x, \nabla\psi_i(x)\rangle - \varphi_i(\nabla\psi_i(x))]
               + \tau E_{\hat P}[(\sum_i a_i \varphi_i(y) - \tfrac12 |y|^2)_+]
               + \lambda \sum_i a_i E|\nabla\varphi_i(\nabla\psi_i(x)) - x|^2
 
-    The images under psi_i in the first sum are taken as given, as their derivative vanishes for conjugate pairs. The
+    The images under psi_i in the first sum are detached, as their derivative vanishes for conjugate pairs. The
     prior P-hat is the barycenter of Gaussians with the marginals' moments.
 
     References
@@ -56,26 +56,28 @@ class CWB(Solver[CWBSettings]):
     settings_type = CWBSettings
 
     def _build(self) -> None:
-        chosen, dimension, count = self.settings, self.problem.dimension, len(self.problem)
-        widths = [chosen.width or max(64, 2 * dimension)] * chosen.depth
-        self.there = self.learn("there", StackedICNN(count, dimension, widths))
-        self.back = self.learn("back", StackedICNN(count, dimension, widths))
+        settings, dimension, count = self.settings, self.problem.dimension, len(self.problem)
+        widths = [settings.width or max(64, 2 * dimension)] * settings.depth
+        self.forward_potentials = self.register_network("there", StackedICNN(count, dimension, widths))
+        self.backward_potentials = self.register_network("back", StackedICNN(count, dimension, widths))
         self.prior = Gaussian(*gaussian_barycenter(self.problem))
 
     def _step(self) -> float:
-        chosen, shares = self.settings, self.problem.weights
+        settings, weights = self.settings, self.problem.weights
         points = self.draw()
-        images = self.there.gradient(points)
-        given = images.detach()
-        dual = ((points * given).sum(dim=-1) - self.back(given)).mean(dim=1)
-        cycle = (self.back.gradient(images) - points).square().sum(dim=-1).mean(dim=1)
-        places = self.prior.sample(chosen.batch, self.generator)
-        whole = torch.einsum("n,nm->m", shares, self.back(places.expand(len(shares), *places.shape)))
-        excess = (whole - 0.5 * places.square().sum(dim=1)).clamp(min=0).mean()
-        loss = (shares * (dual + chosen.cycle * cycle)).sum() + chosen.congruence * excess
-        return self.descend(loss)
+        images = self.forward_potentials.gradient(points)
+        detached = images.detach()
+        dual = ((points * detached).sum(dim=-1) - self.backward_potentials(detached)).mean(dim=1)
+        cycle = (self.backward_potentials.gradient(images) - points).square().sum(dim=-1).mean(dim=1)
+        prior_points = self.prior.sample(settings.batch, self.generator)
+        total = torch.einsum(
+            "n,nm->m", weights, self.backward_potentials(prior_points.expand(len(weights), *prior_points.shape))
+        )
+        excess = (total - 0.5 * prior_points.square().sum(dim=1)).clamp(min=0).mean()
+        loss = (weights * (dual + settings.cycle * cycle)).sum() + settings.congruence * excess
+        return self.minimize(loss)
 
     @torch.no_grad()
     def push(self, points: Tensor) -> Tensor:
         """Map by the gradient of psi_i."""
-        return self.there.gradient(points)
+        return self.forward_potentials.gradient(points)

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from ._base import SOLVERS, Settings, Solver
-from ._congruent import Congruent
+from ._congruent import CongruentPotentials
 
 
 @dataclass(frozen=True)
 class EgBarySettings(Settings):
-    """Of :class:`EgBary`.
+    """Settings of :class:`EgBary`.
 
     Parameters
     ----------
     batch
-        Points of every marginal a batch.
+        Number of points of every marginal in a batch.
     epsilon
-        Strength of the entropy.
+        Weight of the entropy.
     langevin, stride
-        Langevin steps a batch, and the length of one (sqrt(eta) squared) as a multiple of epsilon.
+        Number of Langevin steps for a batch, and the step size eta as a multiple of epsilon.
     width, depth
-        Of the potentials; width 0 is the larger of 100 and twice the dimension.
+        Size of the potentials; width 0: the larger of 100 and twice the dimension.
     """
 
     batch: int = 128
@@ -41,7 +41,8 @@ class EgBary(Solver[EgBarySettings]):
 
     .. math:: \pi_k(y | x) \propto \exp((f_k(y) - \tfrac12 |x - y|^2) / \epsilon)
 
-    The dual's gradient is the potentials' mean over these plans, drawn by the unadjusted Langevin algorithm.
+    The dual's gradient is the mean gradient of the potentials over these plans, which are sampled by the unadjusted
+    Langevin algorithm.
 
     References
     ----------
@@ -53,25 +54,27 @@ class EgBary(Solver[EgBarySettings]):
     settings_type = EgBarySettings
 
     def _build(self) -> None:
-        chosen, dimension = self.settings, self.problem.dimension
-        widths = [chosen.width or max(100, 2 * dimension)] * chosen.depth
-        self.potentials = self.learn("potentials", Congruent(self.problem.weights, dimension, widths))
+        settings, dimension = self.settings, self.problem.dimension
+        widths = [settings.width or max(100, 2 * dimension)] * settings.depth
+        self.potentials = self.register_network(
+            "potentials", CongruentPotentials(self.problem.weights, dimension, widths)
+        )
 
     def _step(self) -> float:
         images, _ = self._langevin(self.draw(), self.settings.langevin, self.generator)
-        # The dual rises where the potentials fall on what their own plans draw.
+        # The dual increases if the potentials decrease on samples of their plans.
         loss = (self.problem.weights.view(-1, 1) * self.potentials(images)).sum() / images.shape[1]
         loss.backward()
         self.update("potentials")
         return float(loss.detach())
 
     def _langevin(self, points: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw one image of each (N, M, D) point; return it with the mean over the second half of its chain."""
+        """Draw one image of each (N, M, D) point, and return it with the mean of the second half of its chain."""
         eta = self.settings.stride * self.settings.epsilon
         images, total = points.clone(), torch.zeros_like(points)
         self.potentials.requires_grad_(False)
         for step in range(steps):
-            drift = 0.5 * self.settings.stride * (self.potentials.slope(images) + points - images)
+            drift = 0.5 * self.settings.stride * (self.potentials.input_gradient(images) + points - images)
             images = images + drift + eta**0.5 * torch.randn(points.shape, generator=generator)
             if step >= steps // 2:
                 total += images
@@ -79,11 +82,11 @@ class EgBary(Solver[EgBarySettings]):
         return images, total / (steps - steps // 2)
 
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw from the plans of all marginals, each by its weight."""
+        """Draw from the plans of all marginals, in proportion to their weights."""
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        marginals = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
         points = self.problem.sample(count, generator)
-        return self._langevin(points, 2 * self.settings.langevin, generator)[0][chosen, torch.arange(count)]
+        return self._langevin(points, 2 * self.settings.langevin, generator)[0][marginals, torch.arange(count)]
 
     def push(self, points: Tensor) -> Tensor:
         """Map to the mean of the plan (barycentric projection), over a long chain."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..._core.errors import UsageError
-from ..costs import Ground, Plan, Regularizer, quadratic
+from ..costs import ConditionalPlans, GroundCost, Regularizer, quadratic
 from ..networks import StackedMLP
 from ..problem import Problem
 from ._base import SOLVERS, Settings, Solver
-from ._congruent import Congruent
+from ._congruent import CongruentPotentials
 
 _PLANS = ("deterministic", "stochastic", "gaussian")
 
@@ -25,22 +25,22 @@ class NOTSettings(Settings):
     Parameters
     ----------
     batch
-        Points of every marginal a batch.
+        Number of points of every marginal in a batch.
     inner
-        Updates of the maps for one of the potentials (M_T).
+        Number of updates of the maps for one of the potentials (M_T).
     width, depth
-        Hidden neurons a layer (0: the larger of 100 and twice the dimension) and hidden layers.
+        Width of hidden layers (0: the larger of 100 and twice the dimension), and their number.
     plan
-        ``"deterministic"`` maps T(x), ``"stochastic"`` ones T(x, s), or ``"gaussian"``: N(mu(x), diag(sigma(x)^2)).
+        ``"deterministic"`` maps T(x), ``"stochastic"`` maps T(x, s), or ``"gaussian"``: N(mu(x), diag(sigma(x)^2)).
     draws
-        Images of each point a batch; one for deterministic maps.
+        Number of images of each point; one for deterministic maps.
     momentum
-        Adam's first beta: where maps and potentials chase each other in circles, less of it helps.
+        Adam's first beta; smaller values help if maps and potentials oscillate.
     dimension
-        Of the barycenter; 0 stands for that of the marginals. Another needs ground costs of its own.
+        Dimension of the barycenter; 0: that of the marginals. Others need suitable ground costs.
     bound
-        The maps' outputs stay within plus and minus this in every coordinate; 0 is no bound. A cost that does not grow
-        far out, as on the manifold of a decoder, would let potentials and maps run away together.
+        Bound of the absolute value of the maps' outputs; 0: none. Without it, potentials and maps diverge under costs
+        that do not grow at infinity, as on the manifold of a decoder.
     """
 
     batch: int = 256
@@ -56,18 +56,18 @@ class NOTSettings(Settings):
 
 @SOLVERS.register("not")
 class NOTBarycenter(Solver[NOTSettings]):
-    r"""sup over congruent potentials f_k, inf over plans pi_k.
+    r"""Supremum over congruent potentials f_k, infimum over plans pi_k.
 
     .. math:: \sum_k \lambda_k E_{x \sim P_k}[C_k(x, \pi_k(\cdot | x)) - E_{y \sim \pi_k(\cdot | x)} f_k(y)]
 
     Parameters
     ----------
     problem, settings, seed
-        As for :class:`Solver`.
+        See :class:`Solver`.
     grounds
-        One ground cost for all marginals, or one each; half the squared distance by default.
+        One ground cost for all marginals, or one for each (default: half the squared distance).
     regularizer
-        What makes the cost weak (:class:`~resmoe_lab.neural.costs.KL`, ``Energy``); None is the classical cost.
+        Regularizer of a weak cost (:class:`~resmoe_lab.neural.costs.KL`, ``Energy``); None for the classical cost.
 
     References
     ----------
@@ -84,55 +84,55 @@ class NOTBarycenter(Solver[NOTSettings]):
         settings: NOTSettings | None = None,
         *,
         seed: int = 0,
-        grounds: Ground | Sequence[Ground] = quadratic,
+        grounds: GroundCost | Sequence[GroundCost] = quadratic,
         regularizer: Regularizer | None = None,
     ) -> None:
-        chosen = settings or NOTSettings()
+        settings = settings or NOTSettings()
         count = len(problem)
         self.grounds = [grounds] * count if callable(grounds) else list(grounds)
         self.regularizer = regularizer
         if len(self.grounds) != count:
             raise UsageError(f"{len(self.grounds)} ground costs for {count} distributions, expected one each")
-        _check(chosen, regularizer)
-        super().__init__(problem, chosen, seed=seed)
+        _check_settings(settings, regularizer)
+        super().__init__(problem, settings, seed=seed)
 
     def _build(self) -> None:
-        chosen, inputs = self.settings, self.problem.dimension
-        self.dimension = chosen.dimension or inputs
-        widths = [chosen.width or max(100, 2 * self.dimension)] * chosen.depth
-        self.noisy = inputs if chosen.plan == "stochastic" else 0
-        outputs = 2 * self.dimension if chosen.plan == "gaussian" else self.dimension
+        settings, inputs = self.settings, self.problem.dimension
+        self.dimension = settings.dimension or inputs
+        widths = [settings.width or max(100, 2 * self.dimension)] * settings.depth
+        self.noise_dimension = inputs if settings.plan == "stochastic" else 0
+        outputs = 2 * self.dimension if settings.plan == "gaussian" else self.dimension
         same = self.dimension == inputs
-        betas = chosen.momentum, 0.99
-        maps = StackedMLP(len(self.problem), [inputs + self.noisy, *widths, outputs], skip=same)
-        self.maps = self.learn("maps", maps, betas=betas)
-        potentials = Congruent(self.problem.weights, self.dimension, widths, quadratic=not chosen.bound)
-        self.potentials = self.learn("potentials", potentials, betas=betas)
+        betas = settings.momentum, 0.99
+        maps = StackedMLP(len(self.problem), [inputs + self.noise_dimension, *widths, outputs], skip=same)
+        self.maps = self.register_network("maps", maps, betas=betas)
+        potentials = CongruentPotentials(self.problem.weights, self.dimension, widths, quadratic=not settings.bound)
+        self.potentials = self.register_network("potentials", potentials, betas=betas)
 
-    def plans(self, points: Tensor, *, draws: int, generator: torch.Generator) -> Plan:
+    def plans(self, points: Tensor, *, draws: int, generator: torch.Generator) -> ConditionalPlans:
         """Draw `draws` images of each of (N, M, D_k) points."""
         count, size, _ = points.shape
         if self.settings.plan == "gaussian":
-            mean, logarithm = self.maps(points).split(self.dimension, dim=-1)
+            mean, log_scale = self.maps(points).split(self.dimension, dim=-1)
             mean = self._bounded(mean)
-            scale = (logarithm.clamp(-6, 4) - 1).exp()
+            scale = (log_scale.clamp(-6, 4) - 1).exp()
             noise = torch.randn(count, size, draws, self.dimension, generator=generator)
-            return Plan(mean.unsqueeze(2) + scale.unsqueeze(2) * noise, mean, scale)
+            return ConditionalPlans(mean.unsqueeze(2) + scale.unsqueeze(2) * noise, mean, scale)
         repeated = points.repeat_interleave(draws, dim=1)
-        if self.noisy:
-            noise = torch.randn(count, size * draws, self.noisy, generator=generator)
+        if self.noise_dimension:
+            noise = torch.randn(count, size * draws, self.noise_dimension, generator=generator)
             repeated = torch.cat([repeated, noise], dim=-1)
-        return Plan(self._bounded(self.maps(repeated)).view(count, size, draws, self.dimension))
+        return ConditionalPlans(self._bounded(self.maps(repeated)).view(count, size, draws, self.dimension))
 
-    def _bounded(self, places: Tensor) -> Tensor:
+    def _bounded(self, images: Tensor) -> Tensor:
         bound = self.settings.bound
-        return bound * (places / bound).tanh() if bound else places
+        return bound * (images / bound).tanh() if bound else images
 
-    def costs(self, points: Tensor, plan: Plan) -> Tensor:
+    def costs(self, points: Tensor, plan: ConditionalPlans) -> Tensor:
         """Estimate the weak cost of each of (N, M, D) points: (N, M)."""
         ground = [
-            cost(own[:, None, : marginal.dimension], images).mean(dim=-1)
-            for cost, own, images, marginal in zip(
+            cost(own_points[:, None, : marginal.dimension], images).mean(dim=-1)
+            for cost, own_points, images, marginal in zip(
                 self.grounds, points, plan.images, self.problem.marginals, strict=True
             )
         ]
@@ -140,32 +140,32 @@ class NOTBarycenter(Solver[NOTSettings]):
         return total if self.regularizer is None else total + self.regularizer(plan, self.generator)
 
     def _step(self) -> float:
-        shares = self.problem.weights.view(-1, 1)
+        weights = self.problem.weights.view(-1, 1)
         with torch.no_grad():
-            images = self._drawn(self.draw()).images.flatten(1, 2)
-        (shares * self.potentials(images)).sum().div(images.shape[1]).backward()
+            images = self._sample_plans(self.draw()).images.flatten(1, 2)
+        (weights * self.potentials(images)).sum().div(images.shape[1]).backward()
         self.update("potentials")
         self.potentials.requires_grad_(False)
         for _ in range(self.settings.inner):
             points = self.draw()
-            plan = self._drawn(points)
+            plan = self._sample_plans(points)
             values = self.potentials(plan.images.flatten(1, 2)).view(plan.images.shape[:3]).mean(dim=-1)
-            loss = (shares * (self.costs(points, plan) - values)).sum() / points.shape[1]
+            loss = (weights * (self.costs(points, plan) - values)).sum() / points.shape[1]
             loss.backward()
             self.update("maps")
         self.potentials.requires_grad_(True)
         return float(loss.detach())
 
-    def _drawn(self, points: Tensor) -> Plan:
+    def _sample_plans(self, points: Tensor) -> ConditionalPlans:
         return self.plans(points, draws=self.settings.draws, generator=self.generator)
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw from the images of all marginals, each by its weight."""
+        """Draw from the images of all marginals, in proportion to their weights."""
         generator = torch.Generator().manual_seed(seed)
         images = self.plans(self.problem.sample(count, generator), draws=1, generator=generator).images[:, :, 0]
-        chosen = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
-        return images[chosen, torch.arange(count)]
+        marginals = torch.multinomial(self.problem.weights, count, replacement=True, generator=generator)
+        return images[marginals, torch.arange(count)]
 
     @torch.no_grad()
     def push(self, points: Tensor) -> Tensor:
@@ -175,16 +175,16 @@ class NOTBarycenter(Solver[NOTSettings]):
         return plan.images.mean(dim=2) if plan.mean is None else plan.mean
 
 
-def _check(chosen: NOTSettings, regularizer: Regularizer | None) -> None:
-    if chosen.plan not in _PLANS:
-        raise UsageError(f"plan is {chosen.plan!r}, expected one of {', '.join(_PLANS)}")
-    if not chosen.bound >= 0:
-        raise UsageError(f"bound is {chosen.bound}, expected a positive number, or 0 for none")
+def _check_settings(settings: NOTSettings, regularizer: Regularizer | None) -> None:
+    if settings.plan not in _PLANS:
+        raise UsageError(f"plan is {settings.plan!r}, expected one of {', '.join(_PLANS)}")
+    if not settings.bound >= 0:
+        raise UsageError(f"bound is {settings.bound}, expected a positive number, or 0 for none")
     if regularizer is None:
         return
-    if regularizer.gaussian_only and chosen.plan != "gaussian":
+    if regularizer.gaussian_only and settings.plan != "gaussian":
         raise UsageError(
-            f"{regularizer} is computed for Gaussian plans only, not {chosen.plan} ones: set plan='gaussian'"
+            f"{regularizer} is computed for Gaussian plans only, not {settings.plan} ones: set plan='gaussian'"
         )
-    if chosen.draws < regularizer.least_draws:
-        raise UsageError(f"{regularizer} needs at least {regularizer.least_draws} draws a point, not {chosen.draws}")
+    if settings.draws < regularizer.min_draws:
+        raise UsageError(f"{regularizer} needs at least {regularizer.min_draws} draws a point, not {settings.draws}")

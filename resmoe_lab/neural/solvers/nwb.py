@@ -12,7 +12,7 @@ from ._minmaxmin import MinMaxMin, MinMaxMinSettings
 
 @SOLVERS.register("nwb")
 class NWB(MinMaxMin[MinMaxMinSettings]):
-    """The barycenter under one vector of weights; with one marginal, a generative model of it.
+    """The barycenter for one weight vector; with one marginal, a generative model of it.
 
     References
     ----------
@@ -24,18 +24,18 @@ class NWB(MinMaxMin[MinMaxMinSettings]):
     settings_type = MinMaxMinSettings
 
     def _build(self) -> None:
-        chosen, dimension = self.settings, self.problem.dimension
-        widths, count = [chosen.width] * chosen.depth, len(self.problem)
-        self.latent = chosen.latent or dimension
-        self.f = self.learn("f", StackedICNN(count, dimension, widths))
-        self.g = self.learn("g", StackedICNN(count, dimension, widths))
-        sizes = [self.latent, *[chosen.width] * (chosen.depth + 1), dimension]
-        self.h = self.learn("h", Generator(sizes, normalise=chosen.normalise))
+        settings, dimension = self.settings, self.problem.dimension
+        widths, count = [settings.width] * settings.depth, len(self.problem)
+        self.latent = settings.latent or dimension
+        self.f = self.register_network("f", StackedICNN(count, dimension, widths))
+        self.g = self.register_network("g", StackedICNN(count, dimension, widths))
+        sizes = [self.latent, *[settings.width] * (settings.depth + 1), dimension]
+        self.h = self.register_network("h", Generator(sizes, normalise=settings.normalise))
 
-    def _choose(self) -> Tensor:
+    def _draw_weights(self) -> Tensor:
         return self.problem.weights.view(1, -1)
 
-    def _told(self, weights: Tensor) -> tuple[Tensor, ...]:
+    def _conditions(self, weights: Tensor) -> tuple[Tensor, ...]:
         return ()
 
     def generate(self, noise: Tensor, weights: Tensor) -> Tensor:
@@ -43,15 +43,15 @@ class NWB(MinMaxMin[MinMaxMinSettings]):
         return self.h(noise[0]).unsqueeze(0)
 
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
-        """Draw from the generator, h pushed forward."""
-        return self._sampled(count, self.problem.weights, seed=seed)
+        """Draw from the generator h."""
+        return self._generate_samples(count, self.problem.weights, seed=seed)
 
     @torch.no_grad()
     def push(self, points: Tensor) -> Tensor:
-        """Map by the gradient of g_i."""
+        """Map points of the marginals by the gradients of g_i."""
         return self.g.gradient(points)
 
     @torch.no_grad()
     def back(self, points: Tensor) -> Tensor:
-        """Map (M, D) points of the barycenter to every marginal by the gradient of f_i: (N, M, D)."""
+        """Map (M, D) points of the barycenter to every marginal by the gradients of f_i: (N, M, D)."""
         return self.f.gradient(points.expand(len(self.problem), *points.shape))

@@ -1,4 +1,4 @@
-"""W2GN: a generative model that is the optimal transport map from Gaussian noise."""
+"""W2GN: a generative model by the optimal transport map from Gaussian noise."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from ..networks import StackedICNN
-from ._base import SOLVERS, Settings, Solver, fixed_noise, only_one
+from ._base import SOLVERS, Settings, Solver, check_single_marginal, seeded_noise
 
 
 @dataclass(frozen=True)
 class W2GNSettings(Settings):
-    """Of :class:`W2GN`.
+    """Settings of :class:`W2GN`.
 
     Parameters
     ----------
     batch
-        Points a batch.
+        Batch size.
     width, depth
-        Of both potentials.
+        Size of both potentials.
     cycle
-        Weight of the penalty that makes them conjugate.
+        Weight of the cycle penalty, which makes them conjugate.
     """
 
     batch: int = 256
@@ -34,7 +34,7 @@ class W2GNSettings(Settings):
 
 @SOLVERS.register("w2gn")
 class W2GN(Solver[W2GNSettings]):
-    """One marginal, a convex potential on the noise and its conjugate on the data, with a cycle penalty.
+    """A convex potential on the noise and its conjugate on the data of one marginal, with a cycle penalty.
 
     References
     ----------
@@ -47,22 +47,29 @@ class W2GN(Solver[W2GNSettings]):
     has_maps = False
 
     def _build(self) -> None:
-        only_one(self.problem, self.name)
-        chosen, dimension = self.settings, self.problem.dimension
-        self.there = self.learn("there", StackedICNN(1, dimension, [chosen.width] * chosen.depth))
-        self.back = self.learn("back", StackedICNN(1, dimension, [chosen.width] * chosen.depth))
+        check_single_marginal(self.problem, self.name)
+        settings, dimension = self.settings, self.problem.dimension
+        self.forward_potential = self.register_network(
+            "there", StackedICNN(1, dimension, [settings.width] * settings.depth)
+        )
+        self.backward_potential = self.register_network(
+            "back", StackedICNN(1, dimension, [settings.width] * settings.depth)
+        )
 
     def _step(self) -> float:
         noise = self.noise(1, self.settings.batch, self.problem.dimension)
         points = self.draw()
-        images = self.back.gradient(points)
-        given = images.detach()
-        dual = self.there(noise).mean() + ((points * given).sum(dim=-1) - self.there(given)).mean()
-        cycle = (self.there.gradient(images) - points).square().sum(dim=-1).mean()
+        images = self.backward_potential.gradient(points)
+        detached = images.detach()
+        dual = (
+            self.forward_potential(noise).mean()
+            + ((points * detached).sum(dim=-1) - self.forward_potential(detached)).mean()
+        )
+        cycle = (self.forward_potential.gradient(images) - points).square().sum(dim=-1).mean()
         loss = dual + 0.5 * self.settings.cycle * cycle
-        return self.descend(loss)
+        return self.minimize(loss)
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw noise and map it by the gradient of the potential."""
-        return self.there.gradient(fixed_noise(1, count, self.problem.dimension, seed=seed))[0]
+        return self.forward_potential.gradient(seeded_noise(1, count, self.problem.dimension, seed=seed))[0]

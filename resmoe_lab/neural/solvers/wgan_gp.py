@@ -1,4 +1,4 @@
-"""WGAN-GP: a generator against a critic whose gradient is held near one."""
+"""WGAN-GP: a generator against a critic with a gradient penalty."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from ..networks import Generator, StackedMLP
-from ._base import SOLVERS, Settings, Solver, fixed_noise, only_one
+from ._base import SOLVERS, Settings, Solver, check_single_marginal, seeded_noise
 
 
 @dataclass(frozen=True)
 class WGANSettings(Settings):
-    """Of :class:`WGANGP`.
+    """Settings of :class:`WGANGP`.
 
     Parameters
     ----------
     batch
-        Points a batch.
+        Batch size.
     inner
-        Updates of the critic for one of the generator.
+        Number of updates of the critic for one of the generator.
     width, depth
-        Of both networks.
+        Size of both networks.
     penalty
         Weight of the gradient penalty.
     """
@@ -37,7 +37,7 @@ class WGANSettings(Settings):
 
 @SOLVERS.register("wgan-gp")
 class WGANGP(Solver[WGANSettings]):
-    """One marginal, the 1-Wasserstein distance.
+    """A generative model of one marginal by the 1-Wasserstein distance.
 
     References
     ----------
@@ -50,28 +50,30 @@ class WGANGP(Solver[WGANSettings]):
     has_maps = False
 
     def _build(self) -> None:
-        only_one(self.problem, self.name)
-        chosen, dimension = self.settings, self.problem.dimension
-        widths = [chosen.width] * chosen.depth
+        check_single_marginal(self.problem, self.name)
+        settings, dimension = self.settings, self.problem.dimension
+        widths = [settings.width] * settings.depth
         betas = (0.5, 0.9)
-        self.critic = self.learn("critic", StackedMLP(1, [dimension, *widths, 1]), betas=betas)
-        self.made = self.learn("made", Generator([dimension, *widths, dimension], skip=False), betas=betas)
+        self.critic = self.register_network("critic", StackedMLP(1, [dimension, *widths, 1]), betas=betas)
+        self.generator_network = self.register_network(
+            "made", Generator([dimension, *widths, dimension], skip=False), betas=betas
+        )
 
     def _step(self) -> float:
         size, dimension = self.settings.batch, self.problem.dimension
         for _ in range(self.settings.inner):
             points = self.draw()
             with torch.no_grad():
-                made = self.made(self.noise(size, dimension)).unsqueeze(0)
-            between = torch.rand(1, size, 1, generator=self.generator)
-            places = (points + between * (made - points)).requires_grad_(True)
-            (slope,) = torch.autograd.grad(self.critic(places).sum(), places, create_graph=True)
-            penalty = (slope.norm(dim=-1) - 1).square().mean()
-            loss = self.critic(made).mean() - self.critic(points).mean() + self.settings.penalty * penalty
+                generated = self.generator_network(self.noise(size, dimension)).unsqueeze(0)
+            interpolation = torch.rand(1, size, 1, generator=self.generator)
+            inputs = (points + interpolation * (generated - points)).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.critic(inputs).sum(), inputs, create_graph=True)
+            penalty = (gradient.norm(dim=-1) - 1).square().mean()
+            loss = self.critic(generated).mean() - self.critic(points).mean() + self.settings.penalty * penalty
             loss.backward()
             self.update("critic")
         self.critic.requires_grad_(False)
-        (-self.critic(self.made(self.noise(size, dimension)).unsqueeze(0)).mean()).backward()
+        (-self.critic(self.generator_network(self.noise(size, dimension)).unsqueeze(0)).mean()).backward()
         self.update("made")
         self.critic.requires_grad_(True)
         return float(loss.detach())
@@ -79,4 +81,4 @@ class WGANGP(Solver[WGANSettings]):
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw from the generator."""
-        return self.made(fixed_noise(count, self.problem.dimension, seed=seed))
+        return self.generator_network(seeded_noise(count, self.problem.dimension, seed=seed))

@@ -1,4 +1,4 @@
-"""WIN: the fixed point of averaging the maps from the barycenter to the marginals."""
+"""WIN: fixed-point iteration on the average of the maps from the barycenter to the marginals."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from ..networks import Generator, StackedMLP
-from ._base import SOLVERS, Settings, Solver, fixed_noise
+from ._base import SOLVERS, Settings, Solver, seeded_noise
 
 
 @dataclass(frozen=True)
 class WINSettings(Settings):
-    """Of :class:`WIN`.
+    """Settings of :class:`WIN`.
 
     Parameters
     ----------
     batch
-        Points a batch.
+        Batch size.
     transport, inner
-        Updates of the potentials a round, and of the maps for each of those.
+        Number of updates of the potentials in each step, and of the maps for each of these.
     regression
-        Updates of the generator a round, towards the average of the maps of what it gave before.
+        Number of updates of the generator in each step, towards the average of its previous points' images.
     width, depth
-        Of all networks; width 0 is the larger of 100 and twice the dimension.
+        Size of all networks; width 0: the larger of 100 and twice the dimension.
     """
 
     batch: int = 128
@@ -38,9 +38,9 @@ class WINSettings(Settings):
 
 @SOLVERS.register("win")
 class WIN(Solver[WINSettings]):
-    """A generator, and for every marginal a neural transport map from it with its potential.
+    """A generator, and a transport map from it to every marginal with its potential.
 
-    The way from a marginal to the barycenter, which the maps do not give, is y - grad v(y) of the potential.
+    The map from a marginal to the barycenter is y - grad v(y) of the potential v.
 
     References
     ----------
@@ -52,48 +52,52 @@ class WIN(Solver[WINSettings]):
     settings_type = WINSettings
 
     def _build(self) -> None:
-        chosen, dimension, count = self.settings, self.problem.dimension, len(self.problem)
-        widths = [chosen.width or max(100, 2 * dimension)] * chosen.depth
-        self.maps = self.learn("maps", StackedMLP(count, [dimension, *widths, dimension], skip=True))
-        self.potentials = self.learn("potentials", StackedMLP(count, [dimension, *widths, 1], quadratic=True))
-        self.made = self.learn("made", Generator([dimension, *widths, dimension]))
+        settings, dimension, count = self.settings, self.problem.dimension, len(self.problem)
+        widths = [settings.width or max(100, 2 * dimension)] * settings.depth
+        self.maps = self.register_network("maps", StackedMLP(count, [dimension, *widths, dimension], skip=True))
+        self.potentials = self.register_network(
+            "potentials", StackedMLP(count, [dimension, *widths, 1], quadratic=True)
+        )
+        self.generator_network = self.register_network("made", Generator([dimension, *widths, dimension]))
 
     def _step(self) -> float:
         for _ in range(self.settings.transport):
-            self._raise()
+            self._update_potentials()
             self.potentials.requires_grad_(False)
             for _ in range(self.settings.inner):
-                self._lower()
+                self._update_maps()
             self.potentials.requires_grad_(True)
-        before = copy.deepcopy(self.made)
+        previous = copy.deepcopy(self.generator_network)
         for _ in range(self.settings.regression):
             noise = self.noise(self.settings.batch, self.problem.dimension)
             with torch.no_grad():
-                sent = self.maps(self._each(before(noise)))
-                target = torch.einsum("n,nmd->md", self.problem.weights, sent)
-            loss = (self.made(noise) - target).square().sum(dim=1).mean()
+                images = self.maps(self._for_every_marginal(previous(noise)))
+                target = torch.einsum("n,nmd->md", self.problem.weights, images)
+            loss = (self.generator_network(noise) - target).square().sum(dim=1).mean()
             loss.backward()
             self.update("made")
         return float(loss.detach())
 
-    def _each(self, points: Tensor) -> Tensor:
+    def _for_every_marginal(self, points: Tensor) -> Tensor:
         return points.expand(len(self.problem), *points.shape)
 
-    def _drawn(self) -> Tensor:
+    def _generated(self) -> Tensor:
         with torch.no_grad():
-            return self._each(self.made(self.noise(self.settings.batch, self.problem.dimension)))
+            return self._for_every_marginal(
+                self.generator_network(self.noise(self.settings.batch, self.problem.dimension))
+            )
 
-    def _raise(self) -> None:
-        """Update every potential to raise E v(Y) - E v(T(X))."""
+    def _update_potentials(self) -> None:
+        """Update every potential to increase E v(Y) - E v(T(X))."""
         with torch.no_grad():
-            images = self.maps(self._drawn())
+            images = self.maps(self._generated())
         loss = self.potentials(images).mean(dim=1) - self.potentials(self.draw()).mean(dim=1)
         loss.sum().backward()
         self.update("potentials")
 
-    def _lower(self) -> None:
-        """Update every map to lower E |X - T(X)|^2 / 2 - v(T(X))."""
-        points = self._drawn()
+    def _update_maps(self) -> None:
+        """Update every map to decrease E |X - T(X)|^2 / 2 - v(T(X))."""
+        points = self._generated()
         images = self.maps(points)
         cost = 0.5 * (images - points).square().sum(dim=-1) - self.potentials(images).squeeze(-1)
         cost.mean(dim=1).sum().backward()
@@ -102,8 +106,8 @@ class WIN(Solver[WINSettings]):
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 1) -> Tensor:
         """Draw from the generator."""
-        return self.made(fixed_noise(count, self.problem.dimension, seed=seed))
+        return self.generator_network(seeded_noise(count, self.problem.dimension, seed=seed))
 
     def push(self, points: Tensor) -> Tensor:
-        """Map by the gradient of |y|^2 / 2 - v(y)."""
-        return points - self.potentials.slope(points)
+        """Map points of the marginals by the gradient of |y|^2 / 2 - v(y)."""
+        return points - self.potentials.input_gradient(points)

@@ -59,9 +59,9 @@ def test_one_marginal_is_learnt_as_a_generative_model(name: str) -> None:
     target = Gaussian([1.0, -1.0], [[3.0, 1.0], [1.0, 1.0]])
     gan = {"steps": 400, "batch": 64, "width": 32, "learning_rate": 1e-3, "inner": 3}
     settings, most = (gan, 80) if name == "wgan-gp" else ({"steps": 60 if name == "nwb" else 100, "batch": 64}, 10)
-    begun = bures_uvp(moments(solve(Problem([target]), name, steps=1).solver.sample(5000)), _moments_of(target))
+    started = bures_uvp(moments(solve(Problem([target]), name, steps=1).solver.sample(5000)), _moments_of(target))
     solver = solve(Problem([target]), name, **settings).solver
-    assert bures_uvp(moments(solver.sample(5000)), _moments_of(target)) < min(most, 0.6 * begun)
+    assert bures_uvp(moments(solver.sample(5000)), _moments_of(target)) < min(most, 0.6 * started)
 
 
 @pytest.mark.parametrize("name", ["wgan-gp", "w2gn"])

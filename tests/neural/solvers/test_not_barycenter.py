@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.neural import Drawn, Gaussian, Problem, gaussian_barycenter, gaussian_maps, l2_uvp, solve, train
-from resmoe_lab.neural.costs import KL, Energy, latent, quadratic
-from resmoe_lab.neural.solvers._congruent import Congruent
+from resmoe_lab.neural import Gaussian, Problem, Sampler, gaussian_barycenter, gaussian_maps, l2_uvp, solve, train
+from resmoe_lab.neural.costs import KL, Energy, latent_cost, quadratic
+from resmoe_lab.neural.solvers._congruent import CongruentPotentials
 from resmoe_lab.neural.solvers.not_barycenter import NOTBarycenter, NOTSettings
 
 
@@ -28,7 +28,7 @@ def test_maps_of_gaussians(gaussians: Problem) -> None:
 
 def test_potentials_are_congruent(gaussians: Problem) -> None:
     torch.manual_seed(0)
-    potentials = Congruent(gaussians.weights, 2, [8, 8])
+    potentials = CongruentPotentials(gaussians.weights, 2, [8, 8])
     same = torch.randn(50, 2).expand(3, 50, 2)
     assert torch.einsum("k,km->m", gaussians.weights, potentials(same)).abs().max() < 1e-6
     with torch.no_grad():
@@ -68,10 +68,10 @@ def test_the_regularized_costs_pull_to_the_prior() -> None:
 def test_marginals_of_different_spaces_meet_on_a_manifold() -> None:
     """The barycenter of 3-dimensional and 1-dimensional points in a plane of codes: each sees its own coordinate."""
     solid = Gaussian([1.0, 0.0, 0.0], 0.01 * torch.eye(3))
-    line = Drawn(lambda n, g: 2 + 0.1 * torch.randn(n, 1, generator=g), 1)
+    line = Sampler(lambda n, g: 2 + 0.1 * torch.randn(n, 1, generator=g), 1)
     problem = Problem([solid, line], one_space=False)
     lift = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    grounds = [latent(lambda codes: codes @ lift), lambda x, z: quadratic(x, z[..., 1:])]
+    grounds = [latent_cost(lambda codes: codes @ lift), lambda x, z: quadratic(x, z[..., 1:])]
     solver = NOTBarycenter(problem, NOTSettings(steps=250, batch=64, width=16, dimension=2), grounds=grounds)
     made = train(solver).solver.sample(500)
     assert made.mean(dim=0).tolist() == pytest.approx([1, 2], abs=0.25)
