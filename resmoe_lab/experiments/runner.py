@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -26,7 +26,7 @@ from ..scoring.activation_cache import cached_activations
 from ..scoring.calibration import TOKENS, calibrate, calibration_requests
 from ..scoring.likelihood import Request
 from ..scoring.routing import routing_shares
-from ..scoring.score_cache import hash_rows, model_key
+from ..scoring.score_cache import ScoreCache, hash_rows, model_key
 from ..scoring.scorer import TaskResult, TaskScorer
 from ..scoring.tasks import find_task
 from ..store.layout import DEFAULT_STORAGE, Storage
@@ -240,9 +240,13 @@ class VariantRunner:
         return key
 
     def routing_shares(self, requests: Sequence[Request]) -> pd.DataFrame:
-        """Return the share of some requests' tokens that each expert of each layer receives in the original model."""
+        """Return the share of some requests' tokens that each expert of each layer receives in the original model.
+
+        It does not change with what is compared, so it is computed once and comes from the cache of scores then.
+        """
         layers, top_k = self.family.layers(self.checkpoint), self.family.shape(self.checkpoint.config).top_k
-        return routing_shares(self.loaded[0], requests, layers=layers, top_k=top_k)
+        key = original_key(self.checkpoint) | {"routing": hash_rows([astuple(request) for request in requests])}
+        return ScoreCache().table(key, lambda: routing_shares(self.loaded[0], requests, layers=layers, top_k=top_k))
 
 
 def original_key(checkpoint: Checkpoint) -> dict[str, Any]:

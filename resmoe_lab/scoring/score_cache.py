@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from .._core.cache import cache_folder
 from .._core.files import atomic_write
@@ -108,6 +110,18 @@ class ScoreCache:
             content = {"key": dict(key), "outcomes": [outcome.as_dict() for outcome in outcomes]}
             part.write_text(json.dumps(content, default=str), "utf-8")
         self.partial(key).path.unlink(missing_ok=True)
+
+    def table(self, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the table stored under a key, computed and stored if there is none."""
+        path = self.path(key)
+        try:
+            return pd.DataFrame(json.loads(path.read_text("utf-8"))["table"])
+        except (OSError, ValueError, KeyError, TypeError):
+            table = compute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as part:
+            part.write_text(json.dumps({"key": dict(key), "table": table.to_dict("list")}, default=str), "utf-8")
+        return table
 
     def partial(self, key: Mapping[str, Any]) -> PartialResults:
         """Return where an unfinished evaluation stores its results."""
