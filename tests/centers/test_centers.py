@@ -219,7 +219,7 @@ def test_a_learnt_barycenter_is_decided_by_its_seed(random_stack: ExpertStack) -
         ({"steps": 0}, "must be positive"),
         ({"solver": "cdwb"}, "cdwb has no maps from the experts"),
         ({"solver": "nwbb"}, "unknown barycenter solver"),
-        ({"breadth": 3}, "cwb cannot be set so"),
+        ({"breadth": 3}, "cwb has no such settings"),
     ],
 )
 def test_a_learnt_barycenter_refuses_wrong_settings(
