@@ -158,7 +158,7 @@ def forecast_run(
 
 
 def _near_duplicates(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
-    """Whether a layer's experts are near-duplicates, from the first block of two of them, read only from local files."""
+    """Whether a layer's experts are near-duplicates, from the first block of two; only local files are read."""
     if checkpoint.hub_id is not None or family.shape(checkpoint.config).num_experts < 2:
         return False
     return are_near_duplicates(Problem([family.first_block(checkpoint, layer, expert) for expert in (0, 1)]))
