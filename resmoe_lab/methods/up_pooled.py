@@ -11,7 +11,7 @@ from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.matrices import SparseMatrix
-from ._base import METHODS, Compressed, stored_center
+from ._base import METHODS, Compressed, Method, stored_center
 from ._choices import kept_entries, largest
 from ._kinds import PruningMethod
 from ._rounding import prune_rounding
@@ -47,16 +47,16 @@ class PooledPruning(PruningMethod):
         totals = [stack.num_experts * kept_entries(stack.weights[0].numel(), KEEP.validate(keep)) for keep in keeps]
         if not totals:
             return []
-        center = self._used(center, statistics)
-        layout = self._layout_of(stack, max(keeps), center, storage)
-        center, _ = stored_center(center, layout)
-        pool = torch.cat(list(self._residuals(stack, center)))
+        used = self._used(center, statistics)
+        layout = self._layout_of(stack, max(keeps), used, storage)
+        used, _ = stored_center(used, layout)
+        pool = torch.cat(list(self._residuals(stack, used)))
         squares = pool.flatten().square()
         dropped = smallest_sums(squares, [len(squares) - total for total in totals])
         added = [0.0] * len(keeps)
         if not layout.encoding.lossless:
             rounding = prune_rounding(pool, totals, layout.encoding)
             if rounding is None:
-                return super(PruningMethod, self).errors(stack, keeps, center, statistics=statistics, storage=storage)
+                return Method.errors(self, stack, keeps, center, statistics=statistics, storage=storage)
             added = rounding
         return [(error + rounding) / stack.num_experts for error, rounding in zip(dropped, added, strict=True)]
