@@ -28,7 +28,7 @@ def center_history(
         for step, value in enumerate(objectives):
             excess = (value - floor) / floor if floor else value
             rows.append({"layer": f"layer {layer}", "step": step, "value": float(f"{excess:.6g}")})
-    title = "objective above its lower bound" if bounds else "objective (mean squared distance)"
+    title = "(objective - lower bound) / lower bound" if bounds else "objective (mean squared distance)"
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d", grid=False)),
         y=alt.Y(
@@ -42,7 +42,8 @@ def center_history(
     floor_line = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(y=alt.datum(0))
     layers = [base.mark_line(strokeWidth=2), base.mark_circle(size=40, opacity=1).encode(tooltip=tooltip)]
     if bounds:
-        name = alt.Chart(alt.Data(values=[{"t": "no center can be lower"}]))
+        name = alt.Chart(alt.Data(values=[{"t": "lower bound"}]))
         name = name.mark_text(align="right", dx=-4, dy=-7, fontSize=10, font=FONT, color=INK)
         layers = [floor_line, name.encode(x=alt.value("width"), y=alt.datum(0), text="t:N"), *layers]
-    return styled(alt.LayerChart(layer=layers).properties(width=520, height=230, title="Search for the common expert"))
+    words = alt.TitleParams("Search for the center", subtitle="objective after each step")
+    return styled(alt.LayerChart(layer=layers).properties(width=520, height=230, title=words))

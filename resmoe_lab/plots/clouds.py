@@ -43,7 +43,7 @@ def barycenter_clouds(marginals: pd.DataFrame, barycenters: pd.DataFrame, *, sli
     rows = significant(barycenters, digits=3).to_dict("records")
     made = alt.Chart(alt.Data(values=rows)).transform_filter(slider.selects("weight"))
     strong = made.mark_circle(size=16, opacity=0.8, color=HIGHLIGHT).encode(x="x:Q", y="y:Q")
-    title = alt.TitleParams("The barycenter between the distributions", subtitle="orange: drawn from the generator")
+    title = alt.TitleParams("Distributions and their barycenter", subtitle="orange: samples of the barycenter")
     chart = alt.LayerChart(layer=[faint, strong]).properties(width=_SIDE, height=_SIDE, title=title)
     return styled(chart.add_params(*slider.params()))
 
@@ -60,10 +60,13 @@ def training_drift(history: pd.DataFrame) -> alt.Chart:
     chart = alt.Chart(alt.Data(values=significant(rows).to_dict("records"))).mark_line(point=True, color=HIGHLIGHT)
     chart = chart.encode(
         x=alt.X("step:Q", title="outer iteration", axis=alt.Axis(format="d", grid=False)),
-        y=alt.Y("drift:Q", title="share of its variance", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
+        y=alt.Y("drift:Q", title="change / variance", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
         tooltip=[alt.Tooltip("step:Q"), alt.Tooltip("drift:Q", format=".3~g")],
     )
-    return styled(chart.properties(width=520, height=180, title="How far the barycenter moved since the look before"))
+    title = alt.TitleParams(
+        "Convergence of the training", subtitle="change of the barycenter since the last evaluation"
+    )
+    return styled(chart.properties(width=520, height=180, title=title))
 
 
 def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:

@@ -35,4 +35,6 @@ def gain_bars(gains: pd.DataFrame) -> alt.LayerChart:
     )
     label = name.transform_calculate(words="'unrelated experts: ' + format(datum.by_chance, '.1%')")
     chart = alt.LayerChart(layer=[bars, chance, label.encode(x=alt.value("width"), y="by_chance:Q", text="words:N")])
-    return styled(chart.properties(width=640, height=230, title="How much of the experts a common expert explains"))
+    return styled(
+        chart.properties(width=640, height=230, title="Share of the experts' squared norm that the center explains")
+    )

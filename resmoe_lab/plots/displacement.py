@@ -54,7 +54,7 @@ def displacement_bars(displacements: pd.DataFrame) -> alt.LayerChart:
     layer = int(displacements["layer"].iloc[0])
     table = significant(displacements)
     base = alt.Chart(alt.Data(values=table.to_dict("records"))).encode(
-        x=alt.X("low:Q", title="displacement, as a share of the layer's width", axis=alt.Axis(format="~p")),
+        x=alt.X("low:Q", title="displacement |T[i] - i| / p_I", axis=alt.Axis(format="~p")),
         x2="high:Q",
     )
     tooltip = [alt.Tooltip("low:Q", format="~p"), alt.Tooltip("share:Q", format=".1%")]
@@ -62,5 +62,5 @@ def displacement_bars(displacements: pd.DataFrame) -> alt.LayerChart:
         y=alt.Y("share:Q", title="share of the neurons", axis=alt.Axis(format="~p"), stack=None), tooltip=tooltip
     )
     chance = base.mark_rule(color=MUTED, strokeWidth=2).encode(y="random:Q")
-    title = alt.TitleParams(f"How far neurons moved, layer {layer}", subtitle="grey: a random permutation")
+    title = alt.TitleParams(f"Displacement of the neurons, layer {layer}", subtitle="grey: a random permutation")
     return styled(alt.LayerChart(layer=[bars, chance]).properties(width=520, height=200, title=title))

@@ -11,6 +11,7 @@ from .slider import keep_slider
 from .theme import color_scale, dash_scale, series_legend, styled
 
 _MEASURE = Measure("relative approximation error")
+_AS_STORED = "of the experts as stored; 0 is exact, 1 is the error of all zeros"
 
 
 def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConcatChart:
@@ -26,7 +27,8 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
     table = mean_over_layers(errors, layer)
     where = "mean over the layers" if layer is None else f"layer {layer}"
     chart = curves_and_values(table, _MEASURE, keep_slider(table["keep"]))
-    return styled(chart.properties(title=f"Relative approximation error, {where}"))
+    title = alt.TitleParams(f"Relative approximation error, {where}", subtitle=_AS_STORED)
+    return styled(chart.properties(title=title))
 
 
 def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
@@ -56,7 +58,6 @@ def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
             alt.Tooltip("relative_error:Q", title="relative error", format=_MEASURE.number),
         ]
     )
-    chart = alt.LayerChart(layer=[lines, points]).properties(
-        width=640, height=230, title="Relative approximation error by layer"
-    )
+    title = alt.TitleParams("Relative approximation error by layer", subtitle=_AS_STORED)
+    chart = alt.LayerChart(layer=[lines, points]).properties(width=640, height=230, title=title)
     return styled(chart.add_params(*slider.params()))

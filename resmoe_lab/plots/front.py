@@ -36,7 +36,7 @@ def front_lines(
     )
     x = alt.X(
         "true_share:Q",
-        title="really stored bytes of the experts, as a share of the original's",
+        title="stored bytes of the experts / original bytes",
         scale=alt.Scale(domain=[0, max(1.0, float(points["true_share"].max())) * 1.02], nice=False),
         axis=alt.Axis(format="~p", tickCount=6),
     )
@@ -57,7 +57,8 @@ def front_lines(
     if original is not None:
         rule = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3])
         layers.insert(0, rule.encode(y=alt.datum(original)))
-    title = alt.TitleParams(f"What no other choice beats: {task}", subtitle="ringed: the front; dotted: the original")
+    subtitle = "score against stored bytes; ringed: on the front; dotted: the original"
+    title = alt.TitleParams(f"Pareto front: {task}", subtitle=subtitle)
     return styled(alt.LayerChart(layer=layers).properties(width=640, height=270, title=title))
 
 
@@ -77,7 +78,7 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
         alt.Chart(alt.Data(values=significant(long).to_dict("records")))
         .mark_line(strokeWidth=2, interpolate="step-after")
         .encode(
-            x=alt.X("share:Q", title="budget, as a share of the experts' bytes", axis=alt.Axis(format="~p")),
+            x=alt.X("share:Q", title="budget / original bytes of the experts", axis=alt.Axis(format="~p")),
             y=alt.Y("error:Q", title="relative error, mean over the layers"),
             color=alt.Color(
                 "method:N",
@@ -95,4 +96,7 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
         )
     )
     layers = alt.LayerChart(layer=[chart])
-    return styled(layers.properties(width=640, height=240, title="The same bytes, spread over the layers"))
+    title = alt.TitleParams(
+        "Error at a budget of bytes", subtitle="solid: a keep for each layer; dashed: one keep for all"
+    )
+    return styled(layers.properties(width=640, height=240, title=title))

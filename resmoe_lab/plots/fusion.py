@@ -103,7 +103,7 @@ def _curves(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.LayerCh
         base.mark_line(strokeWidth=2).encode(strokeDash=dash, tooltip=tooltip),
         now.mark_circle(size=70, opacity=1),
     ]
-    title = alt.TitleParams(alt.expr(f"'Two networks mixed, at ' + format({slider.shown}, '.2f')"))
+    title = alt.TitleParams(alt.expr(f"'Accuracy at weight ' + format({slider.shown}, '.2f')"))
     return alt.LayerChart(layer=layers).properties(width=420, height=250, title=title)
 
 
@@ -113,7 +113,7 @@ def _classes(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.Chart:
     axis = alt.Axis(labelAngle=0)
     return points.encode(
         x=alt.X("label:N", title="class", sort=mixtures.labels, axis=axis),
-        y=alt.Y("accuracy:Q", title="accuracy on the class, %", scale=alt.Scale(domain=[0, 100])),
+        y=alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100])),
         color=color,
         tooltip=["method:N", "label:N", alt.Tooltip("accuracy:Q", format=".1f")],
-    ).properties(width=300, height=250, title="Class by class")
+    ).properties(width=300, height=250, title="Accuracy by class")

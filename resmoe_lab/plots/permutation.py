@@ -81,8 +81,8 @@ def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
         width=columns * 165,
         height=lines * 185,
         title=alt.TitleParams(
-            alt.expr(f"'Neuron i of the center (across) is neuron T[i] of the expert (down), layer ' + {slider.shown}"),
-            subtitle="orange: not at its own place",
+            alt.expr(f"'Permutations of the experts, layer ' + {slider.shown}"),
+            subtitle="neuron i of the center (across) is neuron T[i] of the expert (down); orange: T[i] is not i",
         ),
         usermeta={"fixed": True},
     )

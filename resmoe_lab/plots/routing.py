@@ -33,7 +33,7 @@ def routing_load(routing: pd.DataFrame) -> alt.LayerChart:
         color=alt.Color("share:Q", scale=scale, legend=legend),
         tooltip=["layer:O", "expert:O", alt.Tooltip("share:Q", format=".2%")],
     )
-    title = alt.TitleParams("Share of the tokens each expert receives", subtitle=f"an even spread would be {fair:.1%}")
+    title = alt.TitleParams("Share of the tokens each expert receives", subtitle=f"uniform routing: {fair:.1%}")
     chart = alt.LayerChart(layer=[cells])
     if experts <= 16 and layers <= 32:
         dark = alt.condition(alt.datum["share"] > 0.6 * reach, alt.value("white"), alt.value("#1a1d22"))

@@ -81,7 +81,7 @@ def _numbers(apart: Mapping[int, np.ndarray], middle: float, *, selects: str) ->
 def _legend(low: float, high: float) -> alt.Chart:
     """Nothing but a colour bar: pictures bring none of their own."""
     scale = alt.Scale(scheme="yellowgreenblue", domain=[low, high])
-    bar = alt.Legend(title="cosine", gradientLength=160, format=".2f")
+    bar = alt.Legend(title="cosine similarity", gradientLength=160, format=".2f")
     rows = [{"value": low}, {"value": high}]
     color = alt.Color("value:Q", scale=scale, legend=bar)
     return alt.Chart(alt.Data(values=rows)).mark_point(opacity=0).encode(color=color)

@@ -68,7 +68,7 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
             yOffset=alt.YOffset("count:N", sort=counts),
             x=alt.X(
                 "share:Q",
-                title="bytes of the experts, as a share of the original's",
+                title="bytes of the experts / original bytes",
                 scale=alt.Scale(domain=[0, top], nice=False),
                 axis=alt.Axis(format="~p", tickCount=6),
             ),
@@ -82,5 +82,6 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
     numbers = base.transform_calculate(label=label).mark_text(align="left", dx=5, font=FONT, color=INK, fontSize=10)
     original = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
     chart = alt.LayerChart(layer=[original.encode(x=alt.datum(1.0)), bars, numbers.encode(text="label:N")])
-    chart = chart.properties(width=640, height=max(90, 46 * len(names)), title="Bytes of the compressed experts")
+    title = alt.TitleParams("Bytes of the compressed experts", subtitle="the paper counts the kept values only")
+    chart = chart.properties(width=640, height=max(90, 46 * len(names)), title=title)
     return styled(chart.add_params(*slider.params()))

@@ -26,7 +26,8 @@ def error_by_bytes(errors: pd.DataFrame, sizes: pd.DataFrame) -> alt.HConcatChar
         The tables of a sweep.
     """
     table = mean_over_layers(errors).merge(size_table(sizes), on=["series", "keep"])
-    return _by_bytes(table, "relative approximation error", log=False).properties(title="Relative error against bytes")
+    title = alt.TitleParams("Relative error against bytes", subtitle="mean over the layers, of the experts as stored")
+    return _by_bytes(table, "relative approximation error", log=False).properties(title=title)
 
 
 def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.HConcatChart:
@@ -79,7 +80,7 @@ def _panel(
     base = alt.Chart(source).encode(
         x=alt.X(
             f"{share}:Q",
-            title="bytes of the experts, as a share of the original's",
+            title="bytes of the experts / original bytes",
             scale=alt.Scale(domain=[0, right], nice=False),
             axis=alt.Axis(format="~p", tickCount=5),
         ),

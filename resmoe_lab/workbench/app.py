@@ -27,12 +27,12 @@ from .selection import Selection, select
 #: Tabs in the order of a first visit; each panel is made when its tab is first opened.
 TABS: dict[str, Callable[..., Panel[Any]]] = {
     "Experts": ExpertsPanel,
-    "Transport": TransportPanel,
-    "Errors": ErrorsPanel,
-    "One layer": Explorer,
+    "Alignment": TransportPanel,
+    "Error curves": ErrorsPanel,
+    "Single layer": Explorer,
     "Sweep": SweepPanel,
     "Zero-shot": ZeroShotPanel,
-    "Distributions": BarycentersPanel,
+    "Barycenters": BarycentersPanel,
 }
 
 

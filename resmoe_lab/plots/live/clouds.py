@@ -46,7 +46,7 @@ def drift_figure(steps: Sequence[int], drifts: Sequence[float]) -> Figure:
         axes = figure.subplots()
         axes.plot(steps, drifts, "o-", color=HIGHLIGHT, markersize=3, linewidth=1.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="outer iteration", ylabel="share of its variance", xlim=(0, max(steps) * 1.05), yscale="log")
-        axes.set_title("How far the barycenter moved since the look before")
+        axes.set(xlabel="outer iteration", ylabel="change / variance", xlim=(0, max(steps) * 1.05), yscale="log")
+        axes.set_title("Change of the barycenter since the last evaluation")
         axes.grid(True)
     return figure

@@ -92,7 +92,7 @@ class ErrorScreen:
             known = self._curves[name].dropna()
             curves.plot(known.index, known, style, color=self._colors[name], linewidth=1.5)
         where = "mean over the layers" if self._layer is None and len(self._layers) > 1 else f"layer {self._shown()}"
-        curves.set(xlim=(0, 1.01), ylim=(0, self._top), xlabel=self._across, title=f"Relative error, {where}")
+        curves.set(xlim=(0, 1.01), ylim=(0, self._top), xlabel=self._across, title=f"Relative error as stored, {where}")
         curves.grid(True)
         values.set(xlim=(0, 1.22 * self._top), ylim=(len(names) - 0.4, -0.7))
         values.set_yticks(range(len(names)), names)
@@ -104,7 +104,7 @@ class ErrorScreen:
         if len(self._layers) > 1:
             axes[2].set(xlabel="layer", ylim=(0, self._top), xlim=(self._layers[0] - 0.3, self._layers[-1] + 0.3))
             axes[2].set_xticks(self._layers[:: max(1, len(self._layers) // 8)])
-            axes[2].set_title("layer by layer", weight="normal")
+            axes[2].set_title("by layer", weight="normal")
             axes[2].grid(True)
         return figure
 

@@ -30,7 +30,7 @@ def similarity_figure(standing: np.ndarray, aligned: np.ndarray, *, layer: int, 
     with drawing():
         figure = new_figure(7.4, 3.6)
         axes = figure.subplots(1, 2)
-        titles = ("as they stand", f"in the order of {center}")
+        titles = ("as stored", f"aligned with {center}")
         for axis, values, title in zip(axes, apart, titles, strict=True):
             image = axis.imshow(values, cmap="YlGnBu", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
             _annotate(axis, values, (low + high) / 2)
@@ -38,7 +38,7 @@ def similarity_figure(standing: np.ndarray, aligned: np.ndarray, *, layer: int, 
             axis.set(xlabel="expert", ylabel="expert")
             axis.locator_params(integer=True, nbins=min(10, len(values)))
         figure.colorbar(image, ax=list(axes), label="cosine similarity", shrink=0.85, pad=0.02)
-        figure.suptitle(f"How alike the experts are, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
+        figure.suptitle(f"Cosine similarity of the experts, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
     return figure
 
 
@@ -81,7 +81,7 @@ def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
             axes[1].set(xlabel="expert", ylabel="share of the tokens", title="Routing load")
             axes[1].set_ylim(0, 1.2 * max(fair, float(rows["share"].max())))
             axes[1].annotate(
-                f"even: {fair:.1%}",
+                f"uniform: {fair:.1%}",
                 (1, fair),
                 (0, 3),
                 xycoords=("axes fraction", "data"),

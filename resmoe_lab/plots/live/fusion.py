@@ -40,7 +40,7 @@ def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
             left.plot(here["weight"], here["accuracy"], "o", color=color, markersize=6)
         _bars(right, mixtures, weight)
         left.set(xlabel="weight of the second network", ylabel="accuracy, %", xlim=(0, 1))
-        left.set_title(f"Two networks mixed, at {weight:.2f}")
+        left.set_title(f"Accuracy at weight {weight:.2f}")
         left.grid(True)
         figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower left")
     return figure
@@ -57,6 +57,6 @@ def _bars(axes: Axes, mixtures: Mixtures, weight: float) -> None:
         axes.bar(np.arange(len(labels)) + shift, values, step, color=color)
     axes.set(xlabel="class", ylabel="accuracy, %", ylim=(0, 105))
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_title("Class by class")
+    axes.set_title("Accuracy by class")
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)

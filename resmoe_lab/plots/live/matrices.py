@@ -89,7 +89,7 @@ def permutation_figure(permutations: np.ndarray, *, layer: int) -> Figure:
             for spine in axis.spines.values():
                 spine.set_visible(True)
         rest = f" (8 of {len(permutations)} experts)" if len(permutations) > 8 else ""
-        figure.suptitle(f"Who went where, layer {layer}{rest}", x=0.01, ha="left", size=10, weight="bold")
+        figure.suptitle(f"Permutations, layer {layer}{rest}", x=0.01, ha="left", size=10, weight="bold")
     return figure
 
 

@@ -63,9 +63,9 @@ def front_figure(
             )
         if lower_is_better(metric):
             _log_ticks(axes, points["value"])
-        axes.set(xlabel="bytes of the experts, as a share of the original's", ylabel=words, xlim=(0, None))
+        axes.set(xlabel="stored bytes of the experts / original bytes", ylabel=words, xlim=(0, None))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.set_title(f"What a byte buys: {words}")
+        axes.set_title(f"Score against stored bytes: {words}")
         axes.grid(True)
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
@@ -98,7 +98,7 @@ def allocation_figure(table: pd.DataFrame, *, method: str, share: float) -> Figu
         ):
             uniform = table["uniform_keep" if kind == "keep" else "uniform_error"]
             axes.bar([p - 0.2 for p in places], table[kind], 0.38, color=ACCENT, label="allocated")
-            axes.bar([p + 0.2 for p in places], uniform, 0.38, color=MUTED, label="same for all")
+            axes.bar([p + 0.2 for p in places], uniform, 0.38, color=MUTED, label="one keep for all")
             step = max(1, len(table) // 12)
             axes.set_xticks(list(places)[::step], table["layer"].tolist()[::step])
             axes.set(xlabel="layer", ylabel=words)
@@ -107,6 +107,6 @@ def allocation_figure(table: pd.DataFrame, *, method: str, share: float) -> Figu
             axes.set_axisbelow(True)
         figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
         gain = 1 - float(table["relative_error"].sum()) / (float(table["uniform_error"].sum()) or 1.0)
-        title = f"{method} in {share:.0%} of the bytes: allocating loses {gain:.1%} less than one keep for all"
+        title = f"{method} in {share:.0%} of the bytes: error {gain:.1%} lower than with one keep for all layers"
         figure.suptitle(title, x=0.01, ha="left", size=10, weight="bold")
     return figure

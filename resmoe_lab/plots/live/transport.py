@@ -38,11 +38,11 @@ def alignment_figure(permutations: np.ndarray, *, layer: int, expert: int) -> Fi
         picture.set_title(f"{facts['displaced']:.0%} moved", weight="normal", size=9)
         histogram.bar(bins["low"], bins["share"], bins["high"] - bins["low"], align="edge", color=ACCENT, alpha=0.9)
         histogram.step(bins["low"], bins["random"], where="post", color=MUTED, label="a random permutation")
-        histogram.set(xlabel="displacement / width", ylabel="share of the neurons", xlim=(0, 1))
+        histogram.set(xlabel="displacement |T[i] - i| / p_I", ylabel="share of the neurons", xlim=(0, 1))
         histogram.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        histogram.set_title(f"mean shift {facts['distance']:.0%}", weight="normal", size=9)
+        histogram.set_title(f"mean displacement {facts['distance']:.0%}", weight="normal", size=9)
         histogram.legend(frameon=False, fontsize=8)
-        figure.suptitle(f"Who went where: layer {layer}, expert {expert}", x=0.01, ha="left", size=10, weight="bold")
+        figure.suptitle(f"Permutation of expert {expert}, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
     return figure
 
 
@@ -66,7 +66,7 @@ def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, r
         if lower_bound is not None:
             axes.axhline(lower_bound, color=MUTED, linestyle="--", linewidth=1)
             axes.annotate(
-                "no center can be lower",
+                "lower bound",
                 (1, lower_bound),
                 (0, 3),
                 xycoords=("axes fraction", "data"),
@@ -81,6 +81,6 @@ def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, r
         axes.set_xlim(0.7, max(2, len(steps)) + 0.3)
         axes.locator_params(axis="x", integer=True)
         axes.ticklabel_format(axis="y", useOffset=False)
-        axes.set_title(f"Search for the common expert{', going on' if running else ''}")
+        axes.set_title(f"Search for the center{', running' if running else ''}")
         axes.grid(True)
     return figure

@@ -48,7 +48,7 @@ class BarycentersPanel(Panel[BarycentersView]):
     >>> workbench.barycenters("mixtral-tiny", example="ring and square")  # doctest: +SKIP
     """
 
-    name, title = "barycenters", "Between distributions"
+    name, title = "barycenters", "Barycenters"
     decided_by = ("layer",)
     picture_names = ("barycenter", "training")
     main_task = "train nwb-f"

@@ -18,6 +18,7 @@ from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ...plots.live import ErrorScreen
 from ...plots.series import add_series
+from ...store.layout import DEFAULT_STORAGE
 from ..controls import Checks, center_names, choice, following, method_names, slider
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
@@ -53,7 +54,7 @@ class ErrorsPanel(Panel[ErrorsView]):
     >>> workbench.errors("mixtral-tiny", centers=["wasserstein", "average"])  # doctest: +SKIP
     """
 
-    name, title = "errors", "What is lost"
+    name, title = "errors", "Error curves"
     decided_by = ()
     drawn_by = ("keep",)
     picture_names = ("errors",)
@@ -118,7 +119,7 @@ class ErrorsPanel(Panel[ErrorsView]):
         if key not in self._screens:
             table = add_series(view.matched if byte else view.errors)
             table = table.rename(columns={"share" if byte else "keep": "at", "relative_error": "value"})
-            across = "share of the bytes" if byte else "kept fraction"
+            across = "bytes / original bytes" if byte else "kept fraction"
             self._screens = {key: ErrorScreen(table[["layer", "series", "at", "value"]], layer=layer, across=across)}
         return self._screens[key], float(self.share.value if byte else self.selection.keep)
 
@@ -144,9 +145,10 @@ class ErrorsPanel(Panel[ErrorsView]):
     def _words(self) -> str:
         values = self._values()
         if values.empty:
-            return "Nothing fits into so few bytes: move the slider to the right."
-        best = f"<b>{escape(str(values.index[0]))}</b> loses least here: {values.iloc[0]:.3f}"
-        return best + (f", then {escape(str(values.index[1]))} with {values.iloc[1]:.3f}." if len(values) > 1 else ".")
+            return "No method fits into so few bytes: move the slider to the right."
+        best = f"<b>{escape(str(values.index[0]))}</b> has the lowest error: {values.iloc[0]:.3f}"
+        second = f", then {escape(str(values.index[1]))}: {values.iloc[1]:.3f}" if len(values) > 1 else ""
+        return f"{best}{second} (relative, as stored in {DEFAULT_STORAGE.encoding.name})."
 
     def _alt(self, name: str) -> str:
         _, at = self._screen()

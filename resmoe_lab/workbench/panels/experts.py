@@ -34,7 +34,7 @@ class ExpertsPanel(Panel[ExpertsView]):
     >>> workbench.experts("mixtral-tiny", layer=2)  # doctest: +SKIP
     """
 
-    name, title = "experts", "The experts of a layer"
+    name, title = "experts", "Experts"
     decided_by = ("layer", "center", "keep")
     picture_names = ("similarity", "norms")
 

@@ -15,6 +15,7 @@ from ...checkpoint import Checkpoint
 from ...methods import METHODS
 from ...plots.live import ErrorScreen, permutation_figure, residual_figure
 from ...plots.series import add_series
+from ...store.layout import DEFAULT_STORAGE
 from ..controls import choice
 from ..layer import LayerBench, open_layer
 from ..selection import Selection
@@ -41,7 +42,7 @@ class Explorer(Panel[ErrorsView]):
     >>> workbench.Explorer("mixtral-tiny")  # doctest: +SKIP
     """
 
-    name, title = "Explorer", "One layer, one expert"
+    name, title = "Explorer", "Single layer"
     decided_by = ("layer", "center")
     drawn_by = ("method", "expert", "keep")
     picture_names = ("errors", "weights")
@@ -119,7 +120,8 @@ class Explorer(Panel[ErrorsView]):
         chosen, view = self.selection, self._view()
         rows = view.errors[view.errors["method"] == chosen.method]
         error = float(rows["relative_error"].iloc[(rows["keep"] - chosen.keep).abs().argmin()])
-        return f"Layer {rows['layer'].iloc[0]}, {chosen.method} at keep {chosen.keep:g}: relative error {error:.3f}"
+        where = f"Layer {rows['layer'].iloc[0]}, {chosen.method} at keep {chosen.keep:g}"
+        return f"{where}: relative error {error:.3f} (as stored in {DEFAULT_STORAGE.encoding.name})"
 
     def _alt(self, name: str) -> str:
         if name == "errors":

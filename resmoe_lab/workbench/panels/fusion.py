@@ -38,7 +38,7 @@ class FusionPanel(LivePanel[FusionView]):
     >>> workbench.fusion("specialist.safetensors", "generalist.safetensors", weight=0.4)  # doctest: +SKIP
     """
 
-    name, title = "fusion", "Two networks into one"
+    name, title = "fusion", "Fusion"
     picture_names = ("mixing",)
     main_task = "mixing"
 

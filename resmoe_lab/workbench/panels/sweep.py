@@ -52,7 +52,7 @@ class SweepPanel(Panel[SweepView]):
     >>> workbench.sweep("mixtral-tiny", out="sweep", limit=100)  # doctest: +SKIP
     """
 
-    name, title = "sweep", "What a byte buys"
+    name, title = "sweep", "Sweep"
     decided_by = ()
     drawn_by = placed = ("method",)
     picture_names = ("front", "allocation")

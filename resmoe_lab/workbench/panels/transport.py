@@ -36,7 +36,7 @@ class TransportPanel(Panel[TransportView]):
     >>> workbench.transport("mixtral-tiny", solver="alternating")  # doctest: +SKIP
     """
 
-    name, title = "transport", "Who went where"
+    name, title = "transport", "Alignment"
     drawn_by = ("expert",)
     picture_names = ("alignment", "search")
 

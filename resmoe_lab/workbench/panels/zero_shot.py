@@ -43,7 +43,7 @@ class ZeroShotPanel(Panel[ScoresView]):
     >>> workbench.zero_shot("mixtral-tiny", tasks=["storyworld_action"], limit=50)  # doctest: +SKIP
     """
 
-    name, title = "zero_shot", "What it costs on tasks"
+    name, title = "zero_shot", "Zero-shot"
     decided_by = ("method", "center", "keep")
     picture_names = ("scores",)
 

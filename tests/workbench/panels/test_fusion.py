@@ -76,7 +76,7 @@ def test_another_way_to_compare_is_computed_anew(panel: Any) -> None:
 def test_frozen_charts_come_from_the_record_on_the_screen(panel: Any, texts: Callable[..., list[str]]) -> None:
     [chart] = panel.freeze().values()
     assert chart.to_json() == panel.view.charts()["mixing"].to_json()
-    assert "Two networks mixed, at 0.50" in texts(chart)
+    assert "Accuracy at weight 0.50" in texts(chart)
 
 
 def test_the_two_may_change_places(panel: Any) -> None:

@@ -13,7 +13,8 @@ def test_the_front_holds_no_point_that_another_beats(sweep: Sweep, texts) -> Non
     for row in front.itertuples():
         assert not ((points["true_share"] < row.true_share) & (points["value"] <= row.value)).any()
     said = texts(view.charts()["front storyworld_perplexity"])
-    assert "What no other choice beats: storyworld_perplexity" in said
+    assert "Pareto front: storyworld_perplexity" in said
+    assert "score against stored bytes; ringed: on the front; dotted: the original" in said
     assert {"resmoe-up", "svd"} <= set(said)
 
 
@@ -21,7 +22,7 @@ def test_the_allocation_is_never_worse_than_one_keep_for_all(sweep: Sweep, texts
     view = SweepView(sweep)
     table = view.allocations()
     assert (table["allocated"] <= table["uniform"] + 1e-12).all()
-    assert "The same bytes, spread over the layers" in texts(view.charts()["allocation"])
+    assert "Error at a budget of bytes" in texts(view.charts()["allocation"])
 
 
 def test_finished_scores_are_counted_where_there_are_any(tmp_path: Path) -> None:
