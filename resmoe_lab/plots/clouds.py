@@ -1,4 +1,4 @@
-"""Barycenters of clouds in the plane, and how errors grow with the dimension."""
+"""Barycenters of point clouds in the plane, and errors against the dimension."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import altair as alt
 import pandas as pd
 
-from .series import significant
+from .._core.deprecation import renamed_arguments
+from .series import round_significant
 from .slider import Slider
 from .theme import HIGHLIGHT, color_scale, series_legend, styled
 
@@ -20,7 +21,7 @@ def cloud_slider(weights: list[float], *, start: float, label: str) -> Slider:
 
 
 def barycenter_clouds(marginals: pd.DataFrame, barycenters: pd.DataFrame, *, slider: Slider) -> alt.LayerChart:
-    """Draw clouds and the barycenter of the slider's weight.
+    """Draw point clouds and their barycenter at the slider's weight.
 
     Parameters
     ----------
@@ -36,20 +37,20 @@ def barycenter_clouds(marginals: pd.DataFrame, barycenters: pd.DataFrame, *, sli
     high = float(marginals[["x", "y"]].max().max())
     scale = alt.Scale(domain=[low, high], nice=True)
     color = alt.Color("distribution:N", scale=color_scale(names), legend=series_legend())
-    around = alt.Chart(alt.Data(values=significant(marginals, digits=3).to_dict("records")))
-    faint = around.mark_circle(size=9, opacity=0.35).encode(
+    marginal_chart = alt.Chart(alt.Data(values=round_significant(marginals, digits=3).to_dict("records")))
+    background = marginal_chart.mark_circle(size=9, opacity=0.35).encode(
         x=alt.X("x:Q", scale=scale, title=None), y=alt.Y("y:Q", scale=scale, title=None), color=color
     )
-    rows = significant(barycenters, digits=3).to_dict("records")
-    made = alt.Chart(alt.Data(values=rows)).transform_filter(slider.selects("weight"))
-    strong = made.mark_circle(size=16, opacity=0.8, color=HIGHLIGHT).encode(x="x:Q", y="y:Q")
+    rows = round_significant(barycenters, digits=3).to_dict("records")
+    barycenter_chart = alt.Chart(alt.Data(values=rows)).transform_filter(slider.selects("weight"))
+    foreground = barycenter_chart.mark_circle(size=16, opacity=0.8, color=HIGHLIGHT).encode(x="x:Q", y="y:Q")
     title = alt.TitleParams("Distributions and their barycenter", subtitle="orange: samples of the barycenter")
-    chart = alt.LayerChart(layer=[faint, strong]).properties(width=_SIDE, height=_SIDE, title=title)
+    chart = alt.LayerChart(layer=[background, foreground]).properties(width=_SIDE, height=_SIDE, title=title)
     return styled(chart.add_params(*slider.params()))
 
 
 def training_drift(history: pd.DataFrame) -> alt.Chart:
-    """Draw how far the barycenter moved between two looks at a training.
+    """Draw the change of the barycenter between evaluations of a training.
 
     Parameters
     ----------
@@ -57,7 +58,9 @@ def training_drift(history: pd.DataFrame) -> alt.Chart:
         Columns ``step, drift``.
     """
     rows = history.loc[history["drift"] > 0, ["step", "drift"]]
-    chart = alt.Chart(alt.Data(values=significant(rows).to_dict("records"))).mark_line(point=True, color=HIGHLIGHT)
+    chart = alt.Chart(alt.Data(values=round_significant(rows).to_dict("records"))).mark_line(
+        point=True, color=HIGHLIGHT
+    )
     chart = chart.encode(
         x=alt.X("step:Q", title="outer iteration", axis=alt.Axis(format="d", grid=False)),
         y=alt.Y("drift:Q", title="change / variance", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
@@ -69,20 +72,23 @@ def training_drift(history: pd.DataFrame) -> alt.Chart:
     return styled(chart.properties(width=520, height=180, title=title))
 
 
-def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:
+@renamed_arguments(words="label")
+def error_by_dimension(errors: pd.DataFrame, *, label: str) -> alt.LayerChart:
     """Draw errors against the dimension, one line a solver, both axes logarithmic.
 
     Parameters
     ----------
     errors
         Columns ``solver, dimension, value`` (percent, above zero).
-    words
-        What the errors are.
+    label
+        Name of the errors.
     """
     names = list(dict.fromkeys(errors["solver"]))
     low, high = (math.log10(value) for value in (errors["value"].min(), errors["value"].max()))
     decades = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)]
-    base = alt.Chart(alt.Data(values=significant(errors[["solver", "dimension", "value"]]).to_dict("records"))).encode(
+    base = alt.Chart(
+        alt.Data(values=round_significant(errors[["solver", "dimension", "value"]]).to_dict("records"))
+    ).encode(
         x=alt.X(
             "dimension:Q",
             scale=alt.Scale(type="log", base=2),
@@ -93,7 +99,7 @@ def error_by_dimension(errors: pd.DataFrame, *, words: str) -> alt.LayerChart:
             "value:Q",
             scale=alt.Scale(type="log", domain=[decades[0], decades[-1]]),
             axis=alt.Axis(format="~g", values=decades),
-            title=f"{words}, percent",
+            title=f"{label}, percent",
         ),
         color=alt.Color("solver:N", scale=color_scale(names), legend=series_legend()),
         tooltip=["solver:N", "dimension:Q", alt.Tooltip("value:Q", format=".3~g")],

@@ -1,4 +1,4 @@
-"""How far the restored experts are from the original ones."""
+"""The approximation error of the restored experts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from ._curves import Measure, curves_and_values
-from .series import add_series, mean_over_layers, ordered, significant
+from .series import add_series, mean_over_layers, order_series, round_significant
 from .slider import keep_slider
 from .theme import color_scale, dash_scale, series_legend, styled
 
@@ -15,7 +15,7 @@ _AS_STORED = "of the experts as stored; 0 is exact, 1 is the error of all zeros"
 
 
 def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConcatChart:
-    """Draw relative error against the kept fraction: which method loses least at the same count of parameters?
+    """Draw the relative error of each method against the kept fraction.
 
     Parameters
     ----------
@@ -32,10 +32,10 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
 
 
 def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
-    """Draw relative error against depth at the slider's kept fraction: which layers are hard to compress?"""
-    table = significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
+    """Draw the relative error of each layer at the slider's kept fraction."""
+    table = round_significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
     slider = keep_slider(table["keep"])
-    names = ordered(table["series"])
+    names = order_series(table["series"])
     layers = sorted(set(table["layer"]))
     ticks = alt.Axis(values=layers[:: max(1, len(layers) // 16)], format="d", grid=False)
     top = float(table["relative_error"].max()) * 1.05

@@ -1,4 +1,4 @@
-"""What nothing beats: the front of a sweep, and what spreading a budget over the layers gains."""
+"""The Pareto front of a sweep, and the error of a budget of bytes allocated to the layers."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import altair as alt
 import pandas as pd
 
 from ._curves import log_axis
-from .series import lower_is_better, metric_words, ordered, significant
+from .series import lower_is_better, metric_label, order_series, round_significant
 from .theme import INK, MUTED, color_scale, series_legend, styled
 
 
 def front_lines(
     points: pd.DataFrame, front: pd.DataFrame, *, task: str, metric: str, original: float | None = None
 ) -> alt.LayerChart:
-    """Draw a task's score against really stored bytes, and the line of what nothing beats in both.
+    """Draw a task's score against stored bytes, and the Pareto front.
 
     Parameters
     ----------
     points
         Columns ``series, keep, true_share, value``.
     front
-        The rows of it that nothing beats.
+        The rows on the Pareto front.
     task, metric, original
-        What is scored, and the uncompressed model's score.
+        The task, its metric, and the uncompressed model's score.
     """
-    names = ordered(points["series"])
+    names = order_series(points["series"])
     log = lower_is_better(metric)
-    known = [*points["value"], *([] if original is None else [original])]
-    domain = [min(known) / 1.04, max(known) * 1.06] if log else [0, 1.02 * max(known)]
+    values = [*points["value"], *([] if original is None else [original])]
+    domain = [min(values) / 1.04, max(values) * 1.06] if log else [0, 1.02 * max(values)]
     y = alt.Y(
         "value:Q",
-        title=metric_words(metric),
+        title=metric_label(metric),
         scale=alt.Scale(type="log" if log else "linear", domain=domain, nice=False),
         axis=log_axis(*domain) if log else alt.Axis(tickCount=5, format="~p"),
     )
@@ -44,11 +44,11 @@ def front_lines(
         alt.Tooltip("series:N", title="method"),
         alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
         alt.Tooltip("true_share:Q", title="bytes", format=".1%"),
-        alt.Tooltip("value:Q", title=metric_words(metric), format=".4~g"),
+        alt.Tooltip("value:Q", title=metric_label(metric), format=".4~g"),
     ]
     color = alt.Color("series:N", sort=names, scale=color_scale(names), legend=series_legend())
-    dots = alt.Chart(alt.Data(values=significant(points).to_dict("records"))).mark_circle(size=46, opacity=1)
-    line = alt.Chart(alt.Data(values=significant(front).to_dict("records")))
+    dots = alt.Chart(alt.Data(values=round_significant(points).to_dict("records"))).mark_circle(size=46, opacity=1)
+    line = alt.Chart(alt.Data(values=round_significant(front).to_dict("records")))
     layers = [
         line.mark_line(color=MUTED, strokeWidth=7, opacity=0.3).encode(x=x, y=y),
         dots.encode(x=x, y=y, color=color, tooltip=tooltip),
@@ -63,19 +63,19 @@ def front_lines(
 
 
 def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
-    """Draw the mean error at every budget of bytes, with one kept fraction a layer and with one for all.
+    """Draw the mean error at every budget of bytes, with a kept fraction for each layer and with one for all.
 
     Parameters
     ----------
     allocations
         Columns ``method, share, allocated, uniform``.
     """
-    names = ordered(allocations["method"])
+    names = order_series(allocations["method"])
     long = allocations.melt(["method", "share"], ["allocated", "uniform"], "keep", "error")
     long["keep"] = long["keep"].map({"allocated": "a keep for each layer", "uniform": "one keep for all"})
     kinds = ["a keep for each layer", "one keep for all"]
     chart = (
-        alt.Chart(alt.Data(values=significant(long).to_dict("records")))
+        alt.Chart(alt.Data(values=round_significant(long).to_dict("records")))
         .mark_line(strokeWidth=2, interpolate="step-after")
         .encode(
             x=alt.X("share:Q", title="budget / original bytes of the experts", axis=alt.Axis(format="~p")),

@@ -1,11 +1,11 @@
-"""Bytes: as the paper counts them, and as they are really stored."""
+"""Bytes of the experts: as the paper counts them, and as stored."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from .series import add_series, ordered, significant
+from .series import add_series, order_series, round_significant
 from .slider import keep_slider
 from .theme import FONT, INK, MUTED, color_scale, styled
 
@@ -13,7 +13,7 @@ _COUNTS = {"paper_bytes": "paper's count", "true_bytes": "really stored"}
 
 
 def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFrame:
-    """Return the bytes of each series, one row a series and keep, smallest storage format first chosen.
+    """Return the bytes of each series and keep in its smallest format.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
         true_share=table["true_bytes"] / table["original_bytes"],
         model_share=table["model_bytes"] / table["original_model_bytes"],
     )
-    rank = {name: i for i, name in enumerate(ordered(table["series"]))}
+    rank = {name: i for i, name in enumerate(order_series(table["series"]))}
     table = table.sort_values(
         ["series", "keep"], key=lambda column: column.map(rank) if column.name == "series" else column
     )
@@ -47,11 +47,11 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
 
 
 def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
-    """Draw both counts of bytes at the slider's kept fraction: how much of the saving is left once all is stored?"""
+    """Draw both counts of bytes at the slider's kept fraction."""
     table = size_table(sizes)
     slider = keep_slider(table["keep"])
-    names = ordered(table["series"])
-    long = significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
+    names = order_series(table["series"])
+    long = round_significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
     long["count"] = long["count"].str.replace("share", "bytes").map(_COUNTS)
     top = max(1.0, float(long["share"].max())) * 1.04
     counts = list(_COUNTS.values())

@@ -24,10 +24,10 @@ def test_another_checkpoint_is_opened_for_all_panels(pico_checkpoint: Checkpoint
     app.panels["Experts"].wait(PATIENCE)
     app.source.value = "/no/such/<b>place</b>"
     app.open.click()
-    assert "not found" in app.said.value
-    assert "<b>" not in app.said.value
+    assert "not found" in app.message.value
+    assert "<b>" not in app.message.value
     app.source.value = "mixtral-tiny"
     app.open.click()
-    assert app.said.value == ""
+    assert app.message.value == ""
     assert app.selection.checkpoint.name == "mixtral-tiny"
     assert app.panels["Experts"].wait(PATIENCE).view.aligned.shape == (8, 8)

@@ -1,4 +1,4 @@
-"""Pictures of an alignment: one permutation, how far neurons moved, and the search as it goes on."""
+"""Figures of an alignment: one permutation, the displacements, and the search for the center."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from matplotlib.figure import Figure
 from ..displacement import displacement_table
 from ..permutation import permutation_table
 from ..theme import ACCENT, MUTED, drawing, new_figure
-from .matrices import inked
+from .matrices import permutation_image
 
-#: Pixels of a permutation's picture, however wide the layer.
+#: Largest side of a permutation's image, in pixels.
 PIXELS = 256
 
 
 def alignment_figure(permutations: np.ndarray, *, layer: int, expert: int) -> Figure:
-    """Draw one expert's permutation as a picture of at most 256 x 256, and the histogram of its displacements.
+    """Draw one expert's permutation as an image of at most 256 x 256, and the histogram of its displacements.
 
     Parameters
     ----------
     permutations : (N, p_I) int array
     layer, expert
-        Whose it is.
+        Index of the layer and of the expert.
     """
-    own = permutations[expert : expert + 1]
-    width = own.shape[1]
-    facts = permutation_table({layer: own}).iloc[0]
-    bins = displacement_table({layer: own})
+    permutation = permutations[expert : expert + 1]
+    width = permutation.shape[1]
+    facts = permutation_table({layer: permutation}).iloc[0]
+    bins = displacement_table({layer: permutation})
     with drawing():
         figure = new_figure(7.4, 3.5)
         picture, histogram = figure.subplots(1, 2, width_ratios=(1, 1.15))
-        picture.imshow(inked(own[0], pixels=PIXELS), interpolation="nearest", extent=(0, width, width, 0))
+        picture.imshow(
+            permutation_image(permutation[0], pixels=PIXELS), interpolation="nearest", extent=(0, width, width, 0)
+        )
         picture.set(xlabel="neuron of the center", ylabel=f"neuron of expert {expert}")
         picture.locator_params(nbins=4, integer=True)
         picture.set_title(f"{facts['displaced']:.0%} moved", weight="normal", size=9)
@@ -54,15 +56,15 @@ def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, r
     steps
         The objective after each step so far.
     lower_bound
-        What no center can be under, where it is known.
+        Lower bound of any center's objective, where it is known.
     running
-        Whether the search goes on.
+        Whether the search is still running.
     """
     with drawing():
         figure = new_figure(7.4, 2.4)
         axes = figure.subplots()
         axes.plot(range(1, len(steps) + 1), steps, "o-", color=ACCENT, markersize=4, linewidth=1.5)
-        known = list(steps)
+        values = list(steps)
         if lower_bound is not None:
             axes.axhline(lower_bound, color=MUTED, linestyle="--", linewidth=1)
             axes.annotate(
@@ -74,10 +76,10 @@ def search_figure(steps: Sequence[float], *, lower_bound: float | None = None, r
                 textcoords="offset points",
                 ha="right",
             )
-            known.append(lower_bound)
-        # Differences that are nothing but rounding are not blown up to a picture of their own.
-        room = max(0.12 * (max(known) - min(known)), 0.01 * abs(known[0])) or 1.0
-        axes.set(ylim=(min(known) - room, max(known) + 1.5 * room), xlabel="step", ylabel="objective")
+            values.append(lower_bound)
+        # Keeps differences of mere rounding from filling the axis.
+        margin = max(0.12 * (max(values) - min(values)), 0.01 * abs(values[0])) or 1.0
+        axes.set(ylim=(min(values) - margin, max(values) + 1.5 * margin), xlabel="step", ylabel="objective")
         axes.set_xlim(0.7, max(2, len(steps)) + 0.3)
         axes.locator_params(axis="x", integer=True)
         axes.ticklabel_format(axis="y", useOffset=False)
