@@ -20,6 +20,12 @@ def center_history(
         Layer to the objective after each step.
     lower_bounds
         Layer to the lower bound of any center's objective.
+
+    Examples
+    --------
+    >>> chart = center_history({0: [4.0, 3.0, 2.5]}, lower_bounds={0: 2.0})
+    >>> chart.title.text
+    'Search for the center'
     """
     bounds = lower_bounds or {}
     rows = []

@@ -16,7 +16,13 @@ _SIDE = 340
 
 
 def cloud_slider(weights: list[float], *, start: float, label: str) -> Slider:
-    """Return the slider over the weights that barycenters were computed for."""
+    """Return the slider over the weights that barycenters were computed for.
+
+    Examples
+    --------
+    >>> cloud_slider([0.0, 0.5, 1.0], start=0.5, label="weight").start
+    0.5
+    """
     return Slider(tuple(weights), start, "cloud_weight", "shown_cloud_weight", label)
 
 
@@ -31,6 +37,13 @@ def barycenter_clouds(marginals: pd.DataFrame, barycenters: pd.DataFrame, *, sli
         Columns ``weight, x, y``.
     slider
         Over the weights.
+
+    Examples
+    --------
+    >>> marginals = pd.DataFrame({"distribution": ["A", "B"], "x": [0.0, 2.0], "y": [0.0, 1.0]})
+    >>> barycenters = pd.DataFrame({"weight": [0.0, 1.0], "x": [2.0, 0.0], "y": [1.0, 0.0]})
+    >>> slider = cloud_slider([0.0, 1.0], start=0.0, label="weight of A")
+    >>> chart = barycenter_clouds(marginals, barycenters, slider=slider)
     """
     names = list(dict.fromkeys(marginals["distribution"]))
     low = float(marginals[["x", "y"]].min().min())
@@ -56,6 +69,10 @@ def training_drift(history: pd.DataFrame) -> alt.Chart:
     ----------
     history
         Columns ``step, drift``.
+
+    Examples
+    --------
+    >>> chart = training_drift(pd.DataFrame({"step": [10, 20], "drift": [0.5, 0.1]}))
     """
     rows = history.loc[history["drift"] > 0, ["step", "drift"]]
     chart = alt.Chart(alt.Data(values=round_significant(rows).to_dict("records"))).mark_line(
@@ -82,6 +99,11 @@ def error_by_dimension(errors: pd.DataFrame, *, label: str) -> alt.LayerChart:
         Columns ``solver, dimension, value`` (percent, above zero).
     label
         Name of the errors.
+
+    Examples
+    --------
+    >>> errors = pd.DataFrame({"solver": ["not", "not"], "dimension": [2, 4], "value": [0.02, 0.1]})
+    >>> chart = error_by_dimension(errors, label="L2-UVP")
     """
     names = list(dict.fromkeys(errors["solver"]))
     low, high = (math.log10(value) for value in (errors["value"].min(), errors["value"].max()))

@@ -18,6 +18,11 @@ def gain_bars(gains: pd.DataFrame) -> alt.LayerChart:
     ----------
     gains
         Columns ``layer, center, gain, by_chance``: the table of a diagnosis.
+
+    Examples
+    --------
+    >>> gains = pd.DataFrame({"layer": [0], "center": ["wasserstein"], "gain": [0.9], "by_chance": [0.125]})
+    >>> chart = gain_bars(gains)
     """
     table = round_significant(gains[["layer", "center", "gain", "by_chance"]])
     centers = list(dict.fromkeys(table["center"]))

@@ -29,6 +29,12 @@ def displacement_table(permutations: Mapping[int, np.ndarray], *, bins: int = _B
     pandas.DataFrame
         Columns ``layer, low, high, share`` of the neurons in each bin, and ``random``: the share that a random
         permutation has there on average.
+
+    Examples
+    --------
+    >>> table = displacement_table({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])}, bins=2)
+    >>> table["share"].tolist()
+    [1.0, 0.0]
     """
     edges = np.linspace(0, 1, bins + 1)
     rows = []
@@ -50,6 +56,10 @@ def displacement_bars(displacements: pd.DataFrame) -> alt.LayerChart:
     ----------
     displacements
         As :func:`displacement_table` returns it, of one layer.
+
+    Examples
+    --------
+    >>> chart = displacement_bars(displacement_table({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])}))
     """
     layer = int(displacements["layer"].iloc[0])
     table = round_significant(displacements)

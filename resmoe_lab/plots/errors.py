@@ -23,6 +23,14 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
         A sweep's ``errors`` table.
     layer
         The layer to draw; the mean over all by default.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> chart = error_curves(rl.error_curves(stack, methods=["up"], keeps=[0.25, 0.5]), layer=0)
+    >>> chart.title.text
+    'Relative approximation error, layer 0'
     """
     table = mean_over_layers(errors, layer)
     where = "mean over the layers" if layer is None else f"layer {layer}"
@@ -32,7 +40,14 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
 
 
 def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
-    """Draw the relative error of each layer at the slider's kept fraction."""
+    """Draw the relative error of each layer at the slider's kept fraction.
+
+    Examples
+    --------
+    >>> columns = ["layer", "method", "center", "keep", "relative_error"]
+    >>> rows = [(0, "up", "none", 0.25, 0.3), (1, "up", "none", 0.25, 0.4)]
+    >>> chart = errors_by_layer(pd.DataFrame(rows, columns=columns))
+    """
     table = round_significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
     slider = keep_slider(table["keep"])
     names = order_series(table["series"])

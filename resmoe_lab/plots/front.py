@@ -23,6 +23,12 @@ def front_lines(
         The rows on the Pareto front.
     task, metric, original
         The task, its metric, and the uncompressed model's score.
+
+    Examples
+    --------
+    >>> rows = [("up", 0.5, 0.5, 3.0), ("svd", 0.5, 0.6, 5.0)]
+    >>> points = pd.DataFrame(rows, columns=["series", "keep", "true_share", "value"])
+    >>> chart = front_lines(points, points[:1], task="wikitext", metric="perplexity", original=2.5)
     """
     names = order_series(points["series"])
     log = lower_is_better(metric)
@@ -69,6 +75,11 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
     ----------
     allocations
         Columns ``method, share, allocated, uniform``.
+
+    Examples
+    --------
+    >>> rows = [("up", 0.25, 0.3, 0.4), ("up", 0.5, 0.1, 0.2)]
+    >>> chart = allocation_lines(pd.DataFrame(rows, columns=["method", "share", "allocated", "uniform"]))
     """
     names = order_series(allocations["method"])
     long = allocations.melt(["method", "share"], ["allocated", "uniform"], "keep", "error")

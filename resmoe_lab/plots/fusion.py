@@ -76,6 +76,11 @@ def mixing_chart(table: pd.DataFrame, *, start: float = 0.5) -> alt.HConcatChart
         Columns ``weight, method, label, accuracy``; the label ``"all"`` stands for all classes.
     start
         Initial value of the slider.
+
+    Examples
+    --------
+    >>> rows = [(w, "OT average", label, 90.0) for w in (0.0, 0.5, 1.0) for label in ("all", "0", "1")]
+    >>> chart = mixing_chart(pd.DataFrame(rows, columns=["weight", "method", "label", "accuracy"]))
     """
     slider = weight_slider(table["weight"], start)
     mixtures = Mixtures.of(table)

@@ -26,6 +26,11 @@ def norm_bars(norms: pd.DataFrame) -> alt.Chart:
     ----------
     norms
         Columns ``layer, expert, part, norm`` of one layer.
+
+    Examples
+    --------
+    >>> rows = [(0, 0, "whole", 2.0), (0, 0, "residual", 0.5)]
+    >>> chart = norm_bars(pd.DataFrame(rows, columns=["layer", "expert", "part", "norm"]))
     """
     parts = list(dict.fromkeys(norms["part"]))
     colors = part_colors(parts)

@@ -28,6 +28,13 @@ def permutation_table(permutations: Mapping[int, np.ndarray]) -> pd.DataFrame:
     pandas.DataFrame
         Columns ``layer``, ``expert``, ``displaced`` (share of the neurons with T_k[i] != i) and ``distance`` (mean
         of abs(T_k[i] - i) / p_I over all neurons; a random permutation has about 1/3).
+
+    Examples
+    --------
+    >>> permutation_table({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])})
+       layer  expert  displaced  distance
+    0      0       0        0.0     0.000
+    1      0       1        0.5     0.125
     """
     rows = []
     for layer, stack in permutations.items():
@@ -70,6 +77,10 @@ def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
     ----------
     permutations
         Layer to (N, p_I) int array. Of many layers or experts, evenly spread ones are drawn.
+
+    Examples
+    --------
+    >>> chart = permutation_map({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])})
     """
     layers = _evenly_spaced(sorted(permutations), _MOST_LAYERS)
     experts = _evenly_spaced(range(len(permutations[layers[0]])), _MOST_EXPERTS)

@@ -16,6 +16,10 @@ def routing_load(routing: pd.DataFrame) -> alt.LayerChart:
     ----------
     routing
         A sweep's ``routing`` table.
+
+    Examples
+    --------
+    >>> chart = routing_load(pd.DataFrame({"layer": [0, 0], "expert": [0, 1], "share": [0.4, 0.6]}))
     """
     table = round_significant(routing)
     experts, layers = table["expert"].nunique(), table["layer"].nunique()

@@ -24,6 +24,12 @@ def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None
         One of its tasks.
     chance
         The score of guessing, drawn as a line.
+
+    Examples
+    --------
+    >>> columns = ["method", "center", "keep", "task", "metric", "value", "stderr"]
+    >>> rows = [("up", "none", keep, "piqa", "acc", keep, 0.01) for keep in (0.25, 0.5)]
+    >>> chart = score_curves(pd.DataFrame(rows, columns=columns), "piqa", chance=0.5)
     """
     table, references, metric = task_values(scores, task)
     if chance is not None:
@@ -44,6 +50,11 @@ def score_bars(scores: pd.DataFrame) -> alt.HConcatChart:
     ----------
     scores
         Columns ``label, method, task, metric, value, stderr, n``; one metric a task.
+
+    Examples
+    --------
+    >>> columns = ["label", "method", "task", "metric", "value", "stderr", "n"]
+    >>> chart = score_bars(pd.DataFrame([("up at 0.5", "up", "piqa", "acc", 0.7, 0.01, 100)], columns=columns))
     """
     labels = list(dict.fromkeys(scores["label"]))
     panels = []

@@ -25,6 +25,10 @@ def similarity_heatmap(similarity: Mapping[int, np.ndarray]) -> alt.LayerChart:
     ----------
     similarity
         Layer to (N, N) float array.
+
+    Examples
+    --------
+    >>> chart = similarity_heatmap({0: np.array([[1.0, 0.8], [0.8, 1.0]])})
     """
     off_diagonal = {
         layer: np.where(np.eye(len(values), dtype=bool), np.nan, values) for layer, values in similarity.items()

@@ -28,6 +28,13 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
         Columns ``series``, ``keep``, ``format``, ``paper_bytes``, ``true_bytes``, ``original_bytes``,
         ``model_bytes``, ``original_model_bytes``, ``paper_share`` and ``true_share`` of the original experts'
         bytes, and ``model_share`` of the whole model's.
+
+    Examples
+    --------
+    >>> row = {"method": "up", "center": "none", "keep": 0.5, "format": "bitmask", "paper_bytes": 50, "true_bytes": 56}
+    >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
+    >>> size_table(pd.DataFrame([row]))["true_share"].tolist()
+    [0.56]
     """
     table = add_series(sizes)
     if keep is not None:
@@ -47,7 +54,14 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
 
 
 def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
-    """Draw both counts of bytes at the slider's kept fraction."""
+    """Draw both counts of bytes at the slider's kept fraction.
+
+    Examples
+    --------
+    >>> row = {"method": "up", "center": "none", "keep": 0.5, "format": "bitmask", "paper_bytes": 50, "true_bytes": 56}
+    >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
+    >>> chart = size_bars(pd.DataFrame([row]))
+    """
     table = size_table(sizes)
     slider = keep_slider(table["keep"])
     names = order_series(table["series"])

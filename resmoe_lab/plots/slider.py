@@ -75,7 +75,14 @@ class Slider:
 
 
 def keep_slider(keeps: Iterable[float], param: Param = KEEP) -> Slider:
-    """Return the kept-fraction slider over these values, initially nearest to the parameter's default."""
+    """Return the kept-fraction slider over these values, initially nearest to the parameter's default.
+
+    Examples
+    --------
+    >>> slider = keep_slider([0.1, 0.25, 0.5])
+    >>> slider.start, slider.step
+    (0.25, 0.05)
+    """
     values = tuple(sorted({round(float(keep), 6) for keep in keeps}))
     start = min(values, key=lambda keep: abs(keep - param.default))
     return Slider(values, start, KEEP_SIGNAL, SHOWN_SIGNAL, "kept fraction")

@@ -24,6 +24,12 @@ def speed_bars(rows: pd.DataFrame) -> alt.HConcatChart:
     ----------
     rows
         Columns ``way``, ``weight_bytes``, ``peak_bytes``, ``first_token_seconds``, ``tokens_per_second``.
+
+    Examples
+    --------
+    >>> rows = {"way": ["original"], "weight_bytes": [6e7], "peak_bytes": [7e7]}
+    >>> rows |= {"first_token_seconds": [0.05], "tokens_per_second": [40.0]}
+    >>> chart = speed_bars(pd.DataFrame(rows))
     """
     ways = list(rows["way"])
     panels = []

@@ -24,6 +24,14 @@ def error_by_bytes(errors: pd.DataFrame, sizes: pd.DataFrame) -> alt.HConcatChar
     ----------
     errors, sizes
         The tables of a sweep.
+
+    Examples
+    --------
+    >>> key = {"method": ["up"], "center": ["none"], "keep": [0.5]}
+    >>> errors = pd.DataFrame({**key, "layer": [0], "relative_error": [0.2]})
+    >>> sizes = {"format": ["bitmask"], "paper_bytes": [50], "true_bytes": [56], "original_bytes": [100]}
+    >>> sizes = pd.DataFrame({**key, **sizes, "model_bytes": [156], "original_model_bytes": [200]})
+    >>> chart = error_by_bytes(errors, sizes)
     """
     table = mean_over_layers(errors).merge(size_table(sizes), on=["series", "keep"])
     title = alt.TitleParams("Relative error against bytes", subtitle="mean over the layers, of the experts as stored")
@@ -39,6 +47,14 @@ def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.
         The tables of a sweep.
     task
         One of the tasks in `scores`.
+
+    Examples
+    --------
+    >>> key = {"method": ["up"], "center": ["none"], "keep": [0.5]}
+    >>> scores = pd.DataFrame({**key, "task": ["piqa"], "metric": ["acc"], "value": [0.7], "stderr": [0.01]})
+    >>> sizes = {"format": ["bitmask"], "paper_bytes": [50], "true_bytes": [56], "original_bytes": [100]}
+    >>> sizes = pd.DataFrame({**key, **sizes, "model_bytes": [156], "original_model_bytes": [200]})
+    >>> chart = score_by_bytes(scores, sizes, "piqa")
     """
     table, references, metric = task_values(scores, task)
     table = table.merge(size_table(sizes), on=["series", "keep"])

@@ -17,7 +17,7 @@ def test_the_second_to_ask_gets_what_the_first_computed() -> None:
     assert (first.value, first.fresh, second.value, second.fresh) == ("value", True, "value", False)
     assert calls == [1]
     assert first.mark.startswith("fresh")
-    assert second.mark == f"cached · computed at {first.made_at:%H:%M:%S}"
+    assert second.mark == f"cached · computed at {first.computed_at:%H:%M:%S}"
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
