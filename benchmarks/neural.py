@@ -48,7 +48,7 @@ def error_chart(table: pd.DataFrame) -> alt.LayerChart:
     if metric == "BW2-UVP":
         errors = pd.concat([errors, floor.sort_values("dimension")])
     titles = {name: SOLVERS[name].title for name in SOLVERS}
-    return error_by_dimension(errors.assign(solver=errors["solver"].replace(titles)), words=metric)
+    return error_by_dimension(errors.assign(solver=errors["solver"].replace(titles)), label=metric)
 
 
 def run(name: str, arguments: argparse.Namespace) -> None:

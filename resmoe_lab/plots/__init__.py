@@ -1,4 +1,4 @@
-"""Tables and arrays in, Altair charts or matplotlib figures out; no torch."""
+"""Charts: tables and arrays in, Altair charts or matplotlib figures out; no torch."""
 
 from .centers import center_history as center_history
 from .clouds import barycenter_clouds as barycenter_clouds

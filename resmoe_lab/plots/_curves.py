@@ -1,4 +1,4 @@
-"""The shape that error and score charts share: curves over the kept fraction, and the values at one of them."""
+"""The layout of error and score charts: curves over the kept fraction, and the values at one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from .series import ordered, significant
+from .series import order_series, round_significant
 from .slider import Slider
 from .theme import FONT, INK, MUTED, color_scale, dash_scale
 
@@ -19,7 +19,7 @@ _WIDTH, _VALUES_WIDTH, _HEIGHT = 480, 290, 240
 
 @dataclass(frozen=True)
 class Measure:
-    """What is drawn.
+    """The quantity that is drawn.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Measure:
     log
         Draw the values on a logarithmic axis.
     base
-        Where the stems of the values start: 0 for an error, the uncompressed model's value for a score.
+        Value where the stems start: 0 for an error, the uncompressed model's value for a score.
     """
 
     title: str
@@ -55,7 +55,7 @@ def curves_and_values(
         Horizontal lines by name.
     """
     references = dict(references or {})
-    table = significant(table)
+    table = round_significant(table)
     scale = _value_scale(table, measure, references)
     source = alt.Data(values=table.to_dict("records"))
     left = _curves(source, table, measure, scale=scale, shown=slider.shown)
@@ -77,7 +77,7 @@ def _value_scale(table: pd.DataFrame, measure: Measure, references: Mapping[str,
 
 
 def _curves(source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, shown: str) -> alt.LayerChart:
-    names = ordered(table["series"])
+    names = order_series(table["series"])
     grid = alt.Axis(format="~p", tickCount=6)
     x = alt.X("keep:Q", title="kept fraction", axis=grid, scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 6))
@@ -110,26 +110,26 @@ def log_axis(low: float, high: float) -> alt.Axis:
 
 
 def _reference_lines(references: Mapping[str, float], scale: alt.Scale) -> list[alt.Chart]:
-    """Horizontal lines with their names at an end."""
+    """Horizontal lines with their names."""
     rows = [{"name": name, "value": value} for name, value in references.items()]
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("value:Q", scale=scale))
     lines = base.mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
     text: Any = {"dy": -6, "fontSize": 10, "opacity": 0.8, "font": FONT, "color": INK}
-    # Any two of the lines may lie on one another, so each name has a place of its own along them.
+    # Lines may coincide, so each name has its own horizontal position.
     middle = alt.XDatum(0.5, type="quantitative")
-    places: dict[str, Any] = {"chance": ("left", alt.value(0), 3), "center-only": ("center", middle, 0)}
+    positions: dict[str, Any] = {"chance": ("left", alt.value(0), 3), "center-only": ("center", middle, 0)}
     names = []
     for name in references:
-        align, x, shift = places.get(name, ("right", alt.value("width"), -3))
-        own = base.transform_filter(f"datum.name == '{name}'").mark_text(align=align, dx=shift, **text)
-        names.append(own.encode(x=x, text="name:N"))
+        align, x, shift = positions.get(name, ("right", alt.value("width"), -3))
+        name_text = base.transform_filter(f"datum.name == '{name}'").mark_text(align=align, dx=shift, **text)
+        names.append(name_text.encode(x=x, text="name:N"))
     return [lines, *names]
 
 
 def _values(
     source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, slider: Slider
 ) -> alt.LayerChart:
-    names = ordered(table["series"])
+    names = order_series(table["series"])
     axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=8, labelFontSize=12)
     y = alt.Y("series:N", sort=names, scale=alt.Scale(domain=names), axis=axis)
     x = alt.X("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 4))

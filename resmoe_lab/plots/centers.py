@@ -1,4 +1,4 @@
-"""How a center was found and how much better one could be."""
+"""The search for a center: its objective after each step, and the lower bound."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from .theme import FONT, INK, MUTED, styled
 def center_history(
     history: Mapping[int, Sequence[float]], *, lower_bounds: Mapping[int, float] | None = None
 ) -> alt.LayerChart:
-    """Draw the objective after each step of the search: has it settled, and how far above the bound?
+    """Draw the objective after each step of the search, relative to the lower bound where there is one.
 
     Parameters
     ----------
     history
         Layer to the objective after each step.
     lower_bounds
-        Layer to the value that no center can be under.
+        Layer to the lower bound of any center's objective.
+
+    Examples
+    --------
+    >>> chart = center_history({0: [4.0, 3.0, 2.5]}, lower_bounds={0: 2.0})
+    >>> chart.title.text
+    'Search for the center'
     """
     bounds = lower_bounds or {}
     rows = []
     for layer, objectives in history.items():
-        floor = bounds.get(layer, 0.0)
+        bound = bounds.get(layer, 0.0)
         for step, value in enumerate(objectives):
-            excess = (value - floor) / floor if floor else value
+            excess = (value - bound) / bound if bound else value
             rows.append({"layer": f"layer {layer}", "step": step, "value": float(f"{excess:.6g}")})
-    title = "objective above its lower bound" if bounds else "objective (mean squared distance)"
+    title = "(objective - lower bound) / lower bound" if bounds else "objective (mean squared distance)"
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d", grid=False)),
         y=alt.Y(
@@ -39,10 +45,11 @@ def center_history(
         ),
     )
     tooltip = [alt.Tooltip("layer:N"), alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=".4~g")]
-    floor_line = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(y=alt.datum(0))
+    bound_line = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(y=alt.datum(0))
     layers = [base.mark_line(strokeWidth=2), base.mark_circle(size=40, opacity=1).encode(tooltip=tooltip)]
     if bounds:
-        name = alt.Chart(alt.Data(values=[{"t": "no center can be lower"}]))
+        name = alt.Chart(alt.Data(values=[{"t": "lower bound"}]))
         name = name.mark_text(align="right", dx=-4, dy=-7, fontSize=10, font=FONT, color=INK)
-        layers = [floor_line, name.encode(x=alt.value("width"), y=alt.datum(0), text="t:N"), *layers]
-    return styled(alt.LayerChart(layer=layers).properties(width=520, height=230, title="Search for the common expert"))
+        layers = [bound_line, name.encode(x=alt.value("width"), y=alt.datum(0), text="t:N"), *layers]
+    words = alt.TitleParams("Search for the center", subtitle="objective after each step")
+    return styled(alt.LayerChart(layer=layers).properties(width=520, height=230, title=words))

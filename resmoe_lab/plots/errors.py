@@ -1,4 +1,4 @@
-"""How far the restored experts are from the original ones."""
+"""The approximation error of the restored experts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import altair as alt
 import pandas as pd
 
 from ._curves import Measure, curves_and_values
-from .series import add_series, mean_over_layers, ordered, significant
+from .series import add_series, mean_over_layers, order_series, round_significant
 from .slider import keep_slider
 from .theme import color_scale, dash_scale, series_legend, styled
 
 _MEASURE = Measure("relative approximation error")
+_AS_STORED = "of the experts as stored; 0 is exact, 1 is the error of all zeros"
 
 
 def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConcatChart:
-    """Draw relative error against the kept fraction: which method loses least at the same count of parameters?
+    """Draw the relative error of each method against the kept fraction.
 
     Parameters
     ----------
@@ -22,18 +23,34 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
         A sweep's ``errors`` table.
     layer
         The layer to draw; the mean over all by default.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> chart = error_curves(rl.error_curves(stack, methods=["up"], keeps=[0.25, 0.5]), layer=0)
+    >>> chart.title.text
+    'Relative approximation error, layer 0'
     """
     table = mean_over_layers(errors, layer)
     where = "mean over the layers" if layer is None else f"layer {layer}"
     chart = curves_and_values(table, _MEASURE, keep_slider(table["keep"]))
-    return styled(chart.properties(title=f"Relative approximation error, {where}"))
+    title = alt.TitleParams(f"Relative approximation error, {where}", subtitle=_AS_STORED)
+    return styled(chart.properties(title=title))
 
 
 def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
-    """Draw relative error against depth at the slider's kept fraction: which layers are hard to compress?"""
-    table = significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
+    """Draw the relative error of each layer at the slider's kept fraction.
+
+    Examples
+    --------
+    >>> columns = ["layer", "method", "center", "keep", "relative_error"]
+    >>> rows = [(0, "up", "none", 0.25, 0.3), (1, "up", "none", 0.25, 0.4)]
+    >>> chart = errors_by_layer(pd.DataFrame(rows, columns=columns))
+    """
+    table = round_significant(add_series(errors)[["layer", "series", "keep", "relative_error"]])
     slider = keep_slider(table["keep"])
-    names = ordered(table["series"])
+    names = order_series(table["series"])
     layers = sorted(set(table["layer"]))
     ticks = alt.Axis(values=layers[:: max(1, len(layers) // 16)], format="d", grid=False)
     top = float(table["relative_error"].max()) * 1.05
@@ -56,7 +73,6 @@ def errors_by_layer(errors: pd.DataFrame) -> alt.LayerChart:
             alt.Tooltip("relative_error:Q", title="relative error", format=_MEASURE.number),
         ]
     )
-    chart = alt.LayerChart(layer=[lines, points]).properties(
-        width=640, height=230, title="Relative approximation error by layer"
-    )
+    title = alt.TitleParams("Relative approximation error by layer", subtitle=_AS_STORED)
+    chart = alt.LayerChart(layer=[lines, points]).properties(width=640, height=230, title=title)
     return styled(chart.add_params(*slider.params()))

@@ -1,4 +1,4 @@
-"""What nothing beats: the front of a sweep, and what spreading a budget over the layers gains."""
+"""The Pareto front of a sweep, and the error of a budget of bytes allocated to the layers."""
 
 from __future__ import annotations
 
@@ -6,37 +6,43 @@ import altair as alt
 import pandas as pd
 
 from ._curves import log_axis
-from .series import lower_is_better, metric_words, ordered, significant
+from .series import lower_is_better, metric_label, order_series, round_significant
 from .theme import INK, MUTED, color_scale, series_legend, styled
 
 
 def front_lines(
     points: pd.DataFrame, front: pd.DataFrame, *, task: str, metric: str, original: float | None = None
 ) -> alt.LayerChart:
-    """Draw a task's score against really stored bytes, and the line of what nothing beats in both.
+    """Draw a task's score against stored bytes, and the Pareto front.
 
     Parameters
     ----------
     points
         Columns ``series, keep, true_share, value``.
     front
-        The rows of it that nothing beats.
+        The rows on the Pareto front.
     task, metric, original
-        What is scored, and the uncompressed model's score.
+        The task, its metric, and the uncompressed model's score.
+
+    Examples
+    --------
+    >>> rows = [("up", 0.5, 0.5, 3.0), ("svd", 0.5, 0.6, 5.0)]
+    >>> points = pd.DataFrame(rows, columns=["series", "keep", "true_share", "value"])
+    >>> chart = front_lines(points, points[:1], task="wikitext", metric="perplexity", original=2.5)
     """
-    names = ordered(points["series"])
+    names = order_series(points["series"])
     log = lower_is_better(metric)
-    known = [*points["value"], *([] if original is None else [original])]
-    domain = [min(known) / 1.04, max(known) * 1.06] if log else [0, 1.02 * max(known)]
+    values = [*points["value"], *([] if original is None else [original])]
+    domain = [min(values) / 1.04, max(values) * 1.06] if log else [0, 1.02 * max(values)]
     y = alt.Y(
         "value:Q",
-        title=metric_words(metric),
+        title=metric_label(metric),
         scale=alt.Scale(type="log" if log else "linear", domain=domain, nice=False),
         axis=log_axis(*domain) if log else alt.Axis(tickCount=5, format="~p"),
     )
     x = alt.X(
         "true_share:Q",
-        title="really stored bytes of the experts, as a share of the original's",
+        title="stored bytes of the experts / original bytes",
         scale=alt.Scale(domain=[0, max(1.0, float(points["true_share"].max())) * 1.02], nice=False),
         axis=alt.Axis(format="~p", tickCount=6),
     )
@@ -44,11 +50,11 @@ def front_lines(
         alt.Tooltip("series:N", title="method"),
         alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
         alt.Tooltip("true_share:Q", title="bytes", format=".1%"),
-        alt.Tooltip("value:Q", title=metric_words(metric), format=".4~g"),
+        alt.Tooltip("value:Q", title=metric_label(metric), format=".4~g"),
     ]
     color = alt.Color("series:N", sort=names, scale=color_scale(names), legend=series_legend())
-    dots = alt.Chart(alt.Data(values=significant(points).to_dict("records"))).mark_circle(size=46, opacity=1)
-    line = alt.Chart(alt.Data(values=significant(front).to_dict("records")))
+    dots = alt.Chart(alt.Data(values=round_significant(points).to_dict("records"))).mark_circle(size=46, opacity=1)
+    line = alt.Chart(alt.Data(values=round_significant(front).to_dict("records")))
     layers = [
         line.mark_line(color=MUTED, strokeWidth=7, opacity=0.3).encode(x=x, y=y),
         dots.encode(x=x, y=y, color=color, tooltip=tooltip),
@@ -57,27 +63,33 @@ def front_lines(
     if original is not None:
         rule = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3])
         layers.insert(0, rule.encode(y=alt.datum(original)))
-    title = alt.TitleParams(f"What no other choice beats: {task}", subtitle="ringed: the front; dotted: the original")
+    subtitle = "score against stored bytes; ringed: on the front; dotted: the original"
+    title = alt.TitleParams(f"Pareto front: {task}", subtitle=subtitle)
     return styled(alt.LayerChart(layer=layers).properties(width=640, height=270, title=title))
 
 
 def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
-    """Draw the mean error at every budget of bytes, with one kept fraction a layer and with one for all.
+    """Draw the mean error at every budget of bytes, with a kept fraction for each layer and with one for all.
 
     Parameters
     ----------
     allocations
         Columns ``method, share, allocated, uniform``.
+
+    Examples
+    --------
+    >>> rows = [("up", 0.25, 0.3, 0.4), ("up", 0.5, 0.1, 0.2)]
+    >>> chart = allocation_lines(pd.DataFrame(rows, columns=["method", "share", "allocated", "uniform"]))
     """
-    names = ordered(allocations["method"])
+    names = order_series(allocations["method"])
     long = allocations.melt(["method", "share"], ["allocated", "uniform"], "keep", "error")
     long["keep"] = long["keep"].map({"allocated": "a keep for each layer", "uniform": "one keep for all"})
     kinds = ["a keep for each layer", "one keep for all"]
     chart = (
-        alt.Chart(alt.Data(values=significant(long).to_dict("records")))
+        alt.Chart(alt.Data(values=round_significant(long).to_dict("records")))
         .mark_line(strokeWidth=2, interpolate="step-after")
         .encode(
-            x=alt.X("share:Q", title="budget, as a share of the experts' bytes", axis=alt.Axis(format="~p")),
+            x=alt.X("share:Q", title="budget / original bytes of the experts", axis=alt.Axis(format="~p")),
             y=alt.Y("error:Q", title="relative error, mean over the layers"),
             color=alt.Color(
                 "method:N",
@@ -95,4 +107,7 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
         )
     )
     layers = alt.LayerChart(layer=[chart])
-    return styled(layers.properties(width=640, height=240, title="The same bytes, spread over the layers"))
+    title = alt.TitleParams(
+        "Error at a budget of bytes", subtitle="solid: a keep for each layer; dashed: one keep for all"
+    )
+    return styled(layers.properties(width=640, height=240, title=title))

@@ -1,4 +1,4 @@
-"""Two networks in all proportions: fused, plainly averaged, and kept as an ensemble."""
+"""Accuracy of two networks averaged at all weights: OT average, vanilla average, and ensemble."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
-from .series import significant
+from .series import round_significant
 from .slider import Slider
 from .theme import INK, MUTED, styled
 
@@ -19,7 +19,7 @@ _PARENTS = ("#7f8794", "#0b7d5f")
 
 
 def mixing_styles(methods: Iterable[str]) -> dict[str, tuple[str, list[int]]]:
-    """Return each method's colour and dash: the fused network strong, the two parents thin."""
+    """Return each method's colour and dash."""
     styles: dict[str, tuple[str, list[int]]] = {}
     parents = iter(_PARENTS)
     for method in methods:
@@ -36,7 +36,7 @@ def mixing_styles(methods: Iterable[str]) -> dict[str, tuple[str, list[int]]]:
 
 @dataclass(frozen=True)
 class Mixtures:
-    """A table of mixtures, taken apart as every drawing of it needs it.
+    """A table of mixtures, split as its charts need it.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Mixtures:
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Mixtures:
-        """Take a table with columns ``weight, method, label, accuracy`` apart."""
+        """Split a table with columns ``weight, method, label, accuracy``."""
         whole, classes = table[table["label"] == ALL], table[table["label"] != ALL]
         return cls(whole, classes, list(dict.fromkeys(classes["label"])), mixing_styles(dict.fromkeys(table["method"])))
 
@@ -75,7 +75,12 @@ def mixing_chart(table: pd.DataFrame, *, start: float = 0.5) -> alt.HConcatChart
     table
         Columns ``weight, method, label, accuracy``; the label ``"all"`` stands for all classes.
     start
-        Where the slider stands.
+        Initial value of the slider.
+
+    Examples
+    --------
+    >>> rows = [(w, "OT average", label, 90.0) for w in (0.0, 0.5, 1.0) for label in ("all", "0", "1")]
+    >>> chart = mixing_chart(pd.DataFrame(rows, columns=["weight", "method", "label", "accuracy"]))
     """
     slider = weight_slider(table["weight"], start)
     mixtures = Mixtures.of(table)
@@ -89,31 +94,31 @@ def mixing_chart(table: pd.DataFrame, *, start: float = 0.5) -> alt.HConcatChart
 
 
 def _curves(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.LayerChart:
-    data = alt.Data(values=significant(mixtures.whole).to_dict("records"))
+    data = alt.Data(values=round_significant(mixtures.whole).to_dict("records"))
     x = alt.X("weight:Q", title="weight of the second network", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
     dashes = alt.Scale(domain=list(mixtures.styles), range=[dash for _, dash in mixtures.styles.values()])
     dash = alt.StrokeDash("method:N", scale=dashes, legend=None)
     base = alt.Chart(data).encode(x=x, y=y, color=color)
     tooltip = ["method:N", alt.Tooltip("weight:Q", format=".2f"), alt.Tooltip("accuracy:Q", format=".2f")]
-    now = base.transform_filter(slider.selects("weight"))
+    at_slider = base.transform_filter(slider.selects("weight"))
     rule = alt.Chart(alt.Data(values=[{}])).mark_rule(color=INK, strokeWidth=1.2)
     layers = [
         rule.encode(x=alt.XDatum(alt.expr(slider.shown), type="quantitative")),
         base.mark_line(strokeWidth=2).encode(strokeDash=dash, tooltip=tooltip),
-        now.mark_circle(size=70, opacity=1),
+        at_slider.mark_circle(size=70, opacity=1),
     ]
-    title = alt.TitleParams(alt.expr(f"'Two networks mixed, at ' + format({slider.shown}, '.2f')"))
+    title = alt.TitleParams(alt.expr(f"'Accuracy at weight ' + format({slider.shown}, '.2f')"))
     return alt.LayerChart(layer=layers).properties(width=420, height=250, title=title)
 
 
 def _classes(mixtures: Mixtures, color: alt.Color, slider: Slider) -> alt.Chart:
-    data = alt.Data(values=significant(mixtures.classes).to_dict("records"))
+    data = alt.Data(values=round_significant(mixtures.classes).to_dict("records"))
     points = alt.Chart(data).transform_filter(slider.selects("weight")).mark_point(filled=True, size=60, opacity=1)
     axis = alt.Axis(labelAngle=0)
     return points.encode(
         x=alt.X("label:N", title="class", sort=mixtures.labels, axis=axis),
-        y=alt.Y("accuracy:Q", title="accuracy on the class, %", scale=alt.Scale(domain=[0, 100])),
+        y=alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100])),
         color=color,
         tooltip=["method:N", "label:N", alt.Tooltip("accuracy:Q", format=".1f")],
-    ).properties(width=300, height=250, title="Class by class")
+    ).properties(width=300, height=250, title="Accuracy by class")

@@ -1,35 +1,40 @@
-"""How large the experts and their parts are."""
+"""Norms of the experts and of their parts."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from .series import significant
+from .series import round_significant
 from .theme import styled
 
-#: The whole expert, what is left of it beside the center, and its parts.
+#: Colours of the whole expert and of its residual; its parts are grey.
 PART_COLORS = {"whole": "#1f78c8", "residual": "#d1570a"}
 _PART_GREYS = ["#8a94a3", "#6f7a8a", "#a7afbb", "#566070", "#bcc3cd"]
 
 
 def part_colors(parts: list[str]) -> dict[str, str]:
-    """Return a colour for each part of an expert: what is compressed in colour, its parts in greys."""
+    """Return a colour for each part of an expert."""
     greys = iter(_PART_GREYS)
     return {part: PART_COLORS.get(part) or next(greys) for part in parts}
 
 
 def norm_bars(norms: pd.DataFrame) -> alt.Chart:
-    """Draw the Frobenius norms of every expert, of its parts, and of its residual: how much is left to store?
+    """Draw the Frobenius norms of every expert, of its parts, and of its residual.
 
     Parameters
     ----------
     norms
         Columns ``layer, expert, part, norm`` of one layer.
+
+    Examples
+    --------
+    >>> rows = [(0, 0, "whole", 2.0), (0, 0, "residual", 0.5)]
+    >>> chart = norm_bars(pd.DataFrame(rows, columns=["layer", "expert", "part", "norm"]))
     """
     parts = list(dict.fromkeys(norms["part"]))
     colors = part_colors(parts)
-    table = significant(norms)
+    table = round_significant(norms)
     experts = table["expert"].nunique()
     layer = int(table["layer"].iloc[0])
     chart = (

@@ -1,7 +1,7 @@
 """Charts in notebooks and reports that need no network: the vega bundle once, then a small element per chart.
 
-Altair's own renderers fetch the bundle from the network, ship a type that notebooks' exporters do not know, or need a
-living kernel.
+Altair's own renderers fetch the bundle from the network, use a type that notebook exporters do not know, or need a
+running kernel.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def use_offline_renderer() -> Any:
 def _chart_html(spec: dict[str, Any]) -> str:
     name = f"resmoe-{uuid.uuid4().hex}"
     spec = {"description": description(spec), **spec}
-    # JupyterLab would take keys for its own shortcuts, were it not told to leave them.
+    # The attribute keeps JupyterLab from taking keys for its own shortcuts.
     # A notebook that was just opened runs this before or after the bundle, so it waits for it.
     return (
         f'<div id="{name}" class="resmoe-chart" data-lm-suppress-shortcuts="true"></div>\n'
@@ -59,16 +59,16 @@ def _chart_html(spec: dict[str, Any]) -> str:
 
 
 def description(spec: dict[str, Any]) -> str:
-    """What a chart shows, in words for those who cannot see it: its title, and what its axes say."""
-    found: list[str] = []
+    """Return the alternative text of a chart: its titles and those of its axes."""
+    titles: list[str] = []
 
     def walk(part: Any) -> None:
         if isinstance(part, dict):
             title = part.get("title")
             words = [title] if isinstance(title, str) else [title.get("text"), title.get("subtitle")] if title else []
-            # A text that depends on a slider is an expression; its fixed words are between quotes.
+            # A title that depends on a slider is an expression; its fixed words are between quotes.
             words = [" ".join(re.findall(r"'([^']*)'", w["expr"])) if isinstance(w, dict) else w for w in words]
-            found.extend(word.strip() for word in words if isinstance(word, str) and word.strip())
+            titles.extend(word.strip() for word in words if isinstance(word, str) and word.strip())
             for name, inner in part.items():
                 if name not in ("data", "datasets", "config", "tooltip", "params"):
                     walk(inner)
@@ -77,11 +77,11 @@ def description(spec: dict[str, Any]) -> str:
                 walk(inner)
 
     walk(spec)
-    return "; ".join(dict.fromkeys(found)) or "chart"
+    return "; ".join(dict.fromkeys(titles)) or "chart"
 
 
 def script_json(value: Any) -> str:
-    """Return JSON that cannot end the script element it stands in, whatever names it holds."""
+    """Return JSON that cannot end the script element around it, whatever strings it holds."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""Who went where: the permutations that align the experts with their center."""
+"""The permutations that align the experts with their center."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from .raster import data_uri, ink_png
+from .raster import data_uri, two_color_png
 from .slider import Slider, layer_slider
 from .theme import ACCENT, FONT, HIGHLIGHT, INK, MUTED, styled
 
@@ -28,19 +28,26 @@ def permutation_table(permutations: Mapping[int, np.ndarray]) -> pd.DataFrame:
     pandas.DataFrame
         Columns ``layer``, ``expert``, ``displaced`` (share of the neurons with T_k[i] != i) and ``distance`` (mean
         of abs(T_k[i] - i) / p_I over all neurons; a random permutation has about 1/3).
+
+    Examples
+    --------
+    >>> permutation_table({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])})
+       layer  expert  displaced  distance
+    0      0       0        0.0     0.000
+    1      0       1        0.5     0.125
     """
     rows = []
     for layer, stack in permutations.items():
         index = np.arange(stack.shape[1])
         distance = np.abs(stack - index)
         for expert in range(len(stack)):
-            moved, far = float((distance[expert] > 0).mean()), float(distance[expert].mean() / stack.shape[1])
-            rows.append((layer, expert, moved, far))
+            displaced, mean = (distance[expert] > 0).mean(), distance[expert].mean() / stack.shape[1]
+            rows.append((layer, expert, float(displaced), float(mean)))
     return pd.DataFrame(rows, columns=["layer", "expert", "displaced", "distance"])
 
 
-def permutation_picture(permutation: np.ndarray, *, pixels: int = PIXELS) -> tuple[np.ndarray, np.ndarray]:
-    """Return the graph of i -> T_k[i] as a picture: darkness (pixels, pixels), row 0 on top, and where neurons moved.
+def rasterize_permutation(permutation: np.ndarray, *, pixels: int = PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the graph of i -> T_k[i] as an image: darkness (pixels, pixels), row 0 on top, and where T_k[i] != i.
 
     Parameters
     ----------
@@ -52,10 +59,10 @@ def permutation_picture(permutation: np.ndarray, *, pixels: int = PIXELS) -> tup
     width = len(permutation)
     side = min(pixels, width)
     index = np.arange(width)
-    place = (permutation * side // width, index * side // width)
+    pixel = (permutation * side // width, index * side // width)
     cells, moved = np.zeros((side, side)), np.zeros((side, side))
-    np.add.at(cells, place, 1)
-    np.add.at(moved, place, permutation != index)
+    np.add.at(cells, pixel, 1)
+    np.add.at(moved, pixel, permutation != index)
     darkness = np.where(cells > 0, np.clip(0.75 + 0.25 * cells * side / width, 0, 1), 0.0)
     return darkness, moved > 0
 
@@ -63,16 +70,20 @@ def permutation_picture(permutation: np.ndarray, *, pixels: int = PIXELS) -> tup
 def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
     """Draw the graph of every expert's permutation, one layer at a time behind a slider.
 
-    A line from corner to corner is the identity: this expert's neurons already sat where the center has them. A cloud
-    means that the experts share neurons only after reordering, and that averaging them in place would blur.
+    The diagonal is the identity: the expert's neurons already have the center's order. Scattered points mean that the
+    experts share neurons only after alignment.
 
     Parameters
     ----------
     permutations
         Layer to (N, p_I) int array. Of many layers or experts, evenly spread ones are drawn.
+
+    Examples
+    --------
+    >>> chart = permutation_map({0: np.array([[0, 1, 2, 3], [1, 0, 2, 3]])})
     """
-    layers = _spread(sorted(permutations), _MOST_LAYERS)
-    experts = _spread(range(len(permutations[layers[0]])), _MOST_EXPERTS)
+    layers = _evenly_spaced(sorted(permutations), _MOST_LAYERS)
+    experts = _evenly_spaced(range(len(permutations[layers[0]])), _MOST_EXPERTS)
     slider = layer_slider(layers)
     rows = _panels({layer: permutations[layer] for layer in layers}, experts)
     columns = min(_COLUMNS, len(experts))
@@ -81,8 +92,8 @@ def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
         width=columns * 165,
         height=lines * 185,
         title=alt.TitleParams(
-            alt.expr(f"'Neuron i of the center (across) is neuron T[i] of the expert (down), layer ' + {slider.shown}"),
-            subtitle="orange: not at its own place",
+            alt.expr(f"'Permutations of the experts, layer ' + {slider.shown}"),
+            subtitle="neuron i of the center (across) is neuron T[i] of the expert (down); orange: T[i] is not i",
         ),
         usermeta={"fixed": True},
     )
@@ -90,24 +101,26 @@ def permutation_map(permutations: Mapping[int, np.ndarray]) -> alt.LayerChart:
 
 
 def _panels(permutations: Mapping[int, np.ndarray], experts: list[int]) -> list[dict]:
-    """One row a panel: its picture, its place in the grid and its caption."""
+    """Return one row a panel: its image, its position in the grid and its caption."""
     facts = permutation_table(permutations).set_index(["layer", "expert"])
     rows = []
     for layer, stack in permutations.items():
-        for place, expert in enumerate(experts):
-            line, column = divmod(place, _COLUMNS)
-            moved, far = facts["displaced"][layer, expert], facts["distance"][layer, expert]
+        for index, expert in enumerate(experts):
+            line, column = divmod(index, _COLUMNS)
+            moved, mean = facts["displaced"][layer, expert], facts["distance"][layer, expert]
             rows.append(
                 {
                     **{
                         "layer": layer,
                         "expert": expert,
-                        "url": data_uri(ink_png(*permutation_picture(stack[expert]), colors=(ACCENT, HIGHLIGHT))),
+                        "url": data_uri(
+                            two_color_png(*rasterize_permutation(stack[expert]), colors=(ACCENT, HIGHLIGHT))
+                        ),
                     },
                     **{"x": column, "x2": column + 0.92, "y": line + 0.17, "y2": line + 0.99},
-                    **{"displaced": round(moved, 4), "distance": round(far, 4)},
+                    **{"displaced": round(moved, 4), "distance": round(mean, 4)},
                     "name": f"expert {expert}",
-                    "caption": "in place" if moved == 0 else f"{moved:.0%} moved, mean shift {far:.0%}",
+                    "caption": "identity" if moved == 0 else f"{moved:.0%} moved, mean shift {mean:.0%}",
                 }
             )
     return rows
@@ -130,8 +143,8 @@ def _draw(rows: list[dict], columns: int, lines: int, slider: Slider) -> alt.Lay
     return alt.LayerChart(layer=[frame, picture, name, caption])
 
 
-def _spread(items: list[int] | range, most: int) -> list[int]:
-    """At most so many of the items, evenly spread, with the first and the last."""
+def _evenly_spaced(items: list[int] | range, most: int) -> list[int]:
+    """Return at most `most` of the items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]

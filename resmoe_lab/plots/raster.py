@@ -1,4 +1,4 @@
-"""Arrays to PNG pictures that charts and widgets can carry inside them."""
+"""Arrays to PNG images that charts and widgets embed."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def color_png(values: np.ndarray, *, low: float, high: float, cmap: str = "civid
     return _png(Image.fromarray(rgba))
 
 
-def ink_png(darkness: np.ndarray, second: np.ndarray, *, colors: tuple[str, str]) -> bytes:
-    """Return a PNG in two inks on nothing.
+def two_color_png(darkness: np.ndarray, second: np.ndarray, *, colors: tuple[str, str]) -> bytes:
+    """Return a PNG in two colours on a transparent background.
 
-    Eight levels of each keep it at four bits a pixel: a report carries dozens of them.
+    Eight levels of each colour take four bits a pixel: a report embeds dozens of images.
 
     Parameters
     ----------
     darkness : (H, W) float array in [0, 1]
         The opacity.
     second : (H, W) bool array
-        Where the second ink is used.
+        Where the second colour is used.
     colors
-        Both inks as ``#rrggbb``.
+        Both colours as ``#rrggbb``.
     """
     levels = np.clip(np.round(np.asarray(darkness) * 7), 0, 7).astype(np.uint8) + 8 * second.astype(np.uint8)
     picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
@@ -60,23 +60,23 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a PNG as an address that needs no file and no network."""
+    """Return a PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def figure_bytes(figure: Figure, form: str = "png") -> bytes:
     """Return a matplotlib figure as a PNG or an SVG file."""
     stream = io.BytesIO()
-    # A date in the file would make two pictures of the same thing differ.
+    # A date in the file would make equal pictures differ.
     with drawing():
         figure.savefig(stream, format=form, metadata={"Date": None} if form == "svg" else None)
     return stream.getvalue()
 
 
-def shrink(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def block_rms(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Return the root mean square of `values` over a grid of at most `rows` x `columns` blocks.
 
-    Pixels of a scaled-down picture would otherwise pick a few entries and hide the rest.
+    Scaling an image down would otherwise show a few entries and hide the rest.
     """
     row_edges = _edges(values.shape[0], rows)
     column_edges = _edges(values.shape[1], columns)

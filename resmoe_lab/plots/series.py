@@ -8,23 +8,23 @@ import pandas as pd
 
 from .theme import METHOD_COLORS, SERIES_SEPARATOR
 
-#: The rows of a sweep that are no method: before any compression, and with every residual dropped.
+#: Rows of a sweep that are not a method's: the original model, and every expert replaced by its center.
 REFERENCES = ("original", "center-only")
 
 
 def add_series(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy of `table` with a ``series`` column: the method, and its center where that is not the usual one."""
+    """Return a copy of `table` with a ``series`` column: the method, and its center where that is not the default."""
     table = table.copy()
     from ..centers import DEFAULT_CENTER, NO_CENTER
 
     center = table["center"].fillna("").astype(str)
-    usual = center.isin(["", NO_CENTER, "None", "-", DEFAULT_CENTER]) | table["method"].isin(REFERENCES)
+    is_default = center.isin(["", NO_CENTER, "None", "-", DEFAULT_CENTER]) | table["method"].isin(REFERENCES)
     method = table["method"].astype(str)
-    table["series"] = method.where(usual, method + SERIES_SEPARATOR + center)
+    table["series"] = method.where(is_default, method + SERIES_SEPARATOR + center)
     return table
 
 
-def ordered(names: Iterable[str]) -> list[str]:
+def order_series(names: Iterable[str]) -> list[str]:
     """Return the distinct names: known methods in the order of the palette, then the others by name."""
     known = list(METHOD_COLORS)
     rank = {name: i for i, name in enumerate(known)}
@@ -74,14 +74,14 @@ def lower_is_better(metric: str) -> bool:
     return any(word in metric.lower() for word in ("perplexity", "ppl", "bits", "loss", "error"))
 
 
-def metric_words(metric: str) -> str:
-    """Return what a reader calls a metric."""
+def metric_label(metric: str) -> str:
+    """Return a metric's name in words."""
     return {"acc": "accuracy", "acc_norm": "normalised accuracy", "ppl": "perplexity"}.get(
         metric, metric.replace("_", " ")
     )
 
 
-def significant(table: pd.DataFrame, digits: int = 5) -> pd.DataFrame:
+def round_significant(table: pd.DataFrame, digits: int = 5) -> pd.DataFrame:
     """Return `table` with floats rounded to so many significant digits: charts carry their data as text."""
     rounded = table.select_dtypes("float").map(lambda value: float(f"{value:.{digits}g}"))
     return pd.concat([table.drop(columns=rounded.columns), rounded], axis=1)

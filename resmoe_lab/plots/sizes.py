@@ -1,11 +1,11 @@
-"""Bytes: as the paper counts them, and as they are really stored."""
+"""Bytes of the experts: as the paper counts them, and as stored."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from .series import add_series, ordered, significant
+from .series import add_series, order_series, round_significant
 from .slider import keep_slider
 from .theme import FONT, INK, MUTED, color_scale, styled
 
@@ -13,7 +13,7 @@ _COUNTS = {"paper_bytes": "paper's count", "true_bytes": "really stored"}
 
 
 def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFrame:
-    """Return the bytes of each series, one row a series and keep, smallest storage format first chosen.
+    """Return the bytes of each series and keep in its smallest format.
 
     Parameters
     ----------
@@ -28,6 +28,13 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
         Columns ``series``, ``keep``, ``format``, ``paper_bytes``, ``true_bytes``, ``original_bytes``,
         ``model_bytes``, ``original_model_bytes``, ``paper_share`` and ``true_share`` of the original experts'
         bytes, and ``model_share`` of the whole model's.
+
+    Examples
+    --------
+    >>> row = {"method": "up", "center": "none", "keep": 0.5, "format": "bitmask", "paper_bytes": 50, "true_bytes": 56}
+    >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
+    >>> size_table(pd.DataFrame([row]))["true_share"].tolist()
+    [0.56]
     """
     table = add_series(sizes)
     if keep is not None:
@@ -38,7 +45,7 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
         true_share=table["true_bytes"] / table["original_bytes"],
         model_share=table["model_bytes"] / table["original_model_bytes"],
     )
-    rank = {name: i for i, name in enumerate(ordered(table["series"]))}
+    rank = {name: i for i, name in enumerate(order_series(table["series"]))}
     table = table.sort_values(
         ["series", "keep"], key=lambda column: column.map(rank) if column.name == "series" else column
     )
@@ -47,11 +54,18 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
 
 
 def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
-    """Draw both counts of bytes at the slider's kept fraction: how much of the saving is left once all is stored?"""
+    """Draw both counts of bytes at the slider's kept fraction.
+
+    Examples
+    --------
+    >>> row = {"method": "up", "center": "none", "keep": 0.5, "format": "bitmask", "paper_bytes": 50, "true_bytes": 56}
+    >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
+    >>> chart = size_bars(pd.DataFrame([row]))
+    """
     table = size_table(sizes)
     slider = keep_slider(table["keep"])
-    names = ordered(table["series"])
-    long = significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
+    names = order_series(table["series"])
+    long = round_significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
     long["count"] = long["count"].str.replace("share", "bytes").map(_COUNTS)
     top = max(1.0, float(long["share"].max())) * 1.04
     counts = list(_COUNTS.values())
@@ -68,7 +82,7 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
             yOffset=alt.YOffset("count:N", sort=counts),
             x=alt.X(
                 "share:Q",
-                title="bytes of the experts, as a share of the original's",
+                title="bytes of the experts / original bytes",
                 scale=alt.Scale(domain=[0, top], nice=False),
                 axis=alt.Axis(format="~p", tickCount=6),
             ),
@@ -82,5 +96,6 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
     numbers = base.transform_calculate(label=label).mark_text(align="left", dx=5, font=FONT, color=INK, fontSize=10)
     original = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.2)
     chart = alt.LayerChart(layer=[original.encode(x=alt.datum(1.0)), bars, numbers.encode(text="label:N")])
-    chart = chart.properties(width=640, height=max(90, 46 * len(names)), title="Bytes of the compressed experts")
+    title = alt.TitleParams("Bytes of the compressed experts", subtitle="the paper counts the kept values only")
+    chart = chart.properties(width=640, height=max(90, 46 * len(names)), title=title)
     return styled(chart.add_params(*slider.params()))

@@ -1,4 +1,4 @@
-"""The kept-fraction slider that charts carry inside them, alive without a kernel."""
+"""Sliders inside charts, interactive without a kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESOLUTION = 10_000
 
 @dataclass(frozen=True)
 class Slider:
-    """A native range input over the values that were really computed.
+    """A range input over the values that were computed.
 
     The input moves in equal steps; between two computed values the chart shows the nearer one, never an
     interpolation.
@@ -29,11 +29,11 @@ class Slider:
     values
         The computed values, lowest first.
     start
-        The value it stands on first.
+        Initial value.
     signal, shown
         Names of the input's signal and of the computed value that it selects.
     label
-        What stands beside it.
+        Label beside the input.
     """
 
     values: tuple[float, ...]
@@ -44,7 +44,7 @@ class Slider:
 
     @property
     def step(self) -> float:
-        """The largest step that hits every value, unless that would be too fine to move."""
+        """The largest step that hits every value, unless that needs more than 200 steps."""
         whole = [round(value * _RESOLUTION) for value in self.values]
         gaps = [right - left for left, right in pairwise(whole)]
         if not gaps:
@@ -54,34 +54,41 @@ class Slider:
         return step / _RESOLUTION if steps <= 200 else KEEP.step
 
     def params(self) -> list[alt.Parameter]:
-        """Return the input, unless there is no choice, and the value it selects."""
+        """Return the parameters of the input, if there are several values, and of the value it selects."""
         if len(self.values) == 1:
             return [alt.param(name=self.shown, value=self.start)]
         low, high = self.values[0], self.values[-1]
         bind = alt.binding_range(min=low, max=high, step=self.step, name=self.label)
-        picked = alt.param(name=self.signal, value=self.start, bind=bind)
-        return [picked, alt.param(name=self.shown, expr=self._nearest())]
+        position = alt.param(name=self.signal, value=self.start, bind=bind)
+        return [position, alt.param(name=self.shown, expr=self._nearest())]
 
     def _nearest(self) -> str:
-        """A Vega expression for the value nearest to the input."""
+        """Return a Vega expression for the value nearest to the input."""
         expression = f"{self.values[-1]:g}"
         for left, right in zip(self.values[-2::-1], self.values[:0:-1], strict=True):
             expression = f"{self.signal} < {(left + right) / 2:g} ? {left:g} : {expression}"
         return expression
 
     def selects(self, field: str) -> str:
-        """A Vega expression that is true of rows whose `field` is the selected value."""
+        """Return a Vega expression that is true of rows whose `field` is the selected value."""
         return f"abs(datum['{field}'] - {self.shown}) < 1e-6"
 
 
 def keep_slider(keeps: Iterable[float], param: Param = KEEP) -> Slider:
-    """Return the kept-fraction slider over these values, standing nearest to the parameter's default."""
+    """Return the kept-fraction slider over these values, initially nearest to the parameter's default.
+
+    Examples
+    --------
+    >>> slider = keep_slider([0.1, 0.25, 0.5])
+    >>> slider.start, slider.step
+    (0.25, 0.05)
+    """
     values = tuple(sorted({round(float(keep), 6) for keep in keeps}))
     start = min(values, key=lambda keep: abs(keep - param.default))
     return Slider(values, start, KEEP_SIGNAL, SHOWN_SIGNAL, "kept fraction")
 
 
 def layer_slider(layers: Iterable[int]) -> Slider:
-    """Return a slider over these layers, standing on the first."""
+    """Return a slider over these layers, initially at the first."""
     values = tuple(float(layer) for layer in sorted(set(layers)))
     return Slider(values, values[0], LAYER_SIGNAL, SHOWN_LAYER_SIGNAL, "layer")

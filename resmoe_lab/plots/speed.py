@@ -1,11 +1,11 @@
-"""How fast a checkpoint runs, and what it takes: original, restored and factored."""
+"""Speed and memory of a checkpoint: original, restored and factored."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from .series import significant
+from .series import round_significant
 from .theme import ACCENT, FONT, INK, styled
 
 #: Column of a table of :class:`~resmoe_lab.runtime.bench.Bench` rows -> its words, and what it is divided by.
@@ -24,11 +24,17 @@ def speed_bars(rows: pd.DataFrame) -> alt.HConcatChart:
     ----------
     rows
         Columns ``way``, ``weight_bytes``, ``peak_bytes``, ``first_token_seconds``, ``tokens_per_second``.
+
+    Examples
+    --------
+    >>> rows = {"way": ["original"], "weight_bytes": [6e7], "peak_bytes": [7e7]}
+    >>> rows |= {"first_token_seconds": [0.05], "tokens_per_second": [40.0]}
+    >>> chart = speed_bars(pd.DataFrame(rows))
     """
     ways = list(rows["way"])
     panels = []
     for column, (words, unit) in _MEASURES.items():
-        table = significant(pd.DataFrame({"way": ways, "value": rows[column] / unit}))
+        table = round_significant(pd.DataFrame({"way": ways, "value": rows[column] / unit}))
         base = alt.Chart(alt.Data(values=table.to_dict("records"))).encode(
             y=alt.Y("way:N", sort=ways, title=None, axis=alt.Axis(ticks=False, domain=False)),
             x=alt.X(

@@ -1,7 +1,7 @@
-"""One look for every picture: a fixed colour per method, readable on white and on dark paper.
+"""The theme of all charts: a fixed colour per method, readable on light and dark backgrounds.
 
 Charts take the colour of the surrounding text for axes and labels (``currentColor``), so the same chart is legible in a
-light report, a dark notebook and on paper. Every series colour keeps a contrast of about 3 or more against both.
+light report, a dark notebook and in print. Every series colour keeps a contrast of about 3 or more against both.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _STYLE = Path(__file__).with_name("resmoe.mplstyle")
 
 
 def series_colors(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each series; a known method always gets its own."""
+    """Return a colour for each series; a known method always has the same."""
     colors: dict[str, str] = {}
     spare = 0
     for name in names:
@@ -74,13 +74,13 @@ def color_scale(names: Iterable[str]) -> alt.Scale:
 
 
 def dash_scale(names: Iterable[str]) -> alt.Scale:
-    """Return the dash of each series: solid where a center is kept, dashed where not."""
+    """Return the dash of each series: solid for methods with a center, dashed for others."""
     names = list(names)
     return alt.Scale(domain=names, range=[_SOLID if has_center(name) else _DASH for name in names])
 
 
 def has_center(series: str) -> bool:
-    """Whether a series is of a method that stores residuals from a center; one that is not known any more is not."""
+    """Whether a series is of a method that stores residuals from a center; False for unknown methods."""
     from ..methods import METHODS
 
     method = series.split(SERIES_SEPARATOR)[0]
@@ -88,12 +88,12 @@ def has_center(series: str) -> bool:
 
 
 def series_legend() -> alt.Legend:
-    """Return the legend of charts that do not name their series beside the marks; it wraps in narrow pages."""
+    """Return the legend of charts without names beside the marks; it wraps in narrow pages."""
     return alt.Legend(title=None, orient="top", columns=4, symbolType="circle", symbolSize=70, symbolStrokeWidth=0)
 
 
 def styled(chart: Any) -> Any:
-    """Return `chart` with the shared look."""
+    """Return `chart` with the shared theme."""
     text = {"labelColor": INK, "titleColor": INK, "labelFont": FONT, "titleFont": FONT}
     axis = text | {
         **{"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8},
@@ -104,7 +104,7 @@ def styled(chart: Any) -> Any:
     return (
         chart.configure(font=FONT, background="transparent", padding={"left": 4, "top": 4, "right": 8, "bottom": 4})
         .configure_view(stroke=None)
-        # A chart is one picture with one description; hundreds of unnamed marks are none for whoever cannot see it.
+        # A chart has one description for screen readers, instead of hundreds of unnamed marks.
         .configure_mark(aria=False)
         .configure_axis(**axis)
         .configure_legend(**legend)
@@ -123,16 +123,15 @@ def _style() -> Any:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw matplotlib figures in the shared look.
+    """Draw matplotlib figures in the shared theme.
 
-    matplotlib's settings belong to the whole process and its text layout is not thread-safe, so one picture is drawn at
-    a time.
+    matplotlib's settings are process-wide and its text layout is not thread-safe, so one figure is drawn at a time.
     """
     with _LOCK, rc_context(_style()):
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches that pyplot knows nothing of."""
+    """Return an empty figure, in inches, outside pyplot."""
     # The usual padding cuts the tops of bold letters.
     return Figure(figsize=(width, height), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08))

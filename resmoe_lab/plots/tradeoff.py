@@ -1,4 +1,4 @@
-"""What a byte buys: error and scores against what is really stored."""
+"""What a byte buys: error and score against stored bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from ._curves import log_axis
-from .series import lower_is_better, mean_over_layers, metric_words, ordered, significant, task_values
+from .series import lower_is_better, mean_over_layers, metric_label, order_series, round_significant, task_values
 from .sizes import size_table
 from .slider import Slider, keep_slider
 from .theme import MUTED, color_scale, dash_scale, series_legend, styled
@@ -18,15 +18,24 @@ _PANELS = {
 
 
 def error_by_bytes(errors: pd.DataFrame, sizes: pd.DataFrame) -> alt.HConcatChart:
-    """Draw relative error against both counts of bytes: who wins once everything is paid for?
+    """Draw relative error against both counts of bytes.
 
     Parameters
     ----------
     errors, sizes
         The tables of a sweep.
+
+    Examples
+    --------
+    >>> key = {"method": ["up"], "center": ["none"], "keep": [0.5]}
+    >>> errors = pd.DataFrame({**key, "layer": [0], "relative_error": [0.2]})
+    >>> sizes = {"format": ["bitmask"], "paper_bytes": [50], "true_bytes": [56], "original_bytes": [100]}
+    >>> sizes = pd.DataFrame({**key, **sizes, "model_bytes": [156], "original_model_bytes": [200]})
+    >>> chart = error_by_bytes(errors, sizes)
     """
     table = mean_over_layers(errors).merge(size_table(sizes), on=["series", "keep"])
-    return _by_bytes(table, "relative approximation error", log=False).properties(title="Relative error against bytes")
+    title = alt.TitleParams("Relative error against bytes", subtitle="mean over the layers, of the experts as stored")
+    return _by_bytes(table, "relative approximation error", log=False).properties(title=title)
 
 
 def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.HConcatChart:
@@ -38,21 +47,29 @@ def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.
         The tables of a sweep.
     task
         One of the tasks in `scores`.
+
+    Examples
+    --------
+    >>> key = {"method": ["up"], "center": ["none"], "keep": [0.5]}
+    >>> scores = pd.DataFrame({**key, "task": ["piqa"], "metric": ["acc"], "value": [0.7], "stderr": [0.01]})
+    >>> sizes = {"format": ["bitmask"], "paper_bytes": [50], "true_bytes": [56], "original_bytes": [100]}
+    >>> sizes = pd.DataFrame({**key, **sizes, "model_bytes": [156], "original_model_bytes": [200]})
+    >>> chart = score_by_bytes(scores, sizes, "piqa")
     """
     table, references, metric = task_values(scores, task)
     table = table.merge(size_table(sizes), on=["series", "keep"])
-    words = metric_words(metric)
+    words = metric_label(metric)
     chart = _by_bytes(table, words, log=lower_is_better(metric), original=references.get("original"))
     return chart.properties(title=alt.TitleParams(f"{task} against bytes", subtitle=words))
 
 
 def _by_bytes(table: pd.DataFrame, title: str, *, log: bool, original: float | None = None) -> alt.HConcatChart:
     slider = keep_slider(table["keep"])
-    table = significant(table[["series", "keep", "value", *_PANELS]])
+    table = round_significant(table[["series", "keep", "value", *_PANELS]])
     values = [*table["value"], *([] if original is None else [original])]
     low, high = min(values), max(values)
-    room = 0.05 * (high - low or 1.0)
-    domain = [low / 1.04, high * 1.06] if log else [low - room if low > 0 else 0, high + room]
+    margin = 0.05 * (high - low or 1.0)
+    domain = [low / 1.04, high * 1.06] if log else [low - margin if low > 0 else 0, high + margin]
     y = alt.Y(
         "value:Q",
         title=title,
@@ -61,7 +78,7 @@ def _by_bytes(table: pd.DataFrame, title: str, *, log: bool, original: float | N
     )
     right = max(1.0, float(table[list(_PANELS)].max().max())) * 1.02
     source = alt.Data(values=table.to_dict("records"))
-    names = ordered(table["series"])
+    names = order_series(table["series"])
     panels = [_panel(source, names, share, y=y, right=right, slider=slider, original=original) for share in _PANELS]
     return styled(alt.hconcat(*panels, spacing=28).add_params(*slider.params()))
 
@@ -79,7 +96,7 @@ def _panel(
     base = alt.Chart(source).encode(
         x=alt.X(
             f"{share}:Q",
-            title="bytes of the experts, as a share of the original's",
+            title="bytes of the experts / original bytes",
             scale=alt.Scale(domain=[0, right], nice=False),
             axis=alt.Axis(format="~p", tickCount=5),
         ),
@@ -96,13 +113,12 @@ def _panel(
     lines = base.mark_line(strokeWidth=2).encode(
         order="keep:Q", strokeDash=alt.StrokeDash("series:N", scale=dash_scale(names), legend=series_legend())
     )
-    picked = base.transform_filter(slider.selects("keep"))
-    big = picked.mark_circle(size=110, opacity=1)
+    at_slider = base.transform_filter(slider.selects("keep")).mark_circle(size=110, opacity=1)
     edges = [alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(1.0))]
     if original is not None:
         edges.append(
             alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3]).encode(y=alt.datum(original))
         )
-    layers = [*edges, lines, base.mark_circle(size=20, opacity=1), big]
+    layers = [*edges, lines, base.mark_circle(size=20, opacity=1), at_slider]
     title = alt.TitleParams(_PANELS[share], fontWeight="normal", fontSize=12)
     return alt.LayerChart(layer=layers).properties(width=390, height=260, title=title)

@@ -1,4 +1,4 @@
-"""How the training of a zoo model went."""
+"""The training loss of a zoo model."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .. import plots
 from .._core.errors import UsageError
 from .._core.params import KEEP
 from ..experiments.sweep import Sweep
-from ..plots.live import ErrorScreen, allocation_figure, front_figure
+from ..plots.live import ErrorFigure, allocation_figure, front_figure
 from ..plots.raster import figure_bytes
 from ..plots.series import add_series
 from ..workbench.views import SweepView
@@ -50,7 +50,7 @@ def _figures(sweep: Sweep) -> dict[str, Figure]:
     """Draw the figures that the workbench's panels show."""
     view = SweepView(sweep)
     curves = add_series(sweep.errors).rename(columns={"keep": "at", "relative_error": "value"})
-    figures = {"errors": ErrorScreen(curves[["layer", "series", "at", "value"]]).figure(KEEP.default)}
+    figures = {"errors": ErrorFigure(curves[["layer", "series", "at", "value"]]).figure(KEEP.default)}
     for task in view.tasks[:1]:
         points, front, metric, original = view.points(task)
         figures["front"] = front_figure(points, front, task=task, metric=metric, original=original)

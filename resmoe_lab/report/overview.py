@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..experiments.sweep import Sweep
-from ..plots.series import lower_is_better, mean_over_layers, ordered, task_values
+from ..plots.series import lower_is_better, mean_over_layers, order_series, task_values
 from ..plots.sizes import size_table
 
 
@@ -52,7 +52,7 @@ class Summary:
     def at(self, keep: float) -> pd.DataFrame:
         """Return the rows at one kept fraction, in the methods' usual order."""
         rows = self.table[(self.table["keep"] - keep).abs() < 1e-6]
-        rank = {name: i for i, name in enumerate(ordered(rows["series"]))}
+        rank = {name: i for i, name in enumerate(order_series(rows["series"]))}
         return rows.sort_values("series", key=lambda column: column.map(rank))
 
 

@@ -1,4 +1,4 @@
-"""The workbench: live panels over one selection, each usable alone as the last line of a notebook cell.
+"""The workbench: interactive panels over one selection, each usable alone as the last line of a notebook cell.
 
 >>> from resmoe_lab import workbench
 >>> workbench.experts("mixtral-tiny")  # doctest: +SKIP
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-#: Public name -> where it is, and what it is called there. Reports use the views below without any widget installed.
+#: Public name -> its module and its name there. Reports use the views without any widget installed.
 _HOMES = {
     "experts": ("panels.experts", "ExpertsPanel"),
     "transport": ("panels.transport", "TransportPanel"),

@@ -1,4 +1,4 @@
-"""All panels in one place, behind tabs, over one selection: what the app serves."""
+"""The app: all panels behind tabs, over one selection."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from .panels import (
 )
 from .selection import Selection, select
 
-#: Tabs in the order of a first visit; each panel is made when its tab is first opened.
+#: Tab titles and panels; each panel is created when its tab is first opened.
 TABS: dict[str, Callable[..., Panel[Any]]] = {
     "Experts": ExpertsPanel,
-    "Transport": TransportPanel,
-    "Errors": ErrorsPanel,
-    "One layer": Explorer,
+    "Alignment": TransportPanel,
+    "Error curves": ErrorsPanel,
+    "Single layer": Explorer,
     "Sweep": SweepPanel,
     "Zero-shot": ZeroShotPanel,
-    "Distributions": BarycentersPanel,
+    "Barycenters": BarycentersPanel,
 }
 
 
 class Workbench:
-    """Every panel behind a tab, and a field to open another checkpoint.
+    """All panels of a checkpoint behind tabs, and a field to open another checkpoint.
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`~resmoe_lab.workbench.panels.Panel`.
     """
 
-    def __init__(self, source: Selection | Checkpoint | str | Path, **chosen: Any) -> None:
-        self.selection = select(source, **chosen)
+    def __init__(self, source: Selection | Checkpoint | str | Path, **traits: Any) -> None:
+        self.selection = select(source, **traits)
         self.panels: dict[str, Panel[Any]] = {}
         self.source = ipywidgets.Combobox(
             value=self.selection.checkpoint.name,
@@ -58,9 +58,9 @@ class Workbench:
             style={"description_width": "5.5rem"},
         )
         self.open = ipywidgets.Button(description="Open", layout=ipywidgets.Layout(width="6rem"))
-        self.said = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         self.tabs = ipywidgets.Tab(children=[ipywidgets.VBox() for _ in TABS], titles=list(TABS))
-        self.widget = ipywidgets.VBox([ipywidgets.HBox([self.source, self.open]), self.said, self.tabs])
+        self.widget = ipywidgets.VBox([ipywidgets.HBox([self.source, self.open]), self.message, self.tabs])
         self.open.on_click(lambda _: self._open())
         self.tabs.observe(self._show, names="selected_index")
         self.tabs.selected_index = 0
@@ -70,16 +70,16 @@ class Workbench:
         return self.widget._repr_mimebundle_(**kwargs)
 
     def _show(self, _: Any = None) -> None:
-        """Make the panel of the open tab where it is not there yet."""
-        place = self.tabs.selected_index
-        name = list(TABS)[place or 0]
+        """Create the panel of the open tab, if there is none yet."""
+        index = self.tabs.selected_index or 0
+        name = list(TABS)[index]
         if name not in self.panels:
             self.panels[name] = TABS[name](self.selection)
-            self.tabs.children[place or 0].children = [self.panels[name].widget]
+            self.tabs.children[index].children = [self.panels[name].widget]
 
     def _open(self) -> None:
-        self.said.value = ""
+        self.message.value = ""
         try:
             self.selection.open(self.source.value.strip())
         except ResmoeError as error:
-            self.said.value = f"<span class='resmoe-error' role='alert'>{escape(str(error))}</span>"
+            self.message.value = f"<span class='resmoe-error' role='alert'>{escape(str(error))}</span>"

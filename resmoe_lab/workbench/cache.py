@@ -1,4 +1,4 @@
-"""What has been computed in this kernel is not computed again, by whichever panel asks."""
+"""Caches of results that all panels of a kernel share."""
 
 from __future__ import annotations
 
@@ -16,111 +16,112 @@ from .._core.progress import Progress, Tick
 from ..checkpoint import Checkpoint
 
 T = TypeVar("T")
-#: Seconds between two looks at whether another panel is done with the same work.
-_PAUSE = 0.2
+#: Seconds between two checks whether another panel has finished the same computation.
+_POLL_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
-class Kept(Generic[T]):
-    """A result, and how it came to be there.
+class CachedResult(Generic[T]):
+    """A result, with when and how it was computed.
 
     Parameters
     ----------
     value
         The result.
-    made_at
+    computed_at
         When it was computed.
     seconds
-        How long that took.
+        How long the computation took.
     fresh
-        Whether it was computed for whoever asks now, or lay there already.
+        Whether it was computed for this call, or was in the cache.
     """
 
     value: T
-    made_at: datetime
+    computed_at: datetime
     seconds: float
     fresh: bool
 
     @property
     def mark(self) -> str:
-        """The mark that a panel shows."""
-        when = f"{self.made_at:%H:%M:%S}"
-        return f"fresh · computed in {self.seconds:.1f} s" if self.fresh else f"cached · computed at {when}"
+        """What a panel shows beside its title."""
+        if self.fresh:
+            return f"fresh · computed in {self.seconds:.1f} s"
+        return f"cached · computed at {self.computed_at:%H:%M:%S}"
 
 
 class Cache:
-    """The newest results by what decides them.
+    """The most recently used results by key (least recently used first out).
 
     Parameters
     ----------
-    most
-        How many of them are kept; the one that was used longest ago goes first.
+    max_size
+        How many results are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._results: OrderedDict[Hashable, CachedResult[Any]] = OrderedDict()
+        self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[Progress], T], progress: Progress) -> Kept[T]:
-        """Return what `key` decides; two who ask at the same time wait for one computation."""
+    def get(self, key: Hashable, compute: Callable[[Progress], T], progress: Progress) -> CachedResult[T]:
+        """Return the result of a key, computed if it is missing; simultaneous callers share one computation."""
         with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        while not making.acquire(timeout=_PAUSE):
-            progress(Tick("waiting for another panel that computes the same", 0))
+            lock = self._locks.setdefault(key, threading.Lock())
+        while not lock.acquire(timeout=_POLL_INTERVAL):
+            progress(Tick("waiting for another panel that computes the same result", 0))
         try:
-            found = self._look(key)
-            if found is not None:
-                return found
-            began = time.perf_counter()
-            value = make(progress)
-            found = Kept(value, datetime.now(), time.perf_counter() - began, fresh=True)
-            self._put(key, found)
-            return found
+            result = self._lookup(key)
+            if result is not None:
+                return result
+            started = time.perf_counter()
+            value = compute(progress)
+            result = CachedResult(value, datetime.now(), time.perf_counter() - started, fresh=True)
+            self._store(key, result)
+            return result
         finally:
-            making.release()
+            lock.release()
 
-    def _look(self, key: Hashable) -> Kept[Any] | None:
+    def _lookup(self, key: Hashable) -> CachedResult[Any] | None:
         with self._lock:
-            if key not in self._kept:
+            if key not in self._results:
                 return None
-            self._kept.move_to_end(key)
-            return replace(self._kept[key], fresh=False)
+            self._results.move_to_end(key)
+            return replace(self._results[key], fresh=False)
 
-    def _put(self, key: Hashable, found: Kept[Any]) -> None:
+    def _store(self, key: Hashable, result: CachedResult[Any]) -> None:
         with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > self._most:
-                gone, _ = self._kept.popitem(last=False)
-                self._making.pop(gone, None)
+            self._results[key] = result
+            while len(self._results) > self._max_size:
+                oldest, _ = self._results.popitem(last=False)
+                self._locks.pop(oldest, None)
 
 
-#: Layers with their experts, which may be gigabytes each; running models; what the panels show, which is small.
-BENCHES, MODELS, VIEWS = Cache(2), Cache(1), Cache(64)
+#: Loaded layers, which may take gigabytes each; running models; records of the panels, which are small.
+LAYERS, MODELS, VIEWS = Cache(2), Cache(1), Cache(64)
 
 
-def stamp(checkpoint: Checkpoint) -> Hashable:
-    """Tell what a checkpoint's files are now, so that results of other files are not taken for theirs.
+def checkpoint_fingerprint(checkpoint: Checkpoint) -> Hashable:
+    """Return a key of a checkpoint's files: their paths, sizes and modification times.
 
     Raises
     ------
     CheckpointError
-        If a file has vanished since the checkpoint was opened.
+        If a file has been deleted since the checkpoint was opened.
     """
     if checkpoint.hub_id is not None:
         return (checkpoint.hub_id, str(checkpoint.folder))
     files = {checkpoint.folder / "config.json", *(info.file for info in checkpoint.tensors.values())}
-    return file_states(files)
+    return file_fingerprint(files)
 
 
-def file_states(files: Iterable[Path]) -> Hashable:
-    """Tell what some files are now.
+def file_fingerprint(files: Iterable[Path]) -> Hashable:
+    """Return the paths, sizes and modification times of files.
 
     Raises
     ------
     CheckpointError
-        If one is not there.
+        If a file is missing.
     """
     try:
         return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files))

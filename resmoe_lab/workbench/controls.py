@@ -1,4 +1,4 @@
-"""Declared parameters as widgets, and widgets that follow a selection."""
+"""Widgets of declared parameters, and widgets linked to a selection."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _STYLE = {"description_width": "4.5rem"}
 
 
 def method_names() -> list[str]:
-    """The methods that need nothing but the weights."""
+    """Return the methods that need no calibration text."""
     return [name for name in METHODS if not METHODS[name].needs_statistics]
 
 
 def center_names() -> list[str]:
-    """The centers that need nothing but the weights, the usual one first."""
+    """Return the centers that need no calibration text, the default first."""
     names = [name for name in CENTERS if not CENTERS[name].needs_statistics]
     return sorted(names, key=lambda name: name != DEFAULT_CENTER)
 
@@ -43,8 +43,8 @@ def slider(param: Param, *, value: float | None = None, name: str | None = None)
     )
 
 
-def choice(name: str, options: Iterable[Any], *, value: Any = None, doc: str = "") -> ipywidgets.Dropdown:
-    """Return a drop-down list; the first option is chosen unless `value` is given."""
+def dropdown(name: str, options: Iterable[Any], *, value: Any = None, doc: str = "") -> ipywidgets.Dropdown:
+    """Return a drop-down list; the first option is selected unless `value` is given."""
     options = list(options)
     return ipywidgets.Dropdown(
         options=options,
@@ -56,22 +56,22 @@ def choice(name: str, options: Iterable[Any], *, value: Any = None, doc: str = "
     )
 
 
-class Checks:
-    """A row of check boxes: some of several names.
+class Checkboxes:
+    """A row of check boxes.
 
     Parameters
     ----------
     title
-        What is chosen.
-    names, chosen
-        All of them, and those that are checked at first.
+        Label in front of the row.
+    names, selected
+        All names, and those that are checked at first.
     """
 
-    def __init__(self, title: str, names: Sequence[str], chosen: Iterable[str]) -> None:
-        chosen = set(chosen)
+    def __init__(self, title: str, names: Sequence[str], selected: Iterable[str]) -> None:
+        selected = set(selected)
         self.boxes = {
             name: ipywidgets.Checkbox(
-                value=name in chosen,
+                value=name in selected,
                 description=name,
                 indent=False,
                 layout=ipywidgets.Layout(width="auto", margin="0 1rem 0 0"),
@@ -93,14 +93,14 @@ class Checks:
         for name, box in self.boxes.items():
             box.value = name in names
 
-    def observe(self, call: Callable[[Any], None]) -> None:
-        """Call at every change."""
+    def observe(self, callback: Callable[[Any], None]) -> None:
+        """Call `callback` at every change."""
         for box in self.boxes.values():
-            box.observe(call, names="value")
+            box.observe(callback, names="value")
 
 
 def row_limit(limit: int | None) -> ipywidgets.BoundedIntText:
-    """Return the field for how many rows of each task are scored; 0 stands for all."""
+    """Return the field of how many rows of each task are scored; 0 for all."""
     return ipywidgets.BoundedIntText(
         value=limit or 0,
         min=0,
@@ -111,38 +111,38 @@ def row_limit(limit: int | None) -> ipywidgets.BoundedIntText:
     )
 
 
-def following(selection: Selection, trait: str) -> Any:
-    """Return the widget of one of a selection's traits: it shows what the selection says, and sets it."""
+def linked_control(selection: Selection, trait: str) -> Any:
+    """Return a widget that shows and sets one trait of a selection."""
     if trait == "keep":
         widget = slider(KEEP, value=selection.keep)
     else:
         doc = {"layer": "which MoE layer", "expert": "which expert", "method": "how it is compressed"}
-        widget = choice(trait, _options(selection, trait), value=getattr(selection, trait), doc=doc.get(trait, trait))
+        widget = dropdown(trait, _options(selection, trait), value=getattr(selection, trait), doc=doc.get(trait, trait))
     if trait in ("layer", "expert"):
-        selection.observe(lambda _: offer(widget, _options(selection, trait)), names="checkpoint")
+        selection.observe(lambda _: set_options(widget, _options(selection, trait)), names="checkpoint")
 
-    def follow(change: Any) -> None:
+    def update_widget(change: Any) -> None:
         if trait != "keep" and change["new"] not in widget.options:
             widget.options = _options(selection, trait)
         widget.value = change["new"]
 
-    def lead(change: Any) -> None:
-        # A list that is filled anew has no value for a moment.
+    def update_selection(change: Any) -> None:
+        # The value is None while the options are replaced.
         if change["new"] is not None:
             setattr(selection, trait, change["new"])
 
-    selection.observe(follow, names=trait)
-    widget.observe(lead, names="value")
+    selection.observe(update_widget, names=trait)
+    widget.observe(update_selection, names="value")
     return widget
 
 
-def offer(widget: ipywidgets.Dropdown, options: Sequence[Any]) -> None:
-    """Fill a drop-down list anew; what was chosen stays chosen where it can."""
+def set_options(widget: ipywidgets.Dropdown, options: Sequence[Any]) -> None:
+    """Replace the options of a drop-down list; the selected value stays selected where it is still an option."""
     if list(widget.options) != list(options):
-        chosen = widget.value
+        selected = widget.value
         widget.set_trait("index", None)
         widget.options = options
-        widget.value = chosen if chosen in options else next(iter(options), None)
+        widget.value = selected if selected in options else next(iter(options), None)
 
 
 def _options(selection: Selection, trait: str) -> list[Any]:
@@ -151,5 +151,5 @@ def _options(selection: Selection, trait: str) -> list[Any]:
     if trait == "expert":
         return list(range(selection.num_experts))
     names = method_names() if trait == "method" else center_names()
-    present = getattr(selection, trait)
-    return names if present in names else [*names, present]
+    current = getattr(selection, trait)
+    return names if current in names else [*names, current]

@@ -1,4 +1,4 @@
-"""Work that runs beside the notebook: in a thread, with ticks, cancellable, its result or error delivered."""
+"""Background jobs in threads: with progress, cancellation, and the result or error delivered."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """One piece of work in a thread of its own; it starts at once.
+    """A function that runs in a thread of its own; it starts at once.
 
     Parameters
     ----------
     work
-        Called with the progress renderer that it must tell about its steps. It can be cancelled only at a tick.
+        Called with a progress callback, which it must call at every step: cancelling takes effect there.
     progress
-        Told every tick that `work` reports.
+        Called with every tick that `work` reports.
     done
-        Called with the job once it has ended, however it ended.
+        Called with the job once it has ended, with a result or an error.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Job(Generic[T]):
             self._future.add_done_callback(lambda _: done(self))
 
     def _run(self, work: Callable[[Progress], T]) -> T:
-        with float32_products():  # a cell may run beside it, and they share the process's settings
+        with float32_products():  # a notebook cell may run at the same time, with the same process-wide settings
             return work(self._tick)
 
     def _tick(self, tick: Tick) -> None:
@@ -52,17 +52,17 @@ class Job(Generic[T]):
         self._progress(tick)
 
     def cancel(self) -> None:
-        """Ask the work to stop; it raises ``Cancelled`` at its next tick."""
+        """Request cancellation; the work raises ``Cancelled`` at its next tick."""
         self._cancelled.set()
 
     @property
     def running(self) -> bool:
-        """Whether the work has not ended yet."""
+        """Whether the work is still running."""
         return not self._future.done()
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the work before its time, if anything did; waits for its end."""
+        """The error that ended the work, or None; waits for its end."""
         return self._future.exception()
 
     def result(self, timeout: float | None = None) -> T:
@@ -73,33 +73,33 @@ class Job(Generic[T]):
         Cancelled
             If it was cancelled.
         TimeoutError
-            If it has not ended after `timeout` seconds; it goes on.
+            If it has not ended after `timeout` seconds; it keeps running.
         """
         return self._future.result(timeout)
 
 
 class Latest:
-    """Runs only the newest of the calls that are waiting.
+    """Runs only the newest of the pending calls.
 
     A slider sends many values while it is dragged; pictures of values that it has already left need not be drawn.
 
     Parameters
     ----------
     failed
-        Told what a call raised; nobody else would notice.
+        Called with the error that a call raised.
     """
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resmoe-latest")
-        self._waiting: Future[None] | None = None
+        self._pending: Future[None] | None = None
 
     def submit(self, call: Callable[[], None]) -> None:
-        """Run `call` soon, in place of whatever has not begun yet."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-        self._waiting = self._thread.submit(call)
-        self._waiting.add_done_callback(self._ended)
+        """Run `call` in the thread, in place of a pending call that has not started yet."""
+        if self._pending is not None:
+            self._pending.cancel()
+        self._pending = self._thread.submit(call)
+        self._pending.add_done_callback(self._ended)
 
     def _ended(self, future: Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
@@ -114,9 +114,9 @@ class Latest:
         TimeoutError
             If it has not ended after `timeout` seconds.
         """
-        while (newest := self._waiting) is not None:
+        while (newest := self._pending) is not None:
             if wait([newest], timeout).not_done:
                 raise TimeoutError(f"the picture was not drawn in {timeout} seconds")
-            if newest is self._waiting:
+            if newest is self._pending:
                 newest.result()
                 return

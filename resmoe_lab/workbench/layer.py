@@ -1,4 +1,4 @@
-"""One layer on the bench: its experts, their center, and one expert's matrices."""
+"""A loaded layer: its experts, their center, and one expert's matrices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..centers import DEFAULT_CENTER, Center, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, load_stack
 from ..methods import METHODS, MatrixMethod
-from .cache import BENCHES, Kept, stamp
+from .cache import LAYERS, CachedResult, checkpoint_fingerprint
 
 
 @dataclass(frozen=True, eq=False)
-class LayerBench:
-    """The experts of a layer and their common expert, shared by all panels that look at it."""
+class LoadedLayer:
+    """The experts of a layer and their center, shared by all panels."""
 
     stack: ExpertStack
     center: Center
@@ -30,22 +30,22 @@ class LayerBench:
 
     @property
     def blocks(self) -> dict[str, tuple[int, int]]:
-        """Where each part of an expert starts and stops in the design matrix's columns."""
+        """Name -> start and stop of each column block of the design matrix."""
         return {block.name: (block.start, block.stop) for block in self.stack.blocks}
 
     def matrices(self, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what a method compresses of one expert (the expert or its residual), and what it restores."""
+        """Return the (p_I, D) matrix that a method compresses (an expert or its residual), and what it restores."""
         return _matrices(self, method, keep, expert)
 
 
 @lru_cache(maxsize=16)
-def _matrices(bench: LayerBench, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
-    chosen = METHODS[method]()
-    if isinstance(chosen, MatrixMethod):
-        matrix, restored = chosen.restore_one(bench.stack, keep, expert, center=bench.center)
+def _matrices(loaded: LoadedLayer, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
+    compressor = METHODS[method]()
+    if isinstance(compressor, MatrixMethod):
+        matrix, restored = compressor.restore_one(loaded.stack, keep, expert, center=loaded.center)
         return matrix.cpu().numpy(), restored.cpu().numpy()
-    layer = chosen.compress(bench.stack, keep, bench.center)
-    weights = bench.stack.weights[expert]
+    layer = compressor.compress(loaded.stack, keep, loaded.center)
+    weights = loaded.stack.weights[expert]
     original = weights if layer.orders is None else weights[layer.orders[expert].to(weights.device)]
     return original.cpu().numpy(), layer.restore()[expert].cpu().numpy()
 
@@ -57,29 +57,29 @@ def open_layer(
     center: str = DEFAULT_CENTER,
     solver: str | None = None,
     progress: Progress = silent,
-) -> Kept[LayerBench]:
-    """Load a layer and find its center, unless a panel has done so before.
+) -> CachedResult[LoadedLayer]:
+    """Load a layer and find its center, or return the cached one.
 
     Parameters
     ----------
     checkpoint, layer
-        Which experts.
+        The experts.
     center, solver
-        How their common expert is found.
+        Names of the center and of the solver that finds it.
     progress
-        Told before each step; raising from it stops the work.
+        Called before each step; raising from it cancels.
 
     Raises
     ------
     CheckpointError
-        If the files have vanished or cannot be read.
+        If the files have been deleted or cannot be read.
     """
 
-    def make(progress: Progress) -> LayerBench:
+    def compute(progress: Progress) -> LoadedLayer:
         progress(Tick(f"reading layer {layer}", 0, 2))
         stack = load_stack(checkpoint, layer=layer)
-        progress(Tick(f"finding the common expert of layer {layer}", 1, 2))
+        progress(Tick(f"finding the center of layer {layer}", 1, 2))
         options: dict[str, Any] = {} if solver is None else {"solver": solver}
-        return LayerBench(stack, find_center(stack, center=center, progress=progress, **options))
+        return LoadedLayer(stack, find_center(stack, center=center, progress=progress, **options))
 
-    return BENCHES.get((stamp(checkpoint), layer, center, solver), make, progress)
+    return LAYERS.get((checkpoint_fingerprint(checkpoint), layer, center, solver), compute, progress)

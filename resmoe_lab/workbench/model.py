@@ -1,4 +1,4 @@
-"""The running model that panels score; one at a time, and one panel at a time."""
+"""The running model that panels score: one model at a time, used by one panel at a time."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any
 from .._core.progress import Progress, Tick
 from ..checkpoint import Checkpoint
 from ..runtime import load_pair
-from .cache import MODELS, stamp
+from .cache import MODELS, checkpoint_fingerprint
 
 
 @dataclass(frozen=True, eq=False)
-class _Running:
+class _RunningModel:
     model: Any
     tokenizer: Any
-    used: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextmanager
 def running_model(checkpoint: Checkpoint, progress: Progress) -> Iterator[tuple[Any, Any]]:
-    """Give a checkpoint's model and tokenizer, loaded once, to one user at a time.
+    """Yield a checkpoint's model and tokenizer, loaded once, to one caller at a time.
 
     Raises
     ------
     CheckpointError
-        If it cannot be run, for instance for want of a tokenizer.
+        If it cannot be run, for instance because it has no tokenizer.
     """
 
-    def make(progress: Progress) -> _Running:
+    def load(progress: Progress) -> _RunningModel:
         progress(Tick("loading the model", 0))
-        return _Running(*load_pair(checkpoint))
+        return _RunningModel(*load_pair(checkpoint))
 
-    running = MODELS.get(stamp(checkpoint), make, progress).value
-    while not running.used.acquire(timeout=0.2):
+    running = MODELS.get(checkpoint_fingerprint(checkpoint), load, progress).value
+    while not running.lock.acquire(timeout=0.2):
         progress(Tick("waiting for another panel that runs the model", 0))
     try:
         yield running.model, running.tokenizer
     finally:
-        running.used.release()
+        running.lock.release()

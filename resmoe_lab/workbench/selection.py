@@ -1,4 +1,4 @@
-"""What the panels look at: one checkpoint, layer, method and kept fraction that all of them follow."""
+"""The selection that panels share: one checkpoint, layer, expert, method, center and kept fraction."""
 
 from __future__ import annotations
 
@@ -16,54 +16,57 @@ from ..methods import METHODS
 
 
 class Selection(traitlets.HasTraits):
-    """One choice that several panels share: move it in one of them, and all of them follow.
+    """A checkpoint, layer, expert, method, center and keep that several panels share: all follow a change in one.
 
     Parameters
     ----------
     source
         A checkpoint, or anything that names one.
-    chosen
-        First values of the traits below.
+    traits
+        Initial values of the attributes below.
 
     Attributes
     ----------
     checkpoint
         The opened checkpoint; change it with :meth:`open`.
     layer, expert
-        Which experts are looked at.
+        Indices of the layer and of the expert.
     method, center, keep
-        How they are compressed.
+        How the experts are compressed.
 
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> chosen = workbench.Selection("mixtral-tiny", layer=2)
-    >>> workbench.experts(chosen), workbench.errors(chosen)  # doctest: +SKIP
+    >>> selection = workbench.Selection("mixtral-tiny", layer=2)
+    >>> panels = [workbench.experts(selection, routing=False), workbench.transport(selection)]
+    >>> selection.layer = 1  # moves both
+    >>> [panel.wait().view.center for panel in panels]
+    ['wasserstein', 'wasserstein']
     """
 
     checkpoint = traitlets.Any()
     layer = traitlets.Int()
-    #: The first expert is often the one that the center has taken its order from: the next shows more.
+    #: Not 0: the center often has the neuron order of the first expert, whose permutation is then the identity.
     expert = traitlets.Int(1)
     method = traitlets.Unicode("resmoe-up")
     center = traitlets.Unicode(DEFAULT_CENTER)
     keep = traitlets.Float(KEEP.default)
 
-    def __init__(self, source: Checkpoint | str | Path, **chosen: Any) -> None:
+    def __init__(self, source: Checkpoint | str | Path, **traits: Any) -> None:
         super().__init__()
         self.open(source)
-        for name, value in chosen.items():
+        for name, value in traits.items():
             if not self.has_trait(name) or name == "checkpoint":
                 raise UsageError(f"a selection has no {name!r}, expected layer, expert, method, center or keep")
             setattr(self, name, value)
 
     def open(self, source: Checkpoint | str | Path) -> None:
-        """Look at another checkpoint; its first layer is chosen where it lacks the present one.
+        """Open another checkpoint; its first layer is selected where it lacks the current one.
 
         Raises
         ------
         CheckpointError
-            If it cannot be opened; the selection stays what it was.
+            If it cannot be opened; the selection does not change.
         """
         opened = source if isinstance(source, Checkpoint) else open_checkpoint(source)
         layers = moe_layers(opened)
@@ -111,10 +114,10 @@ class Selection(traitlets.HasTraits):
         return KEEP.validate(proposal["value"])
 
 
-def select(source: Selection | Checkpoint | str | Path, **chosen: Any) -> Selection:
-    """Return a selection: the given one with some values changed, or a new one of a checkpoint."""
+def select(source: Selection | Checkpoint | str | Path, **traits: Any) -> Selection:
+    """Return the given selection with some traits changed, or a new selection of a checkpoint."""
     if not isinstance(source, Selection):
-        return Selection(source, **chosen)
-    for name, value in chosen.items():
+        return Selection(source, **traits)
+    for name, value in traits.items():
         setattr(source, name, value)
     return source

@@ -23,11 +23,11 @@ def write_app(folder: Path, checkpoint: str, *, here: Path) -> Path:
     Parameters
     ----------
     folder
-        Where it goes.
+        Folder it is written into.
     checkpoint
-        What it opens at first.
+        Checkpoint it opens.
     here
-        Where its relative folders, such as those of sweeps, are.
+        Working folder, which relative paths such as those of sweeps refer to.
     """
     import nbformat
 
@@ -39,14 +39,14 @@ def write_app(folder: Path, checkpoint: str, *, here: Path) -> Path:
 
 
 def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[str]:
-    """Return the command that serves the app behind a token of its own.
+    """Return the command that serves the app behind an access token.
 
     Parameters
     ----------
     notebook
-        As :func:`write_app` has written it.
+        Path of the notebook that :func:`write_app` wrote.
     host, port
-        Where it listens.
+        Address and port to listen at.
     browser
         Open a browser there.
 
@@ -58,12 +58,12 @@ def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[
     if find_spec("voila") is None:
         raise ResmoeError("the app needs Voila, which is not installed: pip install 'resmoe-lab[app]'")
     options = [f"--Voila.ip={host}", f"--port={port}", "--Voila.auto_token=True", "--theme=light", "--template=resmoe"]
-    # Whoever sees a traceback in the page could not do anything with it; panels say what is wrong in one line.
+    # A visitor can do nothing with a traceback; panels show errors in one line.
     options += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]
     return [sys.executable, "-m", "voila", str(notebook), *options]
 
 
 def app_environment() -> dict[str, str]:
-    """Return the environment in which Voila finds the app's page, which needs no other server."""
+    """Return the environment in which Voila finds the app's page template, which needs no other server."""
     paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_PATH", "")]
     return os.environ | {"JUPYTER_PATH": os.pathsep.join(path for path in paths if path)}

@@ -34,7 +34,7 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.goto(address, wait_until="commit")
         picture(page)
-        page.get_by_role("tab", name="Errors").click()
+        page.get_by_role("tab", name="Error curves").click()
         page.locator("img.resmoe-picture:visible").first.wait_for()
         page.evaluate(
             "document.querySelectorAll('img.resmoe-picture').forEach("
@@ -55,7 +55,7 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
 
 def _learn_and_weigh(page: Page) -> None:
     """Barycenters are trained before one's eyes, and then follow the slider of the weights."""
-    page.get_by_role("tab", name="Distributions").click()
+    page.get_by_role("tab", name="Barycenters").click()
     shown = page.locator("img.resmoe-picture:visible")
     shown.first.wait_for()
     assert re.match(r"The barycenter at equal weights after \d+ of 300 steps", str(shown.first.get_attribute("alt")))

@@ -36,14 +36,14 @@ def test_the_tour_runs_and_its_sliders_move_the_pictures(browser: Browser, tiny:
         page.wait_for_function(f"document.querySelector('{_PICTURE}')?.naturalWidth > 100", timeout=240_000)
         page.wait_for_selector("text=/relative error 0\\.\\d+/")
         picture = page.locator(_PICTURE).first
-        before, said = picture.get_attribute("src"), page.locator("text=/relative error 0\\./").last.inner_text()
+        before, message = picture.get_attribute("src"), page.locator("text=/relative error 0\\./").last.inner_text()
         handle = page.locator(".widget-slider .noUi-handle").first
         handle.focus()
         for _ in range(4):
             page.keyboard.press("ArrowRight")
         page.wait_for_function("(old) => document.querySelector('img.resmoe-picture').src !== old", arg=before)
         page.wait_for_selector("text=/keep 0\\.45: relative error/")
-        assert page.locator("text=/keep 0\\.45: relative error/").last.inner_text() != said
+        assert page.locator("text=/keep 0\\.45: relative error/").last.inner_text() != message
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         _move_chart(page)
         page.close()

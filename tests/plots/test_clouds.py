@@ -20,7 +20,7 @@ def test_the_slider_shows_one_weight_at_a_time() -> None:
 
 def test_errors_and_training_are_drawn_on_logarithmic_axes() -> None:
     errors = pd.DataFrame({"solver": ["nwb", "cwb"], "dimension": [2, 2], "value": [0.02, 0.01]})
-    spec = plots.error_by_dimension(errors, words="BW2-UVP").to_dict()
+    spec = plots.error_by_dimension(errors, label="BW2-UVP").to_dict()
     assert spec["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
     history = pd.DataFrame({"step": [1, 2, 3], "drift": [0.1, 0.0, 0.01]})
     drawn = plots.training_drift(history).to_dict()

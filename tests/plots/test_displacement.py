@@ -21,4 +21,4 @@ def test_the_identity_stays_in_the_first_bin() -> None:
 
 def test_the_chart_says_its_layer(texts) -> None:
     said = texts(displacement_bars(displacement_table({3: np.arange(50)[None]})))
-    assert "How far neurons moved, layer 3" in said
+    assert "Displacement of the neurons, layer 3" in said

@@ -26,9 +26,9 @@ def table() -> pd.DataFrame:
 def test_the_chart_has_a_slider_of_its_own(table: pd.DataFrame, texts: Callable[..., list[str]]) -> None:
     chart = mixing_chart(table, start=0.3)
     said = texts(chart)
-    assert "Two networks mixed, at 0.25" in said
+    assert "Accuracy at weight 0.25" in said
     assert set(METHODS) <= set(said)
-    assert "Two networks mixed, at 1.00" in texts(chart, weight=0.9)
+    assert "Accuracy at weight 1.00" in texts(chart, weight=0.9)
 
 
 def test_the_picture_shows_the_weight_and_every_class(table: pd.DataFrame) -> None:

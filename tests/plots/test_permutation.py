@@ -7,7 +7,7 @@ import pytest
 
 from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.plots import permutation_map, permutation_table
-from resmoe_lab.plots.permutation import permutation_picture
+from resmoe_lab.plots.permutation import rasterize_permutation
 
 
 def test_the_table_counts_moved_neurons_and_how_far() -> None:
@@ -24,7 +24,7 @@ def test_a_random_permutation_is_a_third_of_the_width_away() -> None:
 
 
 def test_the_picture_has_the_neuron_down_and_the_center_across() -> None:
-    darkness, moved = permutation_picture(np.array([1, 2, 0, 3]))
+    darkness, moved = rasterize_permutation(np.array([1, 2, 0, 3]))
     expected = np.zeros((4, 4), dtype=bool)
     for i, target in enumerate([1, 2, 0, 3]):
         expected[target, i] = True
@@ -35,7 +35,7 @@ def test_the_picture_has_the_neuron_down_and_the_center_across() -> None:
 def test_no_neuron_of_a_wide_layer_is_lost() -> None:
     width, pixels = 1000, 70
     permutation = np.random.default_rng(1).permutation(width)
-    darkness, _ = permutation_picture(permutation, pixels=pixels)
+    darkness, _ = rasterize_permutation(permutation, pixels=pixels)
     cells = {(target * pixels // width, i * pixels // width) for i, target in enumerate(permutation)}
     assert {tuple(cell) for cell in np.argwhere(darkness > 0).tolist()} == cells
 
@@ -47,7 +47,7 @@ def test_the_map_says_how_much_moved(sweep: Sweep, texts: Callable[..., list[str
             moved = float(np.mean(permutation != np.arange(len(permutation))))
             assert f"expert {expert}" in seen
             captions = [text for text in seen if text.startswith(f"{moved:.0%} moved")]
-            assert captions if moved else "in place" in seen
+            assert captions if moved else "identity" in seen
 
 
 def test_a_large_model_stays_small() -> None:

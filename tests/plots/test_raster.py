@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from resmoe_lab.plots.raster import color_png, data_uri, ink_png, shrink
+from resmoe_lab.plots.raster import block_rms, color_png, data_uri, two_color_png
 
 
 def _pixels(png: bytes) -> np.ndarray:
@@ -22,7 +22,7 @@ def test_colors_are_the_maps_and_nan_is_nothing() -> None:
 
 def test_ink_has_two_colors_and_its_opacity_is_the_darkness() -> None:
     darkness = np.array([[0.0, 0.5, 1.0]])
-    pixels = _pixels(ink_png(darkness, np.array([[False, False, True]]), colors=("#102030", "#a0b0c0")))
+    pixels = _pixels(two_color_png(darkness, np.array([[False, False, True]]), colors=("#102030", "#a0b0c0")))
     assert pixels[0, 0, 3] == 0
     assert abs(int(pixels[0, 1, 3]) - 128) <= 255 / 14 + 1
     assert tuple(pixels[0, 2]) == (0xA0, 0xB0, 0xC0, 255)
@@ -31,7 +31,7 @@ def test_ink_has_two_colors_and_its_opacity_is_the_darkness() -> None:
 
 def test_shrinking_is_the_root_mean_square_of_each_block() -> None:
     values = np.random.default_rng(0).normal(size=(7, 10))
-    small = shrink(values, 3, 4)
+    small = block_rms(values, 3, 4)
     rows, columns = np.linspace(0, 7, 4).round().astype(int), np.linspace(0, 10, 5).round().astype(int)
     for i in range(3):
         for j in range(4):
@@ -41,7 +41,7 @@ def test_shrinking_is_the_root_mean_square_of_each_block() -> None:
 
 def test_a_small_matrix_keeps_its_size() -> None:
     values = np.array([[3.0, -4.0]])
-    assert np.array_equal(shrink(values, 100, 100), [[3.0, 4.0]])
+    assert np.array_equal(block_rms(values, 100, 100), [[3.0, 4.0]])
 
 
 def test_an_address_needs_no_network() -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from resmoe_lab.experiments.sweep import TABLES
 from resmoe_lab.methods import METHODS
-from resmoe_lab.plots.series import add_series, lower_is_better, mean_over_layers, ordered, significant, task_values
+from resmoe_lab.plots.series import (
+    add_series,
+    lower_is_better,
+    mean_over_layers,
+    order_series,
+    round_significant,
+    task_values,
+)
 from resmoe_lab.plots.theme import METHOD_COLORS, series_colors
 
 
@@ -45,7 +52,7 @@ def test_another_center_is_another_series() -> None:
     ]
     names = add_series(pd.DataFrame(rows, columns=["method", "center"]))["series"].tolist()
     assert names == ["resmoe-up", "resmoe-up · average", "up", "up", "original"]
-    assert ordered(names) == ["resmoe-up", "resmoe-up · average", "up", "original"]
+    assert order_series(names) == ["resmoe-up", "resmoe-up · average", "up", "original"]
 
 
 def test_the_mean_is_over_layers_only() -> None:
@@ -80,5 +87,5 @@ def test_which_end_is_good(metric: str, lower: bool) -> None:
 
 
 def test_rounding_keeps_the_leading_digits() -> None:
-    table = significant(pd.DataFrame({"name": ["a"], "x": [123456.789], "n": [7]}), digits=3)
+    table = round_significant(pd.DataFrame({"name": ["a"], "x": [123456.789], "n": [7]}), digits=3)
     assert table.to_dict("records") == [{"name": "a", "x": 123000.0, "n": 7}]

@@ -14,7 +14,7 @@ def test_a_panel_is_made_when_its_tab_is_opened(pico_checkpoint: Checkpoint) -> 
         app.tabs.selected_index = place
         assert app.panels[name].selection is app.selection
         assert app.tabs.children[place].children == (app.panels[name].widget,)
-    app.panels["Distributions"].steps.value = 10  # a training is as long as one wants
+    app.panels["Barycenters"].steps.value = 10  # keep the training short
     for panel in app.panels.values():
         panel.wait(PATIENCE)
 
@@ -24,10 +24,10 @@ def test_another_checkpoint_is_opened_for_all_panels(pico_checkpoint: Checkpoint
     app.panels["Experts"].wait(PATIENCE)
     app.source.value = "/no/such/<b>place</b>"
     app.open.click()
-    assert "not found" in app.said.value
-    assert "<b>" not in app.said.value
+    assert "not found" in app.message.value
+    assert "<b>" not in app.message.value
     app.source.value = "mixtral-tiny"
     app.open.click()
-    assert app.said.value == ""
+    assert app.message.value == ""
     assert app.selection.checkpoint.name == "mixtral-tiny"
     assert app.panels["Experts"].wait(PATIENCE).view.aligned.shape == (8, 8)

@@ -7,17 +7,17 @@ import pytest
 from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab._core.progress import Progress, silent
 from resmoe_lab.checkpoint import Checkpoint
-from resmoe_lab.workbench.cache import Cache, stamp
+from resmoe_lab.workbench.cache import Cache, checkpoint_fingerprint
 
 
 def test_the_second_to_ask_gets_what_the_first_computed() -> None:
-    cache, made = Cache(4), []
-    first = cache.get("a", lambda _: made.append(1) or "value", silent)
-    second = cache.get("a", lambda _: made.append(2) or "other", silent)
+    cache, calls = Cache(4), []
+    first = cache.get("a", lambda _: calls.append(1) or "value", silent)
+    second = cache.get("a", lambda _: calls.append(2) or "other", silent)
     assert (first.value, first.fresh, second.value, second.fresh) == ("value", True, "value", False)
-    assert made == [1]
+    assert calls == [1]
     assert first.mark.startswith("fresh")
-    assert second.mark == f"cached · computed at {first.made_at:%H:%M:%S}"
+    assert second.mark == f"cached · computed at {first.computed_at:%H:%M:%S}"
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
@@ -28,26 +28,26 @@ def test_what_was_used_longest_ago_goes_first() -> None:
 
 
 def test_two_at_once_wait_for_one_computation() -> None:
-    cache, made, begun, go_on = Cache(4), [], threading.Event(), threading.Event()
+    cache, calls, started, go_on = Cache(4), [], threading.Event(), threading.Event()
     waiting: list[str] = []
 
     def slow(_: Progress) -> str:
-        made.append(1)
-        begun.set()
+        calls.append(1)
+        started.set()
         assert go_on.wait(30)
         return "value"
 
     first = threading.Thread(target=lambda: cache.get("a", slow, silent))
     first.start()
-    assert begun.wait(30)
+    assert started.wait(30)
 
-    def tell(tick: object) -> None:
+    def record(tick: object) -> None:
         waiting.append(str(tick))
         go_on.set()
 
-    assert cache.get("a", slow, tell).value == "value"
+    assert cache.get("a", slow, record).value == "value"
     first.join()
-    assert made == [1]
+    assert calls == [1]
     assert "waiting for another panel" in waiting[0]
 
 
@@ -63,11 +63,11 @@ def test_a_failure_is_not_kept() -> None:
 
 
 def test_changed_files_are_another_checkpoint(pico_checkpoint: Checkpoint) -> None:
-    before = stamp(pico_checkpoint)
-    assert stamp(pico_checkpoint) == before
+    before = checkpoint_fingerprint(pico_checkpoint)
+    assert checkpoint_fingerprint(pico_checkpoint) == before
     config = pico_checkpoint.folder / "config.json"
     config.write_text(config.read_text() + " ")
-    assert stamp(pico_checkpoint) != before
+    assert checkpoint_fingerprint(pico_checkpoint) != before
     next(iter(pico_checkpoint.tensors.values())).file.unlink()
     with pytest.raises(CheckpointError, match="is gone, expected the files that were opened"):
-        stamp(pico_checkpoint)
+        checkpoint_fingerprint(pico_checkpoint)

@@ -6,7 +6,15 @@ from resmoe_lab._core.errors import UsageError
 from resmoe_lab._core.params import KEEP, Param
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.workbench import Selection
-from resmoe_lab.workbench.controls import Checks, center_names, choice, following, method_names, offer, slider
+from resmoe_lab.workbench.controls import (
+    Checkboxes,
+    center_names,
+    dropdown,
+    linked_control,
+    method_names,
+    set_options,
+    slider,
+)
 
 
 @pytest.mark.parametrize("param", [KEEP, Param("share", 0.5, 0.0, 2.0, 0.5, "a share")])
@@ -21,24 +29,24 @@ def test_the_slider_takes_what_the_parameter_allows(param: Param) -> None:
     assert param.doc in widget.tooltip
 
 
-def test_a_choice_begins_where_it_is_told() -> None:
-    assert choice("layer", [3, 5], value=5).value == 5
-    assert choice("layer", range(2)).value == 0
+def test_a_choice_begins_where_it_is_changes() -> None:
+    assert dropdown("layer", [3, 5], value=5).value == 5
+    assert dropdown("layer", range(2)).value == 0
 
 
 def test_a_list_filled_anew_keeps_what_was_chosen() -> None:
-    widget = choice("method", ["a", "b", "c"], value="b")
-    offer(widget, ["x", "b"])
+    widget = dropdown("method", ["a", "b", "c"], value="b")
+    set_options(widget, ["x", "b"])
     assert widget.value == "b"
-    offer(widget, ["y", "z"])
+    set_options(widget, ["y", "z"])
     assert widget.value == "y"
 
 
 def test_checks_give_names_in_their_order() -> None:
-    checks, told = Checks("methods", ["a", "b", "c"], ["c"]), []
-    checks.observe(lambda change: told.append(checks.value))
+    checks, changes = Checkboxes("methods", ["a", "b", "c"], ["c"]), []
+    checks.observe(lambda change: changes.append(checks.value))
     checks.boxes["a"].value = True
-    assert told == [["a", "c"]]
+    assert changes == [["a", "c"]]
     checks.value = ["b"]
     assert checks.value == ["b"]
 
@@ -53,7 +61,7 @@ def test_names_that_need_text_are_not_offered() -> None:
 @pytest.mark.parametrize("trait", ["layer", "expert", "method", "center", "keep"])
 def test_a_widget_and_its_selection_follow_each_other(pico_checkpoint: Checkpoint, trait: str) -> None:
     chosen = Selection(pico_checkpoint)
-    first, second = following(chosen, trait), following(chosen, trait)
+    first, second = linked_control(chosen, trait), linked_control(chosen, trait)
     value = {"layer": 1, "expert": 2, "method": "svd", "center": "average", "keep": 0.6}[trait]
     first.value = value
     assert getattr(chosen, trait) == second.value == value
@@ -61,6 +69,6 @@ def test_a_widget_and_its_selection_follow_each_other(pico_checkpoint: Checkpoin
 
 def test_a_method_that_is_not_in_the_list_joins_it(pico_checkpoint: Checkpoint) -> None:
     chosen = Selection(pico_checkpoint)
-    widget = following(chosen, "method")
+    widget = linked_control(chosen, "method")
     chosen.method = "resmoe-up-aware"
     assert widget.value == "resmoe-up-aware"

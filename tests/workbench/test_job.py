@@ -35,17 +35,17 @@ def test_a_job_delivers_what_was_raised() -> None:
 
 
 def test_a_job_stops_at_its_next_tick() -> None:
-    begun, go_on, steps = threading.Event(), threading.Event(), []
+    started, go_on, steps = threading.Event(), threading.Event(), []
 
     def work(progress: Progress) -> None:
         for step in range(1000):
             progress(Tick("count", step, 1000))
             steps.append(step)
-            begun.set()
+            started.set()
             assert go_on.wait(_PATIENCE)
 
     job = Job(work)
-    assert begun.wait(_PATIENCE)
+    assert started.wait(_PATIENCE)
     assert job.running
     job.cancel()
     go_on.set()

@@ -8,12 +8,12 @@ from resmoe_lab.workbench.layer import open_layer
 
 
 def test_a_bench_restores_one_expert_as_the_whole_layer_does(pico_checkpoint: Checkpoint) -> None:
-    bench = open_layer(pico_checkpoint, 1).value
+    loaded = open_layer(pico_checkpoint, 1).value
     for method in ("up", "resmoe-svd"):
-        before, after = bench.matrices(method, 0.5, 2)
-        whole = rl.compress_layer(bench.stack, method=method, keep=0.5, center=bench.center).restore()[2]
-        start = bench.center.matrix.numpy() if method.startswith("resmoe") else 0.0
-        assert np.allclose(after + start, whole.numpy(), atol=1e-6)
+        before, after = loaded.matrices(method, 0.5, 2)
+        compressed = rl.compress_layer(loaded.stack, method=method, keep=0.5, center=loaded.center)
+        stored_center = compressed.center.matrix.numpy() if method.startswith("resmoe") else 0.0
+        assert np.allclose(after + stored_center, compressed.restore()[2].numpy(), atol=1e-6)
         lost = ((before - after) ** 2).sum()
         assert 0 < lost < (before**2).sum()
 

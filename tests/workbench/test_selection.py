@@ -19,7 +19,7 @@ def test_it_begins_at_the_first_layer_and_takes_what_it_is_given(pico_checkpoint
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("layer", 7, "layer 7 has no experts"),
         ("expert", 99, "expert is 99"),
@@ -29,8 +29,10 @@ def test_it_begins_at_the_first_layer_and_takes_what_it_is_given(pico_checkpoint
         ("nonsense", 1, "has no 'nonsense'"),
     ],
 )
-def test_what_is_not_there_cannot_be_chosen(pico_checkpoint: Checkpoint, name: str, value: object, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_is_not_there_cannot_be_chosen(
+    pico_checkpoint: Checkpoint, name: str, value: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
         Selection(pico_checkpoint, **{name: value})
 
 

@@ -1,8 +1,8 @@
-"""Pictures that a living kernel draws: matplotlib figures, never pyplot's, whose state threads would corrupt."""
+"""Figures of the panels: matplotlib without pyplot, whose global state is not thread-safe."""
 
 from .clouds import clouds_figure as clouds_figure
 from .clouds import drift_figure as drift_figure
-from .errors import ErrorScreen as ErrorScreen
+from .errors import ErrorFigure as ErrorFigure
 from .experts import norms_figure as norms_figure
 from .experts import similarity_figure as similarity_figure
 from .fusion import mixing_figure as mixing_figure

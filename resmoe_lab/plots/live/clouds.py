@@ -1,4 +1,4 @@
-"""Pictures of a barycenter while it is learnt: the clouds, and how far it still moves."""
+"""Figures of a barycenter during its training: the point clouds and the change between evaluations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def clouds_figure(marginals: Sequence[np.ndarray], points: np.ndarray, *, title:
     marginals
         (n, 2) points of each.
     points : (m, 2) array
-        Of the barycenter.
+        Samples of the barycenter.
     title
-        Said above it.
+        Title above them.
     """
-    names = [f"distribution {place}" for place in range(1, len(marginals) + 1)]
+    names = [f"distribution {number}" for number in range(1, len(marginals) + 1)]
     colors = series_colors(names)
     low, high = np.percentile(np.concatenate(marginals), [0.5, 99.5], axis=0)
     middle, half = (low + high) / 2, 0.6 * float((high - low).max())
@@ -40,13 +40,13 @@ def clouds_figure(marginals: Sequence[np.ndarray], points: np.ndarray, *, title:
 
 
 def drift_figure(steps: Sequence[int], drifts: Sequence[float]) -> Figure:
-    """Draw how far the barycenter moved since the look before, as a share of its variance."""
+    """Draw the change of the barycenter since the last evaluation, as a share of its variance."""
     with drawing():
         figure = new_figure(7.4, 2.0)
         axes = figure.subplots()
         axes.plot(steps, drifts, "o-", color=HIGHLIGHT, markersize=3, linewidth=1.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="outer iteration", ylabel="share of its variance", xlim=(0, max(steps) * 1.05), yscale="log")
-        axes.set_title("How far the barycenter moved since the look before")
+        axes.set(xlabel="outer iteration", ylabel="change / variance", xlim=(0, max(steps) * 1.05), yscale="log")
+        axes.set_title("Change of the barycenter since the last evaluation")
         axes.grid(True)
     return figure

@@ -1,4 +1,4 @@
-"""Pictures of a layer's experts: how alike, how large, how busy."""
+"""Figures of a layer's experts: similarity, norms and routing load."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from ..theme import ACCENT, MUTED, drawing, new_figure
 _READABLE = 10
 
 
-def similarity_figure(standing: np.ndarray, aligned: np.ndarray, *, layer: int, center: str) -> Figure:
-    """Draw the cosine similarity of the experts as they stand and in the order of their center, in one scale.
+def similarity_figure(unaligned: np.ndarray, aligned: np.ndarray, *, layer: int, center: str) -> Figure:
+    """Draw the cosine similarity of the experts as stored and aligned with their center, in one colour scale.
 
     Parameters
     ----------
     standing, aligned : (N, N) float arrays
     layer, center
-        Of which layer, and who aligned them.
+        Index of the layer and name of the center.
     """
-    apart = [np.where(np.eye(len(values), dtype=bool), np.nan, values) for values in (standing, aligned)]
-    known = np.concatenate([values[np.isfinite(values)] for values in apart])
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    off_diagonal = [np.where(np.eye(len(values), dtype=bool), np.nan, values) for values in (unaligned, aligned)]
+    finite = np.concatenate([values[np.isfinite(values)] for values in off_diagonal])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     high = high if high - low > 1e-6 else low + 0.01
     with drawing():
         figure = new_figure(7.4, 3.6)
         axes = figure.subplots(1, 2)
-        titles = ("as they stand", f"in the order of {center}")
-        for axis, values, title in zip(axes, apart, titles, strict=True):
+        titles = ("as stored", f"aligned with {center}")
+        for axis, values, title in zip(axes, off_diagonal, titles, strict=True):
             image = axis.imshow(values, cmap="YlGnBu", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
             _annotate(axis, values, (low + high) / 2)
             axis.set_title(title, weight="normal", size=9)
             axis.set(xlabel="expert", ylabel="expert")
             axis.locator_params(integer=True, nbins=min(10, len(values)))
         figure.colorbar(image, ax=list(axes), label="cosine similarity", shrink=0.85, pad=0.02)
-        figure.suptitle(f"How alike the experts are, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
+        figure.suptitle(f"Cosine similarity of the experts, layer {layer}", x=0.01, ha="left", size=10, weight="bold")
     return figure
 
 
@@ -76,13 +76,13 @@ def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
         if load is not None:
             rows = load.sort_values("expert")
             axes[1].bar(rows["expert"], rows["share"], color=ACCENT, width=0.75)
-            fair = 1 / len(rows)
-            axes[1].axhline(fair, color=MUTED, linestyle="--", linewidth=1)
+            uniform = 1 / len(rows)
+            axes[1].axhline(uniform, color=MUTED, linestyle="--", linewidth=1)
             axes[1].set(xlabel="expert", ylabel="share of the tokens", title="Routing load")
-            axes[1].set_ylim(0, 1.2 * max(fair, float(rows["share"].max())))
+            axes[1].set_ylim(0, 1.2 * max(uniform, float(rows["share"].max())))
             axes[1].annotate(
-                f"even: {fair:.1%}",
-                (1, fair),
+                f"uniform: {uniform:.1%}",
+                (1, uniform),
                 (0, 3),
                 xycoords=("axes fraction", "data"),
                 ha="right",
@@ -92,6 +92,6 @@ def norms_figure(norms: pd.DataFrame, load: pd.DataFrame | None) -> Figure:
             )
             digits = 0 if float(rows["share"].max()) > 0.05 else 1
             axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}%}")
-            axes[1].locator_params(axis="y", steps=[1, 2, 5, 10])  # never halves of a percent, which are not written
+            axes[1].locator_params(axis="y", steps=[1, 2, 5, 10])  # whole percents: the labels have no decimals
             axes[1].locator_params(axis="x", integer=True)
     return figure

@@ -1,4 +1,4 @@
-"""Two networks in all proportions, as a living kernel draws them."""
+"""The figure of two networks averaged at all weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..theme import drawing, new_figure
 
 
 def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
-    """Draw accuracy against the mixing weight with a line where the slider stands, and every class at that weight.
+    """Draw accuracy against the mixing weight, and the accuracy on every class at the slider's weight.
 
     Parameters
     ----------
     table
         Columns ``weight, method, label, accuracy``; the label ``"all"`` stands for all classes.
     weight
-        Of the second network.
+        Weight of the second network.
     """
     mixtures = Mixtures.of(table)
     with drawing():
@@ -36,27 +36,27 @@ def mixing_figure(table: pd.DataFrame, weight: float) -> Figure:
                 linewidth=2.2 if name == "OT average" else 1.4,
                 label=name,
             )
-            here = rows[np.isclose(rows["weight"], weight)]
-            left.plot(here["weight"], here["accuracy"], "o", color=color, markersize=6)
+            at_weight = rows[np.isclose(rows["weight"], weight)]
+            left.plot(at_weight["weight"], at_weight["accuracy"], "o", color=color, markersize=6)
         _bars(right, mixtures, weight)
         left.set(xlabel="weight of the second network", ylabel="accuracy, %", xlim=(0, 1))
-        left.set_title(f"Two networks mixed, at {weight:.2f}")
+        left.set_title(f"Accuracy at weight {weight:.2f}")
         left.grid(True)
         figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower left")
     return figure
 
 
 def _bars(axes: Axes, mixtures: Mixtures, weight: float) -> None:
-    """One group of bars a class: where methods agree they would hide one another, so each has a place of its own."""
+    """Draw a group of bars for each class, so that methods with equal accuracies do not hide one another."""
     rows = mixtures.classes[np.isclose(mixtures.classes["weight"], weight)]
     styles, labels = mixtures.styles, mixtures.labels
     step = 0.7 / len(styles)
-    for place, (name, (color, _)) in enumerate(styles.items()):
+    for index, (name, (color, _)) in enumerate(styles.items()):
         values = rows[rows["method"] == name].set_index("label")["accuracy"].reindex(labels)
-        shift = (place - (len(styles) - 1) / 2) * step
+        shift = (index - (len(styles) - 1) / 2) * step
         axes.bar(np.arange(len(labels)) + shift, values, step, color=color)
     axes.set(xlabel="class", ylabel="accuracy, %", ylim=(0, 105))
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_title("Class by class")
+    axes.set_title("Accuracy by class")
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Pictures of matrices and permutations."""
+"""Figures of matrices and permutations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from ..permutation import PIXELS, permutation_picture, permutation_table
-from ..raster import shrink
+from ..permutation import PIXELS, permutation_table, rasterize_permutation
+from ..raster import block_rms
 from ..theme import ACCENT, HIGHLIGHT, MUTED, drawing, new_figure
 
 _ROWS, _COLUMNS = 150, 130
@@ -19,7 +19,7 @@ _ROWS, _COLUMNS = 150, 130
 def residual_figure(
     before: np.ndarray, after: np.ndarray, *, blocks: Mapping[str, tuple[int, int]], title: str
 ) -> Figure:
-    """Draw a matrix before compression, what is kept of it, and what is lost, in one colour scale.
+    """Draw a matrix before compression, the restored one, and their difference, in one colour scale.
 
     Parameters
     ----------
@@ -28,10 +28,10 @@ def residual_figure(
     blocks
         Names of the column blocks and where they start and stop.
     title
-        What the matrix is. In brackets, the shares of the matrix' squared norm.
+        Name of the matrix. Shares of its squared norm stand in brackets.
     """
     pictures = {"before": before, "kept": after, "lost": before - after}
-    scaled = {name: shrink(values, _ROWS, _COLUMNS) for name, values in pictures.items()}
+    scaled = {name: block_rms(values, _ROWS, _COLUMNS) for name, values in pictures.items()}
     total = float(np.square(before, dtype=np.float64).sum()) or 1.0
     top = float(np.quantile(scaled["before"], 0.995)) or 1.0
     with drawing():
@@ -40,7 +40,7 @@ def residual_figure(
         for axis, (name, values) in zip(axes, scaled.items(), strict=True):
             share = float(np.square(pictures[name], dtype=np.float64).sum()) / total
             extent = (0, before.shape[1], before.shape[0], 0)
-            # A root scale: most weights are small, and a linear one would show an empty picture.
+            # A power scale: most weights are small, and invisible on a linear one.
             image = axis.imshow(
                 values,
                 cmap="YlGnBu",
@@ -65,13 +65,13 @@ def _mark_blocks(axis: Any, blocks: Mapping[str, tuple[int, int]]) -> None:
 
 
 def permutation_figure(permutations: np.ndarray, *, layer: int) -> Figure:
-    """Draw the graph of every expert's permutation; neurons that are not at their own place in a second colour.
+    """Draw the graph of every expert's permutation; moved neurons in a second colour.
 
     Parameters
     ----------
     permutations : (N, p_I) int array
     layer
-        Which layer they are of.
+        Index of the layer.
     """
     shown = permutations[:8]
     facts = permutation_table({layer: shown})
@@ -83,19 +83,19 @@ def permutation_figure(permutations: np.ndarray, *, layer: int) -> Figure:
         for axis in axes[len(shown) :]:
             axis.set_visible(False)
         for expert, (axis, moved) in enumerate(zip(axes, facts["displaced"], strict=False)):
-            axis.imshow(inked(shown[expert]), interpolation="nearest", aspect="equal")
+            axis.imshow(permutation_image(shown[expert]), interpolation="nearest", aspect="equal")
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"expert {expert}: {moved:.0%} moved", weight="normal", size=8)
             for spine in axis.spines.values():
                 spine.set_visible(True)
         rest = f" (8 of {len(permutations)} experts)" if len(permutations) > 8 else ""
-        figure.suptitle(f"Who went where, layer {layer}{rest}", x=0.01, ha="left", size=10, weight="bold")
+        figure.suptitle(f"Permutations, layer {layer}{rest}", x=0.01, ha="left", size=10, weight="bold")
     return figure
 
 
-def inked(permutation: np.ndarray, *, pixels: int = PIXELS) -> np.ndarray:
-    """Return the graph of a permutation as an (H, W, 3) picture; neurons that moved are in the second colour."""
-    darkness, moved = permutation_picture(permutation, pixels=pixels)
+def permutation_image(permutation: np.ndarray, *, pixels: int = PIXELS) -> np.ndarray:
+    """Return the graph of a permutation as an (H, W, 3) image; moved neurons are in the second colour."""
+    darkness, moved = rasterize_permutation(permutation, pixels=pixels)
     first, second = (np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for color in (ACCENT, HIGHLIGHT))
-    ink = np.where(moved[:, :, None], second, first)
-    return 1 - darkness[:, :, None] * (1 - ink)
+    pixel_colors = np.where(moved[:, :, None], second, first)
+    return 1 - darkness[:, :, None] * (1 - pixel_colors)

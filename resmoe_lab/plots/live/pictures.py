@@ -1,4 +1,4 @@
-"""Rows of small pictures, as barycenters of pictures are looked at."""
+"""Rows of small images, such as barycenters of images."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 
 from ..theme import drawing, new_figure
 
-#: Inches of a picture, and of a letter of the title.
+#: Inches of an image, and of a letter of the title.
 _SIDE, _LETTER = 0.62, 0.09
 
 
 def pictures_figure(rows: Mapping[str, np.ndarray], *, title: str) -> Figure:
-    """Draw rows of pictures under one another.
+    """Draw rows of images.
 
     Parameters
     ----------
     rows
-        By their names: (n, height, width) grey or (n, height, width, 3) coloured values in [0, 1].
+        Name to (n, height, width) grey or (n, height, width, 3) coloured values in [0, 1].
     title
-        Said above them.
+        Title above them.
     """
     longest = max(len(pictures) for pictures in rows.values())
     side = max(_SIDE, 4.0 / longest)

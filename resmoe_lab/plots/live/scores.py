@@ -1,11 +1,11 @@
-"""Scores before and after, task by task."""
+"""The figure of task scores with their intervals."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..series import metric_words
+from ..series import metric_label
 from ..theme import drawing, new_figure, series_colors
 
 
@@ -25,18 +25,18 @@ def scores_figure(scores: pd.DataFrame) -> Figure:
         axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
         for axis, task in zip(axes, tasks, strict=True):
             rows = scores[scores["task"] == task].drop_duplicates("label")
-            reach = 0.0
+            top = 0.0
             for row in rows.itertuples():
                 spread = 0.0 if pd.isna(row.stderr) else 1.96 * float(row.stderr)
-                place, color = labels.index(row.label), colors[row.method]
-                axis.errorbar(row.value, place, xerr=spread, fmt="o", color=color, capsize=3, markersize=6)
+                position, color = labels.index(row.label), colors[row.method]
+                axis.errorbar(row.value, position, xerr=spread, fmt="o", color=color, capsize=3, markersize=6)
                 axis.annotate(
-                    f"{row.value:.3g}", (row.value, place), (0, 7), textcoords="offset points", ha="center", size=8
+                    f"{row.value:.3g}", (row.value, position), (0, 7), textcoords="offset points", ha="center", size=8
                 )
-                reach = max(reach, float(row.value) + spread)
+                top = max(top, float(row.value) + spread)
             metric = str(rows["metric"].iloc[0])
-            top = 1.08 if metric.startswith("acc") else 1.15 * reach
-            axis.set(xlim=(0, top), xlabel=metric_words(metric))
+            limit = 1.08 if metric.startswith("acc") else 1.15 * top
+            axis.set(xlim=(0, limit), xlabel=metric_label(metric))
             axis.set_ylim(len(labels) - 0.5, -0.8)
             axis.set_title(task.replace("storyworld_", "storyworld\n"), size=9, weight="normal")
             axis.grid(True, axis="x")

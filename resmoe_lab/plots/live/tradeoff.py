@@ -1,4 +1,4 @@
-"""What a byte buys: the front of a sweep, and a budget spread over the layers."""
+"""What a byte buys: score against stored bytes with the Pareto front, and a budget allocated to the layers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..series import lower_is_better, metric_words, ordered
+from ..series import lower_is_better, metric_label, order_series
 from ..theme import ACCENT, MUTED, drawing, has_center, new_figure, series_colors
 
 
 def front_figure(
     points: pd.DataFrame, front: pd.DataFrame, *, task: str, metric: str, original: float | None = None
 ) -> Figure:
-    """Draw a score against the bytes of the experts, and the line of what nothing beats in both.
+    """Draw a score against the stored bytes of the experts, and the Pareto front.
 
     Parameters
     ----------
     points
         Columns ``series, keep, true_share, value``.
     front
-        The rows of it that nothing beats.
+        The rows on the Pareto front.
     task, metric, original
-        What is scored, and the uncompressed model's score.
+        The task, its metric, and the uncompressed model's score.
     """
-    words = f"{task}, {metric_words(metric)}"
-    names = ordered(points["series"])
+    label = f"{task}, {metric_label(metric)}"
+    names = order_series(points["series"])
     colors = series_colors(names)
     with drawing():
         figure = new_figure(7.4, 3.6)
@@ -63,16 +63,16 @@ def front_figure(
             )
         if lower_is_better(metric):
             _log_ticks(axes, points["value"])
-        axes.set(xlabel="bytes of the experts, as a share of the original's", ylabel=words, xlim=(0, None))
+        axes.set(xlabel="stored bytes of the experts / original bytes", ylabel=label, xlim=(0, None))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.set_title(f"What a byte buys: {words}")
+        axes.set_title(f"Score against stored bytes: {label}")
         axes.grid(True)
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def _log_ticks(axes: Any, values: pd.Series) -> None:
-    """Powers of ten, with 2 and 5 between them where there is room; perplexities never need an exponent."""
+    """Set ticks at powers of ten, with 2 and 5 between them on short ranges, and labels without exponents."""
     axes.set_yscale("log")
     decades = math.log10(float(values.max()) / float(values.min()))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
@@ -88,25 +88,25 @@ def allocation_figure(table: pd.DataFrame, *, method: str, share: float) -> Figu
     table
         As :func:`~resmoe_lab.analysis.allocation.allocate_keeps` returns it.
     method, share
-        Whose budget it is.
+        The method, and the budget as a share of the original bytes.
     """
-    places = range(len(table))
+    positions = range(len(table))
     with drawing():
         figure = new_figure(7.4, 2.9)
-        for axes, kind, words in zip(
+        for axes, column, label in zip(
             figure.subplots(1, 2), ("keep", "relative_error"), ("kept fraction", "relative error"), strict=True
         ):
-            uniform = table["uniform_keep" if kind == "keep" else "uniform_error"]
-            axes.bar([p - 0.2 for p in places], table[kind], 0.38, color=ACCENT, label="allocated")
-            axes.bar([p + 0.2 for p in places], uniform, 0.38, color=MUTED, label="same for all")
+            uniform = table["uniform_keep" if column == "keep" else "uniform_error"]
+            axes.bar([p - 0.2 for p in positions], table[column], 0.38, color=ACCENT, label="allocated")
+            axes.bar([p + 0.2 for p in positions], uniform, 0.38, color=MUTED, label="one keep for all")
             step = max(1, len(table) // 12)
-            axes.set_xticks(list(places)[::step], table["layer"].tolist()[::step])
-            axes.set(xlabel="layer", ylabel=words)
-            axes.set_ylim(0, 1.3 * max(float(table[kind].max()), float(uniform.max())) or 1.0)
+            axes.set_xticks(list(positions)[::step], table["layer"].tolist()[::step])
+            axes.set(xlabel="layer", ylabel=label)
+            axes.set_ylim(0, 1.3 * max(float(table[column].max()), float(uniform.max())) or 1.0)
             axes.grid(True, axis="y")
             axes.set_axisbelow(True)
         figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
         gain = 1 - float(table["relative_error"].sum()) / (float(table["uniform_error"].sum()) or 1.0)
-        title = f"{method} in {share:.0%} of the bytes: allocating loses {gain:.1%} less than one keep for all"
+        title = f"{method} in {share:.0%} of the bytes: error {gain:.1%} lower than with one keep for all layers"
         figure.suptitle(title, x=0.01, ha="left", size=10, weight="bold")
     return figure

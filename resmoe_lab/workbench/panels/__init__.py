@@ -1,4 +1,4 @@
-"""Live panels, one file each; :class:`Panel` is what they have in common."""
+"""Interactive panels, one file each; :class:`Panel` is their base class."""
 
 from ._base import Panel as Panel
 from .barycenters import BarycentersPanel as BarycentersPanel

@@ -1,4 +1,4 @@
-"""Panels that follow a selection of a checkpoint's experts."""
+"""Base class of the panels that follow a selection."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...checkpoint import Checkpoint
-from ..cache import stamp
-from ..controls import following
+from ..cache import checkpoint_fingerprint
+from ..controls import linked_control
 from ..selection import Selection, select
 from ._live import WRAP as WRAP
 from ._live import LivePanel, V
 
 
 class Panel(LivePanel[V]):
-    """A live view of a selection.
+    """An interactive view of a selection.
 
     Parameters
     ----------
     source
         A selection that other panels may share, or a checkpoint, or anything that names one.
-    chosen
-        First values of the selection: ``layer``, ``expert``, ``method``, ``center``, ``keep``.
+    traits
+        Initial values of the selection: ``layer``, ``expert``, ``method``, ``center``, ``keep``.
 
     Raises
     ------
@@ -31,44 +31,46 @@ class Panel(LivePanel[V]):
         If there is no such checkpoint, or a value is not allowed.
     """
 
-    #: Traits of the selection that decide what is computed, and those that only change the pictures.
-    decided_by: ClassVar[tuple[str, ...]] = ("layer", "center")
-    drawn_by: ClassVar[tuple[str, ...]] = ()
+    #: Traits of the selection that the record is computed from, and those that only change the pictures.
+    compute_traits: ClassVar[tuple[str, ...]] = ("layer", "center")
+    draw_traits: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, source: Selection | Checkpoint | str | Path, **chosen: Any) -> None:
-        self.selection = select(source, **chosen)
-        super().__init__({name: following(self.selection, name) for name in (*self.decided_by, *self.drawn_by)})
-        self.selection.observe(self._recompute, names=["checkpoint", *self.decided_by])
-        self.selection.observe(self._redraw, names=list(self.drawn_by))
+    def __init__(self, source: Selection | Checkpoint | str | Path, **traits: Any) -> None:
+        self.selection = select(source, **traits)
+        super().__init__(
+            {name: linked_control(self.selection, name) for name in (*self.compute_traits, *self.draw_traits)}
+        )
+        self.selection.observe(self._recompute, names=["checkpoint", *self.compute_traits])
+        self.selection.observe(self._redraw, names=list(self.draw_traits))
         self._begin()
 
     def _subject(self) -> Checkpoint:
         return self.selection.checkpoint
 
-    def _stamp(self, subject: Checkpoint) -> Hashable:
-        return stamp(subject)
+    def _fingerprint(self, subject: Checkpoint) -> Hashable:
+        return checkpoint_fingerprint(subject)
 
     def _key(self) -> Hashable:
-        """What decides the record, beside the checkpoint."""
-        return (*(getattr(self.selection, name) for name in self.decided_by), repr(self._options()))
+        """Return the cache key of the record, without the checkpoint."""
+        return (*(getattr(self.selection, name) for name in self.compute_traits), repr(self._options()))
 
-    def _stem(self) -> str:
-        layer = f"-layer{self.selection.layer}" if "layer" in self.decided_by else ""
+    def _file_stem(self) -> str:
+        layer = f"-layer{self.selection.layer}" if "layer" in self.compute_traits else ""
         return f"{Path(self.selection.checkpoint.name).name}{layer}"
 
     def code(self) -> str:
-        """The Python code that shows what is on the screen."""
-        chosen = {name: getattr(self.selection, name) for name in (*self.decided_by, *self.drawn_by)}
-        words = "".join(f", {name}={value!r}" for name, value in {**chosen, **self._options()}.items())
-        return f"from resmoe_lab import workbench; workbench.{self.name}({self.selection.checkpoint.name!r}{words})"
+        """Return the Python code that shows what is on the screen."""
+        traits = {name: getattr(self.selection, name) for name in (*self.compute_traits, *self.draw_traits)}
+        arguments = "".join(f", {name}={value!r}" for name, value in {**traits, **self._options()}.items())
+        return f"from resmoe_lab import workbench; workbench.{self.name}({self.selection.checkpoint.name!r}{arguments})"
 
     def close(self) -> None:
-        """Stop, and take the panel off the screen."""
-        self.selection.unobserve(self._recompute, names=["checkpoint", *self.decided_by])
-        self.selection.unobserve(self._redraw, names=list(self.drawn_by))
+        """Cancel the computation and remove the panel from the screen."""
+        self.selection.unobserve(self._recompute, names=["checkpoint", *self.compute_traits])
+        self.selection.unobserve(self._redraw, names=list(self.draw_traits))
         super().close()
 
 
 def command_line(*words: str) -> str:
-    """Return words as one line for a shell."""
+    """Return words as one quoted command line."""
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""What every panel does alike: compute in a thread, draw, and say what went wrong in one line."""
+"""Base class of all panels: compute in a thread, draw, show errors in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ..._core.errors import Cancelled, ResmoeError
 from ..._core.progress import Progress, Tick
-from ..cache import VIEWS, Kept
+from ..cache import VIEWS, CachedResult
 from ..job import Job, Latest
 from ..views import View
 from .picture import PicturePanel
@@ -26,129 +26,129 @@ WRAP = {"flex_flow": "row wrap"}
 
 
 class LivePanel(ABC, Generic[V]):
-    """A live view of something.
+    """An interactive view.
 
-    A panel is shown by being the last line of a notebook cell. It draws from a record that one function computes
-    (:meth:`_compute`); :meth:`freeze` makes the report's charts of the same record.
+    A panel is displayed as the last expression of a notebook cell. :meth:`_compute` returns a record, from which
+    the panel draws its pictures and :meth:`freeze` makes the report's charts.
     """
 
-    #: What the panel is called in code and in file names, and on the screen.
+    #: Name in code and in file names; heading on the screen.
     name: ClassVar[str]
     title: ClassVar[str]
-    #: Controls that the panel puts into its own rows.
-    placed: ClassVar[tuple[str, ...]] = ()
-    #: Pictures from top to bottom.
+    #: Controls of selection traits that the panel puts into its own rows.
+    placed_controls: ClassVar[tuple[str, ...]] = ()
+    #: Names of the pictures, from top to bottom.
     picture_names: ClassVar[tuple[str, ...]] = ()
-    #: The task whose ticks tell the time left.
+    #: The task whose ticks give the remaining time.
     main_task: ClassVar[str | None] = None
 
     def __init__(self, controls: Mapping[str, Any] | None = None) -> None:
-        self.kept: Kept[V] | None = None
+        self.result: CachedResult[V] | None = None
         self._job: Job[Any] | None = None
-        self._turn, self._settled = 0, threading.Event()
+        self._generation, self._settled = 0, threading.Event()
         self._latest = Latest(self._fail)
         self.progress = ProgressPanel(self.cancel, main=self.main_task)
         self.pictures = {name: PicturePanel() for name in self.picture_names}
-        self.mark, self.said = ipywidgets.HTML(), ipywidgets.HTML()
-        self.said.add_class("resmoe-panel-said")
+        self.mark, self.message = ipywidgets.HTML(), ipywidgets.HTML()
+        self.message.add_class("resmoe-panel-said")
         self.save = SaveBar(lambda: self._view().tables(), self._figures)
         self.controls = dict(controls or {})
-        self.widget = self._laid_out()
+        self.widget = self._build_widget()
 
-    # What a panel is made of.
+    # What each panel defines.
 
     @abstractmethod
     def _subject(self) -> Any:
-        """What is looked at now."""
+        """Return what the panel shows: a checkpoint, or files."""
 
     @abstractmethod
-    def _stamp(self, subject: Any) -> Hashable:
-        """Tell what the subject's files are now; asked in a thread."""
+    def _fingerprint(self, subject: Any) -> Hashable:
+        """Return a key of the subject's files; called in a thread."""
 
     @abstractmethod
-    def _stem(self) -> str:
-        """How the names of saved files begin."""
+    def _file_stem(self) -> str:
+        """Return the beginning of the names of saved files."""
 
     @abstractmethod
     def code(self) -> str:
-        """The Python code that shows what is on the screen."""
+        """Return the Python code that shows what is on the screen."""
 
     @abstractmethod
     def _compute(self, progress: Progress) -> V:
-        """Compute the record in a thread, from the selection and the panel's own controls as they are."""
+        """Compute the record, in a thread, from the current values of the controls."""
 
     @abstractmethod
     def _figures(self) -> Mapping[str, Figure]:
-        """Draw the record, one figure a picture that is to be seen."""
+        """Draw the record: a figure for each visible picture."""
 
     @abstractmethod
-    def _words(self) -> str:
-        """Say in a line or two, as HTML with every name escaped, what the record says."""
+    def _summary(self) -> str:
+        """Summarise the record in a line or two of HTML, with every name escaped."""
 
     def _options(self) -> dict[str, Any]:
-        """The panel's own keywords as they are on the screen."""
+        """Return the current values of the panel's own keyword arguments."""
         return {}
 
     @abstractmethod
     def _key(self) -> Hashable:
-        """What decides the record, beside the subject."""
+        """Return the cache key of the record, without the subject."""
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
-        """Rows of controls that belong to this panel alone."""
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
+        """Return the rows of controls of this panel only."""
         return []
 
     def _result_controls(self) -> list[ipywidgets.Widget]:
-        """Rows of controls between the words and the pictures, for what is done with a result."""
+        """Return the rows of controls between the summary and the pictures, which work on a result."""
         return []
 
     def command(self) -> str:
-        """The command line that computes what is on the screen."""
+        """Return the command line that computes what is on the screen."""
         return ""
 
     def _alt(self, name: str) -> str:
-        """What a picture shows, in words."""
+        """Return the alternative text of a picture."""
         return f"{self.title}: {name}"
 
-    # What all panels do.
+    # Common to all panels.
 
-    def _laid_out(self) -> ipywidgets.VBox:
+    def _build_widget(self) -> ipywidgets.VBox:
         heading = ipywidgets.HTML(f"<h3 style='margin:.2rem 0'>{escape(self.title)}</h3>")
         top = ipywidgets.HBox([heading, self.mark], layout=ipywidgets.Layout(**WRAP, align_items="center"))
-        shared = [control for name, control in self.controls.items() if name not in self.placed]
+        shared = [control for name, control in self.controls.items() if name not in self.placed_controls]
         choices = ipywidgets.HBox(shared, layout=ipywidgets.Layout(**WRAP))
-        above, below = [top, choices, *self._own_controls()], [*self.pictures.values(), self.save]
-        return ipywidgets.VBox([*above, self.progress.widget, self.said, *self._result_controls(), *below])
+        above, below = [top, choices, *self._panel_controls()], [*self.pictures.values(), self.save]
+        return ipywidgets.VBox([*above, self.progress.widget, self.message, *self._result_controls(), *below])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)
 
     def _view(self) -> V:
-        """The record on the screen."""
-        assert self.kept is not None
-        return self.kept.value
+        """Return the record on the screen."""
+        assert self.result is not None
+        return self.result.value
 
     @property
     def view(self) -> V | None:
-        """The record on the screen, once there is one."""
-        return None if self.kept is None else self.kept.value
+        """The record on the screen, or None before the first one."""
+        return None if self.result is None else self.result.value
 
     def cancel(self) -> None:
-        """Stop what is being computed; what is on the screen stays."""
+        """Cancel the running computation; what is on the screen stays."""
         if self._job is not None:
             self._job.cancel()
 
     def close(self) -> None:
-        """Stop, and take the panel off the screen."""
+        """Cancel the computation and remove the panel from the screen."""
         self.cancel()
         self.widget.close()
 
     def wait(self, timeout: float | None = None) -> Any:
-        """Wait until the panel shows what is chosen; return the panel itself.
+        """Wait until the panel shows the current selection; return the panel.
 
         Raises
         ------
         ResmoeError
-            What kept it from that.
+            The error of the computation, if it failed.
         TimeoutError
             If it takes more than `timeout` seconds.
         """
@@ -161,7 +161,7 @@ class LivePanel(ABC, Generic[V]):
         return self
 
     def freeze(self) -> Mapping[str, Any]:
-        """Return the charts of what is on the screen, alive without a kernel, by name; waits until it is computed."""
+        """Return the charts of the record by name, interactive without a kernel; waits until it is computed."""
         self.wait()
         return self._view().charts()
 
@@ -169,33 +169,33 @@ class LivePanel(ABC, Generic[V]):
         self._begin()
 
     def _begin(self) -> None:
-        """Compute what is chosen now, unless it has been computed before."""
+        """Compute the record of the current selection, or take it from the cache."""
         subject, key = self._subject(), self._key()
 
-        def work(progress: Progress) -> Kept[V]:
-            return VIEWS.get((self.name, self._stamp(subject), key), self._compute, progress)
+        def work(progress: Progress) -> CachedResult[V]:
+            return VIEWS.get((self.name, self._fingerprint(subject), key), self._compute, progress)
 
-        self._start(work, self._take)
+        self._start(work, self._show_result)
 
     def _start(self, work: Callable[[Progress], T], then: Callable[[T], None]) -> None:
-        """Do some work in a thread, and then something with its result; whatever was being done is stopped."""
+        """Run `work` in a thread and pass its result to `then`; earlier work is cancelled."""
         self.cancel()
-        self._turn += 1
-        turn = self._turn
+        self._generation += 1
+        generation = self._generation
         self._settled.clear()
-        self._job = Job(work, progress=self._tick, done=lambda job: self._ended(turn, job, then))
+        self._job = Job(work, progress=self._tick, done=lambda job: self._ended(generation, job, then))
 
-    def _take(self, kept: Kept[V]) -> None:
-        """Show a record."""
-        self.kept = kept
+    def _show_result(self, result: CachedResult[V]) -> None:
+        """Show a new record."""
+        self.result = result
         self._redraw()
 
     def _tick(self, tick: Tick) -> None:
         self.progress(tick)
 
-    def _ended(self, turn: int, job: Job[T], then: Callable[[T], None]) -> None:
-        """Show what came of the newest work; older work was stopped and is nobody's concern."""
-        if turn != self._turn:
+    def _ended(self, generation: int, job: Job[T], then: Callable[[T], None]) -> None:
+        """Show the result or error of the newest work; results of cancelled work are dropped."""
+        if generation != self._generation:
             return
         error = job.error
         if error is None:
@@ -205,12 +205,12 @@ class LivePanel(ABC, Generic[V]):
         self._settled.set()
 
     def _redraw(self, _: Any = None) -> None:
-        if self.kept is not None:
+        if self.result is not None:
             self._latest.submit(self._show)
 
     def _show(self) -> None:
-        """Bring pictures, words, mark and lines up to what is chosen."""
-        if self.kept is None:
+        """Update pictures, summary, mark and the lines to copy."""
+        if self.result is None:
             return
         figures = self._figures()
         for name, picture in self.pictures.items():
@@ -221,22 +221,22 @@ class LivePanel(ABC, Generic[V]):
         self._finish(list(figures))
 
     def _finish(self, figures: list[str]) -> None:
-        assert self.kept is not None
+        assert self.result is not None
         self.progress.idle()
-        self.said.value = self._words()
-        self.mark.value = f"<span class='resmoe-mark'>{escape(self.kept.mark)}</span>"
-        self._offer(figures)
+        self.message.value = self._summary()
+        self.mark.value = f"<span class='resmoe-mark'>{escape(self.result.mark)}</span>"
+        self._offer_files(figures)
 
-    def _offer(self, figures: list[str]) -> None:
-        """Offer what is on the screen to be saved and copied."""
-        self.save.offer(f"{self._stem()}-{self.name}", list(self._view().tables()), figures)
+    def _offer_files(self, figures: list[str]) -> None:
+        """Offer the files to save and the lines to copy."""
+        self.save.offer_files(f"{self._file_stem()}-{self.name}", list(self._view().tables()), figures)
         self.save.command, self.save.code = self.command(), self.code()
 
     def _fail(self, error: BaseException) -> None:
-        """Say in one line what went wrong; what was on the screen before stays there."""
+        """Show an error in one line; what was on the screen before stays there."""
         self.progress.idle()
         if isinstance(error, Cancelled):
-            self.said.value = escape(f"Stopped: {error}.")
+            self.message.value = escape(f"Stopped: {error}.")
         else:
-            said = str(error) if isinstance(error, ResmoeError) else f"{type(error).__name__}: {error}"
-            self.said.value = f"<span class='resmoe-error' role='alert'>{escape(' '.join(said.split()))}</span>"
+            message = str(error) if isinstance(error, ResmoeError) else f"{type(error).__name__}: {error}"
+            self.message.value = f"<span class='resmoe-error' role='alert'>{escape(' '.join(message.split()))}</span>"

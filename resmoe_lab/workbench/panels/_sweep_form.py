@@ -1,4 +1,4 @@
-"""The fields of a sweep: where it is kept, and what is measured."""
+"""The form of a sweep: its folder and what is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..._core.errors import UsageError
 from ..._core.params import KEEP
 from ...compress import select_layers
 from ...scoring.tasks import TASKS
-from ..controls import Checks, center_names, choice, method_names, row_limit
+from ..controls import Checkboxes, center_names, dropdown, method_names, row_limit
 from ..views import SweepChoices
 from ._base import WRAP
 
@@ -22,7 +22,7 @@ class SweepForm:
     Parameters
     ----------
     out, methods, keeps, layers, tasks, limit
-        What stands in them at first, as :class:`~.sweep.SweepPanel` takes it.
+        Initial values, as :class:`~.sweep.SweepPanel` takes them.
     """
 
     def __init__(
@@ -37,30 +37,30 @@ class SweepForm:
     ) -> None:
         wide = ipywidgets.Layout(width="22rem", max_width="95%")
         self.out = ipywidgets.Text(value=str(out or ""), description="folder", layout=wide)
-        self.methods = Checks("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
-        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
+        self.methods = Checkboxes("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
+        self.tasks = Checkboxes("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
-        self.center = choice("center", center_names(), doc="how common experts are found")
+        self.center = dropdown("center", center_names(), doc="how centers are found")
         self.limit = row_limit(limit)
 
     @property
     def folder(self) -> str:
-        """Where the sweep is kept; empty where none is named."""
+        """The sweep's folder; empty if none is named."""
         return str(self.out.value).strip()
 
     def rows(self) -> list[ipywidgets.Widget]:
-        """All fields but the folder, from top to bottom."""
+        """Return all fields but the folder, from top to bottom."""
         fields = [self.keeps, self.layers, self.limit, self.center]
         return [self.methods.widget, self.tasks.widget, ipywidgets.HBox(fields, layout=ipywidgets.Layout(**WRAP))]
 
     def choices(self, available: Sequence[int]) -> SweepChoices:
-        """What is chosen now, of the layers that there are.
+        """Return the settings in the fields, for a model with the `available` layers.
 
         Raises
         ------
         UsageError
-            If a field does not say anything that can be measured.
+            If a field is not valid.
         """
         methods, tasks = tuple(self.methods.value), tuple(self.tasks.value)
         if not methods or not tasks:
@@ -80,7 +80,7 @@ class SweepForm:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """Kept fractions from '0.1, 0.25'."""
+    """Parse kept fractions such as '0.1, 0.25'."""
     try:
         keeps = tuple(float(word) for word in text.replace(",", " ").split())
     except ValueError as error:

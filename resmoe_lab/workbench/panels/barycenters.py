@@ -1,4 +1,4 @@
-"""Barycenters of clouds, learnt before your eyes; then the weights are yours to move."""
+"""The barycenters panel: a training of NWB-F as it goes on, then barycenters at any weights."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ..._core.progress import Progress, Tick
 from ...checkpoint import Checkpoint
 from ...neural.examples import first_and_rest
 from ...plots.live import clouds_figure, drift_figure
-from ..controls import choice, slider
+from ..controls import dropdown, slider
 from ..selection import Selection
 from ..views import BarycentersView, view_barycenters
-from ..views.barycenters import NEURONS, example_names, shares_words
+from ..views.barycenters import NEURONS, example_names, format_weights
 from ._base import Panel
 
 WEIGHT = Param("weight", 0.5, 0.0, 1.0, 0.05, "weight of the first distribution; the others share the rest")
-#: Seconds between two pictures of a training: drawing takes as long as several of its steps.
-_EVERY = 1.0
+#: Least seconds between two pictures of a training: drawing takes as long as several of its steps.
+_MIN_INTERVAL = 1.0
 _STEPS = Param("steps", 300, 10, 10_000, 10, "outer iterations of the training")
 
 
 class BarycentersPanel(Panel[BarycentersView]):
-    """Distributions in the plane, and their barycenter under any weights from one training of NWB-F.
+    """Distributions in the plane, and their barycenter at any weights from one training of NWB-F.
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     example
-        Which distributions; ``"neurons of experts"`` are those of the chosen layer.
+        Which distributions; ``"neurons of experts"`` are those of the selected layer.
     weight
         Of the first distribution.
     steps, seed
@@ -45,11 +45,13 @@ class BarycentersPanel(Panel[BarycentersView]):
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.barycenters("mixtral-tiny", example="ring and square")  # doctest: +SKIP
+    >>> panel = workbench.barycenters("mixtral-tiny", example="ring and square", steps=10).wait()
+    >>> panel.view.at(0.3).shape
+    (600, 2)
     """
 
-    name, title = "barycenters", "Between distributions"
-    decided_by = ("layer",)
+    name, title = "barycenters", "Barycenters"
+    compute_traits = ("layer",)
     picture_names = ("barycenter", "training")
     main_task = "train nwb-f"
 
@@ -61,9 +63,9 @@ class BarycentersPanel(Panel[BarycentersView]):
         weight: float = WEIGHT.default,
         steps: int = int(_STEPS.default),
         seed: int = 0,
-        **chosen: Any,
+        **traits: Any,
     ) -> None:
-        self.example = choice("example", example_names(), value=example, doc="which distributions")
+        self.example = dropdown("example", example_names(), value=example, doc="which distributions")
         self.weight = slider(WEIGHT, value=WEIGHT.validate(weight))
         low, high = int(_STEPS.low), int(_STEPS.high)
         self.steps = ipywidgets.BoundedIntText(
@@ -71,14 +73,14 @@ class BarycentersPanel(Panel[BarycentersView]):
         )
         self.steps.layout.width = "11rem"
         self.seed = seed
-        self._looks: list[tuple[int, float]] = []
+        self._drifts: list[tuple[int, float]] = []
         self._drawn = 0.0
-        super().__init__(source, **chosen)
+        super().__init__(source, **traits)
         for control in (self.example, self.steps):
             control.observe(self._recompute, names="value")
         self.weight.observe(self._redraw, names="value")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         wrap = ipywidgets.Layout(flex_flow="row wrap")
         return [ipywidgets.HBox([self.example, self.steps], layout=wrap), self.weight]
 
@@ -87,12 +89,12 @@ class BarycentersPanel(Panel[BarycentersView]):
         return options | {"weight": round(self.weight.value, 6)}
 
     def _key(self) -> Hashable:
-        """The weight only chooses among what has been learnt, and only one example looks at the layer."""
+        """The weight needs no new training, and only one example depends on the layer."""
         layer = self.selection.layer if self.example.value == NEURONS else None
         return (self.example.value, self.steps.value, self.seed, layer)
 
     def _compute(self, progress: Progress) -> BarycentersView:
-        self._looks, self._drawn = [], 0.0
+        self._drifts, self._drawn = [], 0.0
         return view_barycenters(
             self.example.value,
             steps=self.steps.value,
@@ -103,47 +105,47 @@ class BarycentersPanel(Panel[BarycentersView]):
         )
 
     def _tick(self, tick: Tick) -> None:
-        """Draw what has been learnt by now."""
+        """Draw the current state of the training."""
         super()._tick(tick)
         if "points" not in tick.facts:
             return
-        self._looks.append((tick.done, float(tick.facts["drift"])))
-        if time.monotonic() - self._drawn > _EVERY:
+        self._drifts.append((tick.done, float(tick.facts["drift"])))
+        if time.monotonic() - self._drawn > _MIN_INTERVAL:
             self._drawn = time.monotonic()
-            steps, drifts = zip(*self._looks, strict=True)
+            steps, drifts = zip(*self._drifts, strict=True)
             title = f"after {tick.done} of {tick.total} steps"
             figure = clouds_figure(tick.facts["marginals"], tick.facts["points"], title=title)
             self.pictures["barycenter"].show(figure, f"The barycenter at equal weights {title}")
-            self.pictures["training"].show(drift_figure(steps, drifts), f"Movement of the barycenter {title}")
+            self.pictures["training"].show(drift_figure(steps, drifts), f"Change of the barycenter {title}")
 
-    def _shares(self) -> str:
-        return shares_words(first_and_rest(self.weight.value, len(self._view().problem)))
+    def _weights_text(self) -> str:
+        return format_weights(first_and_rest(self.weight.value, len(self._view().problem)))
 
     def _figures(self) -> Mapping[str, Figure]:
         view = self._view()
         table = view.training.table()
-        title = f"barycenter, {self._shares()}"
+        title = f"barycenter, {self._weights_text()}"
         return {
             "barycenter": clouds_figure(view.marginals(), view.at(self.weight.value), title=title),
             "training": drift_figure(table["step"].tolist(), table["drift"].tolist()),
         }
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         view = self._view()
-        far = ", ".join(f"{distance:.2f}" for distance in view.distance(self.weight.value))
+        distances = ", ".join(f"{distance:.2f}" for distance in view.distance(self.weight.value))
         return (
-            f"{escape(view.example)}, weights <b>{self._shares()}</b>: sliced Wasserstein distances to the "
-            f"distributions {far}. {view.training.solver.done} outer iterations in {view.training.seconds:.0f} s; "
-            "moving the weights needs no further training."
+            f"{escape(view.example)}, weights <b>{self._weights_text()}</b>: sliced Wasserstein distances to the "
+            f"distributions {distances}. {view.training.solver.done} outer iterations in "
+            f"{view.training.seconds:.0f} s; other weights need no further training."
         )
 
     def _alt(self, name: str) -> str:
         view = self._view()
         if name == "training":
-            moved = view.training.history[-1]["drift"]
-            return f"Movement of the barycenter over {view.training.solver.done} steps, down to {moved:.2g}"
-        center = view.at(self.weight.value).mean(axis=0)
+            drift = view.training.history[-1]["drift"]
+            return f"Change of the barycenter over {view.training.solver.done} steps, down to {drift:.2g}"
+        mean = view.at(self.weight.value).mean(axis=0)
         return (
-            f"{len(view.problem)} distributions ({view.example}) and their barycenter at weights {self._shares()}, "
-            f"which is centred at {center[0]:.2f}, {center[1]:.2f}"
+            f"{len(view.problem)} distributions ({view.example}) and their barycenter at weights "
+            f"{self._weights_text()}, with mean {mean[0]:.2f}, {mean[1]:.2f}"
         )

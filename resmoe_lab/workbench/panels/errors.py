@@ -1,4 +1,4 @@
-"""What every method and center loses, at equal keep or at equal bytes."""
+"""The error panel: relative errors of every method and center, at equal keep or at equal bytes."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ from ..._core.params import Param
 from ..._core.progress import Progress
 from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
-from ...plots.live import ErrorScreen
+from ...plots.live import ErrorFigure
 from ...plots.series import add_series
-from ..controls import Checks, center_names, choice, following, method_names, slider
+from ...store.layout import DEFAULT_STORAGE
+from ..controls import Checkboxes, center_names, dropdown, linked_control, method_names, slider
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
 from ._base import WRAP, Panel
 
-#: Quick ones: clustering neurons takes minutes where the others take seconds.
+#: The fast ones: clustering neurons takes minutes where the others take seconds.
 DEFAULT_METHODS = ("up", "sp", "svd", "m-smoe", "meo", "resmoe-up", "resmoe-svd")
 _KEEP, _BYTES = "keep", "bytes"
 _SHARE = Param("bytes", 0.5, 0.0, 1.0, 0.05, "budget, as a share of the experts' bytes", low_included=False)
 
 
 class ErrorsPanel(Panel[ErrorsView]):
-    """Error over keep for every method and center, per layer and in sum, at equal keep or at equal bytes.
+    """Relative error of every method and center, by layer and as a mean, at equal keep or at equal bytes.
 
-    All curves are computed once; the sliders only look values up.
+    Errors are those of the experts as stored (at 16 bits). All curves are computed once; the sliders look values up.
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     methods, centers
-        What is compared at first.
+        What is compared initially.
     equal
-        ``"keep"`` or ``"bytes"``: what the methods have in common where the slider stands.
+        ``"keep"`` or ``"bytes"``: what is equal for all methods at the slider's value.
     share
-        Where the slider of bytes stands.
+        Initial value of the slider of bytes.
     of
         ``"all"`` layers in the mean, or the selection's ``"layer"``.
 
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.errors("mixtral-tiny", centers=["wasserstein", "average"])  # doctest: +SKIP
+    >>> panel = workbench.errors("mixtral-tiny", methods=["up"], keep=0.25).wait()
+    >>> panel.view.errors.columns.tolist()
+    ['layer', 'method', 'center', 'keep', 'error', 'relative_error']
     """
 
-    name, title = "errors", "What is lost"
-    decided_by = ()
-    drawn_by = ("keep",)
+    name, title = "errors", "Error curves"
+    compute_traits = ()
+    draw_traits = ("keep",)
     picture_names = ("errors",)
     main_task = "error curves"
 
@@ -68,17 +71,17 @@ class ErrorsPanel(Panel[ErrorsView]):
         equal: Literal["keep", "bytes"] = "keep",
         share: float = _SHARE.default,
         of: Literal["all", "layer"] = "all",
-        **chosen: Any,
+        **traits: Any,
     ) -> None:
-        self.methods = Checks("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
-        self.centers = Checks("centers", list(dict.fromkeys([*center_names(), *centers])), centers)
+        self.methods = Checkboxes("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
+        self.centers = Checkboxes("centers", list(dict.fromkeys([*center_names(), *centers])), centers)
         self.equal = ipywidgets.ToggleButtons(
             options=[("equal keep", _KEEP), ("equal bytes", _BYTES)], value=equal, style={"button_width": "7rem"}
         )
         self.share = slider(_SHARE, value=_SHARE.validate(share))
-        self.of = choice("curves of", [("all layers (mean)", "all"), ("the chosen layer", "layer")], value=of)
-        self._screens: dict[Any, ErrorScreen] = {}
-        super().__init__(source, **chosen)
+        self.of = dropdown("curves of", [("all layers (mean)", "all"), ("the chosen layer", "layer")], value=of)
+        self._error_figures: dict[Any, ErrorFigure] = {}
+        super().__init__(source, **traits)
         self.controls["layer"].layout.display = "" if of == "layer" else "none"
         for checks in (self.methods, self.centers):
             checks.observe(self._recompute)
@@ -86,8 +89,8 @@ class ErrorsPanel(Panel[ErrorsView]):
             control.observe(self._redraw, names="value")
         self.selection.observe(self._redraw, names="layer")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
-        self.controls["layer"] = following(self.selection, "layer")
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
+        self.controls["layer"] = linked_control(self.selection, "layer")
         switches = ipywidgets.HBox([self.equal, self.of, self.controls["layer"]], layout=ipywidgets.Layout(**WRAP))
         return [self.share, switches, self.methods.widget, self.centers.widget]
 
@@ -107,49 +110,52 @@ class ErrorsPanel(Panel[ErrorsView]):
         methods, centers = self.methods.value, self.centers.value
         if not methods or not centers:
             raise UsageError("nothing to compare: check at least one method and one center")
-        chosen = self.selection
-        return view_errors(chosen.checkpoint, chosen.layers, methods=methods, centers=centers, progress=progress)
+        selection = self.selection
+        return view_errors(selection.checkpoint, selection.layers, methods=methods, centers=centers, progress=progress)
 
-    def _screen(self) -> tuple[ErrorScreen, float]:
-        """The picture of the present curves, and where its slider stands."""
-        view, byte = self._view(), self.equal.value == _BYTES
+    def _error_figure(self) -> tuple[ErrorFigure, float]:
+        """Return the figure of the current curves, and the slider's value."""
+        view, equal_bytes = self._view(), self.equal.value == _BYTES
         layer = self.selection.layer if self.of.value == "layer" else None
-        key = (id(view), byte, layer)
-        if key not in self._screens:
-            table = add_series(view.matched if byte else view.errors)
-            table = table.rename(columns={"share" if byte else "keep": "at", "relative_error": "value"})
-            across = "share of the bytes" if byte else "kept fraction"
-            self._screens = {key: ErrorScreen(table[["layer", "series", "at", "value"]], layer=layer, across=across)}
-        return self._screens[key], float(self.share.value if byte else self.selection.keep)
+        key = (id(view), equal_bytes, layer)
+        if key not in self._error_figures:
+            table = add_series(view.equal_bytes if equal_bytes else view.errors)
+            table = table.rename(columns={"share" if equal_bytes else "keep": "at", "relative_error": "value"})
+            across = "bytes / original bytes" if equal_bytes else "kept fraction"
+            self._error_figures = {
+                key: ErrorFigure(table[["layer", "series", "at", "value"]], layer=layer, across=across)
+            }
+        return self._error_figures[key], float(self.share.value if equal_bytes else self.selection.keep)
 
     def _figures(self) -> Mapping[str, Figure]:
-        screen, at = self._screen()
-        return {"errors": screen.figure(at)}
+        figure, at = self._error_figure()
+        return {"errors": figure.figure(at)}
 
     def _show(self) -> None:
-        """The picture at once; it is the one thing that a hand on the slider waits for."""
-        if self.kept is None:
+        """Draw the quick picture rather than a whole figure, so that the slider responds at once."""
+        if self.result is None:
             return
-        screen, at = self._screen()
+        figure, at = self._error_figure()
         self.controls["keep"].layout.display = "none" if self.equal.value == _BYTES else ""
         self.share.layout.display = "" if self.equal.value == _BYTES else "none"
         self.controls["layer"].layout.display = "" if self.of.value == "layer" else "none"
-        self.pictures["errors"].show(screen.png(at), self._alt("errors"))
+        self.pictures["errors"].show(figure.png(at), self._alt("errors"))
         self._finish(["errors"])
 
     def _values(self) -> pd.Series:
-        screen, at = self._screen()
-        return screen.values(at).dropna().sort_values()
+        figure, at = self._error_figure()
+        return figure.values(at).dropna().sort_values()
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         values = self._values()
         if values.empty:
-            return "Nothing fits into so few bytes: move the slider to the right."
-        best = f"<b>{escape(str(values.index[0]))}</b> loses least here: {values.iloc[0]:.3f}"
-        return best + (f", then {escape(str(values.index[1]))} with {values.iloc[1]:.3f}." if len(values) > 1 else ".")
+            return "No method fits into so few bytes: move the slider to the right."
+        best = f"<b>{escape(str(values.index[0]))}</b> has the lowest error: {values.iloc[0]:.3f}"
+        second = f", then {escape(str(values.index[1]))}: {values.iloc[1]:.3f}" if len(values) > 1 else ""
+        return f"{best}{second} (relative, as stored in {DEFAULT_STORAGE.encoding.name})."
 
     def _alt(self, name: str) -> str:
-        _, at = self._screen()
+        _, at = self._error_figure()
         listed = ", ".join(f"{series} {value:.3f}" for series, value in self._values().items())
         across = "share of bytes" if self.equal.value == _BYTES else "kept fraction"
         return f"Relative error of every method; at {across} {at:g}: {listed}"

@@ -1,4 +1,4 @@
-"""The experts of a layer: how alike, how large, how busy, and what a common expert would gain."""
+"""The experts panel: similarity, norms and routing load of a layer's experts, and what a center would gain."""
 
 from __future__ import annotations
 
@@ -23,63 +23,67 @@ class ExpertsPanel(Panel[ExpertsView]):
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     routing
-        Run the model on text to see who receives the tokens.
+        Run the model on text to measure each expert's share of the tokens.
 
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.experts("mixtral-tiny", layer=2)  # doctest: +SKIP
+    >>> panel = workbench.experts("mixtral-tiny", layer=2, routing=False).wait()
+    >>> panel.view.aligned.shape  # cosine similarities
+    (8, 8)
     """
 
-    name, title = "experts", "The experts of a layer"
-    decided_by = ("layer", "center", "keep")
+    name, title = "experts", "Experts"
+    compute_traits = ("layer", "center", "keep")
     picture_names = ("similarity", "norms")
 
-    def __init__(self, source: Selection | Checkpoint | str | Path, *, routing: bool = True, **chosen: Any) -> None:
-        self.routing = ipywidgets.Checkbox(value=routing, description="run the model to see its routing", indent=False)
-        super().__init__(source, **chosen)
+    def __init__(self, source: Selection | Checkpoint | str | Path, *, routing: bool = True, **traits: Any) -> None:
+        self.routing = ipywidgets.Checkbox(
+            value=routing, description="run the model to measure the routing load", indent=False
+        )
+        super().__init__(source, **traits)
         self.routing.observe(self._recompute, names="value")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         return [self.routing]
 
     def _options(self) -> dict[str, Any]:
         return {"routing": self.routing.value}
 
     def _compute(self, progress: Progress) -> ExpertsView:
-        chosen = self.selection
-        options: dict[str, Any] = {"center": chosen.center, "keep": chosen.keep, "routing": self.routing.value}
-        return view_experts(chosen.checkpoint, chosen.layer, progress=progress, **options)
+        selection = self.selection
+        options: dict[str, Any] = {"center": selection.center, "keep": selection.keep, "routing": self.routing.value}
+        return view_experts(selection.checkpoint, selection.layer, progress=progress, **options)
 
     def _figures(self) -> Mapping[str, Figure]:
         view = self._view()
         layer = view.diagnosis.layer
         return {
-            "similarity": similarity_figure(view.standing, view.aligned, layer=layer, center=view.center),
+            "similarity": similarity_figure(view.unaligned, view.aligned, layer=layer, center=view.center),
             "norms": norms_figure(view.norms, view.load),
         }
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         view = self._view()
         advice = f"<b>Layer {view.diagnosis.layer}.</b> {escape(view.diagnosis.advice)}"
         return advice + (f"<br>{escape(view.load_missing)}" if view.load is None else "")
 
     def _alt(self, name: str) -> str:
-        found = self._view().diagnosis
+        diagnosis = self._view().diagnosis
         if name == "similarity":
-            alike = found.similarity
+            similarity = diagnosis.similarity
             return (
-                f"Cosine similarity of the experts of layer {found.layer}: {alike['as_they_stand']:.2f} on average "
-                f"as they stand, {alike['aligned']:.2f} in the order of the best center"
+                f"Cosine similarity of the experts of layer {diagnosis.layer}, on average: "
+                f"{similarity['as_they_stand']:.2f} as stored, {similarity['aligned']:.2f} aligned with the best center"
             )
-        return f"Norms of the experts of layer {found.layer}, and their share of the tokens"
+        return f"Norms of the experts of layer {diagnosis.layer}, and their share of the tokens"
 
     def command(self) -> str:
-        """The diagnosis as a command."""
-        chosen = self.selection
+        """Return the command line of the diagnosis."""
+        selection = self.selection
         routing = "--routing" if self.routing.value else "--no-routing"
-        words = ["--layers", str(chosen.layer), "--keep", f"{chosen.keep:g}", routing]
-        return command_line("resmoe-lab", "diagnose", chosen.checkpoint.name, *words)
+        words = ["--layers", str(selection.layer), "--keep", f"{selection.keep:g}", routing]
+        return command_line("resmoe-lab", "diagnose", selection.checkpoint.name, *words)

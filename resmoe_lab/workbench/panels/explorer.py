@@ -1,4 +1,4 @@
-"""One layer under a slider: what each method loses, and what is left of one expert's weights."""
+"""The single-layer panel: the error of each method, and one expert's weights before and after compression."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ..._core.errors import UsageError
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...methods import METHODS
-from ...plots.live import ErrorScreen, permutation_figure, residual_figure
+from ...plots.live import ErrorFigure, permutation_figure, residual_figure
 from ...plots.series import add_series
-from ..controls import choice
-from ..layer import LayerBench, open_layer
+from ...store.layout import DEFAULT_STORAGE
+from ..controls import dropdown
+from ..layer import LoadedLayer, open_layer
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
 from ._base import Panel, command_line
@@ -26,11 +27,11 @@ _RESIDUAL, _PERMUTATIONS = "before and after", "permutations"
 
 
 class Explorer(Panel[ErrorsView]):
-    """What each method loses of one layer at the slider's kept fraction, and what it leaves of one expert.
+    """Each method's error on one layer at the slider's kept fraction, and one expert's weights before and after.
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     methods
         The methods that are compared.
@@ -38,69 +39,71 @@ class Explorer(Panel[ErrorsView]):
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.Explorer("mixtral-tiny")  # doctest: +SKIP
+    >>> panel = workbench.Explorer("mixtral-tiny", layer=1, keep=0.5).wait()
+    >>> sorted(set(panel.view.errors["method"]))
+    ['resmoe-svd', 'resmoe-up', 'svd', 'up']
     """
 
-    name, title = "Explorer", "One layer, one expert"
-    decided_by = ("layer", "center")
-    drawn_by = ("method", "expert", "keep")
+    name, title = "Explorer", "Single layer"
+    compute_traits = ("layer", "center")
+    draw_traits = ("method", "expert", "keep")
     picture_names = ("errors", "weights")
 
     def __init__(
-        self, source: Selection | Checkpoint | str | Path, *, methods: Sequence[str] = _METHODS, **chosen: Any
+        self, source: Selection | Checkpoint | str | Path, *, methods: Sequence[str] = _METHODS, **traits: Any
     ) -> None:
         self._methods = tuple(methods)
-        self._screen: tuple[ErrorsView, ErrorScreen] | None = None
-        self.picture = choice("picture", [_RESIDUAL, _PERMUTATIONS], doc="what the lower picture shows")
-        super().__init__(source, **chosen)
+        self._error_figure: tuple[ErrorsView, ErrorFigure] | None = None
+        self.picture = dropdown("picture", [_RESIDUAL, _PERMUTATIONS], doc="what the lower picture shows")
+        super().__init__(source, **traits)
         self.picture.observe(self._redraw, names="value")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         return [self.picture]
 
     def _options(self) -> dict[str, Any]:
         return {"methods": list(self._methods)}
 
     def _shown_methods(self) -> list[str]:
-        """The methods that are compared, and the chosen one."""
+        """Return the methods that are compared, and the selected one."""
         return list(dict.fromkeys([*self._methods, self.selection.method]))
 
     def _key(self) -> Hashable:
         return (self.selection.layer, self.selection.center, tuple(self._shown_methods()))
 
     def _compute(self, progress: Progress) -> ErrorsView:
-        chosen, methods = self.selection, self._shown_methods()
+        selection, methods = self.selection, self._shown_methods()
         return view_errors(
-            chosen.checkpoint, [chosen.layer], methods=methods, centers=[chosen.center], progress=progress
+            selection.checkpoint, [selection.layer], methods=methods, centers=[selection.center], progress=progress
         )
 
-    def bench(self) -> LayerBench:
-        """The layer on the bench."""
+    def loaded_layer(self) -> LoadedLayer:
+        """Return the layer of the record, with its experts and center."""
         layer = int(self._view().errors["layer"].iloc[0])
         return open_layer(self.selection.checkpoint, layer, center=self.selection.center).value
 
-    def _curves(self) -> ErrorScreen:
+    def _curves(self) -> ErrorFigure:
         view = self._view()
-        if self._screen is None or self._screen[0] is not view:
+        if self._error_figure is None or self._error_figure[0] is not view:
             table = add_series(view.errors).rename(columns={"keep": "at", "relative_error": "value"})
-            self._screen = view, ErrorScreen(table[["layer", "series", "at", "value"]])
-        return self._screen[1]
+            self._error_figure = view, ErrorFigure(table[["layer", "series", "at", "value"]])
+        return self._error_figure[1]
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"errors": self._curves().figure(self.selection.keep), "weights": self._weights()}
 
     def _weights(self) -> Figure:
-        chosen, bench = self.selection, self.bench()
+        selection, loaded = self.selection, self.loaded_layer()
         if self.picture.value == _PERMUTATIONS:
-            return permutation_figure(bench.permutations, layer=bench.stack.layer)
-        before, after = bench.matrices(chosen.method, chosen.keep, chosen.expert)
-        what = "residual of expert" if METHODS[chosen.method].uses_center else "expert"
-        title = f"{chosen.method}: {what} {chosen.expert}, layer {bench.stack.layer}"
-        return residual_figure(before, after, blocks=bench.blocks, title=title)
+            return permutation_figure(loaded.permutations, layer=loaded.stack.layer)
+        before, after = loaded.matrices(selection.method, selection.keep, selection.expert)
+        matrix = "residual of expert" if METHODS[selection.method].uses_center else "expert"
+        title = f"{selection.method}: {matrix} {selection.expert}, layer {loaded.stack.layer}"
+        return residual_figure(before, after, blocks=loaded.blocks, title=title)
 
     def _show(self) -> None:
-        """The curves first; a method that cannot keep so little says so in place of its picture."""
-        if self.kept is None:
+        """Draw the curves first; a method that cannot keep so little shows an error in place of its weights."""
+        if self.result is None:
             return
         if self.selection.method not in set(self._view().errors["method"]):
             self._begin()
@@ -115,19 +118,21 @@ class Explorer(Panel[ErrorsView]):
             return
         self._finish(["errors", "weights"])
 
-    def _words(self) -> str:
-        chosen, view = self.selection, self._view()
-        rows = view.errors[view.errors["method"] == chosen.method]
-        error = float(rows["relative_error"].iloc[(rows["keep"] - chosen.keep).abs().argmin()])
-        return f"Layer {rows['layer'].iloc[0]}, {chosen.method} at keep {chosen.keep:g}: relative error {error:.3f}"
+    def _summary(self) -> str:
+        selection, view = self.selection, self._view()
+        rows = view.errors[view.errors["method"] == selection.method]
+        error = float(rows["relative_error"].iloc[(rows["keep"] - selection.keep).abs().argmin()])
+        where = f"Layer {rows['layer'].iloc[0]}, {selection.method} at keep {selection.keep:g}"
+        return f"{where}: relative error {error:.3f} (as stored in {DEFAULT_STORAGE.encoding.name})"
 
     def _alt(self, name: str) -> str:
         if name == "errors":
-            return self._words()
-        return f"{self.selection.method}: weights of expert {self.selection.expert} before and after, and what is lost"
+            return self._summary()
+        method, expert = self.selection.method, self.selection.expert
+        return f"{method}: weights of expert {expert} before and after compression, and their difference"
 
     def command(self) -> str:
-        """The compression of this layer as a command."""
-        chosen = self.selection
-        words = ["--method", chosen.method, "--keep", f"{chosen.keep:g}", "--layers", str(chosen.layer)]
-        return command_line("resmoe-lab", "plan", chosen.checkpoint.name, *words, "--center", chosen.center)
+        """Return the command line of this layer's compression plan."""
+        selection = self.selection
+        words = ["--method", selection.method, "--keep", f"{selection.keep:g}", "--layers", str(selection.layer)]
+        return command_line("resmoe-lab", "plan", selection.checkpoint.name, *words, "--center", selection.center)

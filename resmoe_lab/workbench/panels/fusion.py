@@ -1,4 +1,4 @@
-"""Two networks into one: how much of each, and what the mixture still knows."""
+"""The fusion panel: accuracy of two networks averaged at any weight."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from ..._core.progress import Progress
 from ...fusion import ENSEMBLE, FUSED, VANILLA, WEIGHT
 from ...plots.live import mixing_figure
-from ..cache import file_states
-from ..controls import choice, slider
+from ..cache import file_fingerprint
+from ..controls import dropdown, slider
 from ..views import FusionView, view_fusion
 from ._live import WRAP, LivePanel
 
 
 class FusionPanel(LivePanel[FusionView]):
-    """Accuracy of two networks' OT average against their plain average, for every mixing weight and every class.
+    """Accuracy of two networks' OT average and vanilla average, for every mixing weight and every class.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class FusionPanel(LivePanel[FusionView]):
     weight
         Of the second network.
     data_dir
-        Where MNIST is looked for first.
+        Folder where MNIST is looked for first.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class FusionPanel(LivePanel[FusionView]):
     >>> workbench.fusion("specialist.safetensors", "generalist.safetensors", weight=0.4)  # doctest: +SKIP
     """
 
-    name, title = "fusion", "Two networks into one"
+    name, title = "fusion", "Fusion"
     picture_names = ("mixing",)
     main_task = "mixing"
 
@@ -52,7 +52,7 @@ class FusionPanel(LivePanel[FusionView]):
         data_dir: str | Path | None = None,
     ) -> None:
         self.first, self.second = _field("network A", first), _field("network B", second)
-        self.by = choice("by", ["weights", "activations"], value=by, doc="what neurons are compared by")
+        self.by = dropdown("by", ["weights", "activations"], value=by, doc="what neurons are compared by")
         self.weight = slider(WEIGHT, value=WEIGHT.validate(weight), name="weight")
         self._data_dir = data_dir
         super().__init__()
@@ -61,20 +61,20 @@ class FusionPanel(LivePanel[FusionView]):
         self.weight.observe(self._redraw, names="value")
         self._begin()
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         return [ipywidgets.HBox([self.first, self.second, self.by], layout=ipywidgets.Layout(**WRAP)), self.weight]
 
     def _subject(self) -> tuple[Path, Path]:
         return Path(self.first.value.strip()), Path(self.second.value.strip())
 
-    def _stamp(self, subject: tuple[Path, Path]) -> Hashable:
-        # A file that is missing is for the reading to tell; which network is the first matters.
-        return (*map(str, subject), file_states(path for path in subject if path.is_file()))
+    def _fingerprint(self, subject: tuple[Path, Path]) -> Hashable:
+        # A missing file is reported when it is read. The order of the networks matters.
+        return (*map(str, subject), file_fingerprint(path for path in subject if path.is_file()))
 
     def _key(self) -> Hashable:
         return (self.by.value, str(self._data_dir))
 
-    def _stem(self) -> str:
+    def _file_stem(self) -> str:
         return "-".join(path.stem for path in self._subject())
 
     def _compute(self, progress: Progress) -> FusionView:
@@ -84,15 +84,15 @@ class FusionPanel(LivePanel[FusionView]):
     def _figures(self) -> Mapping[str, Figure]:
         return {"mixing": mixing_figure(self._view().mixing, self.weight.value)}
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         at = self._view().at(self.weight.value)
-        plain = (
+        vanilla = (
             f"the vanilla average {at[VANILLA]:.2f} %"
             if VANILLA in at
-            else "and of other widths there is no vanilla one"
+            else "networks of different widths have no vanilla average"
         )
         parents = f"A alone has {at['A']:.2f} %, B alone {at['B']:.2f} %, the ensemble of both {at[ENSEMBLE]:.2f} %."
-        return f"The OT average has <b>{at[FUSED]:.2f} %</b>, {plain}. {parents}"
+        return f"The OT average has <b>{at[FUSED]:.2f} %</b>, {vanilla}. {parents}"
 
     def _alt(self, name: str) -> str:
         at = self._view().at(self.weight.value)
@@ -100,11 +100,11 @@ class FusionPanel(LivePanel[FusionView]):
         return f"Accuracy against the weight of the second network, and by class; at {self.weight.value:.2f}: {listed}"
 
     def code(self) -> str:
-        """The Python code that shows what is on the screen."""
+        """Return the Python code that shows what is on the screen."""
         first, second = (str(path) for path in self._subject())
-        words = f"{first!r}, {second!r}, by={self.by.value!r}, weight={self.weight.value!r}"
-        place = "" if self._data_dir is None else f", data_dir={str(self._data_dir)!r}"
-        return f"from resmoe_lab import workbench; workbench.fusion({words}{place})"
+        arguments = f"{first!r}, {second!r}, by={self.by.value!r}, weight={self.weight.value!r}"
+        data_dir = "" if self._data_dir is None else f", data_dir={str(self._data_dir)!r}"
+        return f"from resmoe_lab import workbench; workbench.fusion({arguments}{data_dir})"
 
 
 def _field(name: str, path: str | Path) -> ipywidgets.Text:

@@ -1,4 +1,4 @@
-"""A picture that changes without flicker, with words for those who cannot see it."""
+"""A picture widget that changes without flicker, with an alternative text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PicturePanel(anywidget.AnyWidget):
     Parameters
     ----------
     alt
-        What the picture shows, in words.
+        Alternative text of the picture.
     """
 
     _esm = FRONTEND / "frontend.js"
@@ -29,12 +29,12 @@ class PicturePanel(anywidget.AnyWidget):
     alt = traitlets.Unicode("").tag(sync=True)
 
     def show(self, picture: Figure | bytes, alt: str) -> None:
-        """Replace the picture and its words at once."""
+        """Replace the picture and its alternative text at once."""
         png = picture if isinstance(picture, bytes) else figure_bytes(picture)
         with self.hold_sync():
             self.alt = alt
             self.png = png
 
     def hide(self) -> None:
-        """Show nothing."""
+        """Hide the picture."""
         self.png = b""

@@ -1,4 +1,4 @@
-"""A progress bar with a stop button and the time left, for any work that ticks."""
+"""A progress bar with a stop button and the remaining time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import ipywidgets
 
 from ..._core.progress import Tick
 
-#: Seconds between two pictures of the bar: a browser need not be told a thousand ticks a second.
-_EVERY = 0.1
+#: Least seconds between two updates of the bar: a browser cannot show a thousand ticks a second.
+_MIN_INTERVAL = 0.1
 
 
 class ProgressPanel:
@@ -22,7 +22,7 @@ class ProgressPanel:
     stop
         Called when the stop button is pressed.
     main
-        The task whose steps tell how much time is left; whichever ticks, by default.
+        The task whose steps give the remaining time; by default, the task of the latest tick.
     """
 
     def __init__(self, stop: Callable[[], None], *, main: str | None = None) -> None:
@@ -41,32 +41,32 @@ class ProgressPanel:
     def __call__(self, tick: Tick) -> None:
         """Show a tick."""
         now = time.monotonic()
-        began, first = self._began.setdefault(tick.task, (now, tick.done))
+        started, first = self._began.setdefault(tick.task, (now, tick.done))
         main = tick.task == self._main or self._main is None
-        said = tick.task.strip() + (f" {tick.done} of {tick.total}" if tick.total else "")
+        message = tick.task.strip() + (f" {tick.done} of {tick.total}" if tick.total else "")
         if main and self._main:
-            self._where = f"{said} · "
+            self._where = f"{message} · "
         if main and tick.total and tick.done > first:
-            left = (now - began) / (tick.done - first) * (tick.total - tick.done)
+            left = (now - started) / (tick.done - first) * (tick.total - tick.done)
             self._left = f" · about {duration(left)} left" if left >= 1 else ""
-        if now - self._shown < _EVERY and tick.done != tick.total:
+        if now - self._shown < _MIN_INTERVAL and tick.done != tick.total:
             return
         self._shown = now
         if main or not self._left:
             self._bar.max = tick.total or max(1, tick.done)
             self._bar.value = tick.done
         self.widget.layout.display = ""
-        self._text.value = escape(f"{self._where}{'' if main and self._main else said}".strip(" ·") + self._left)
+        self._text.value = escape(f"{self._where}{'' if main and self._main else message}".strip(" ·") + self._left)
 
     def idle(self) -> None:
-        """Hide it until the next work."""
+        """Hide the bar until the next tick."""
         self._began.clear()
         self._left, self._where, self._shown = "", "", 0.0
         self.widget.layout.display = "none"
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that people would use."""
+    """Return a duration in seconds, minutes or hours."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"

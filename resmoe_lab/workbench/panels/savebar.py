@@ -1,4 +1,4 @@
-"""The row below a panel: save its tables and pictures, copy the line that reproduces it."""
+"""The row below a panel: save its tables and pictures, copy the code or command that reproduces them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TYPES = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png"}
 
 
 class SaveBar(anywidget.AnyWidget):
-    """Buttons that save files in the browser and copy lines; nothing is made before it is asked for.
+    """Buttons that save files in the browser and copy lines; a file is made when its button is pressed.
 
     Parameters
     ----------
     tables, figures
-        Give what can be saved at the moment, by name.
+        Return the current tables and figures by name.
     """
 
     _esm = FRONTEND / "frontend.js"
@@ -41,35 +41,36 @@ class SaveBar(anywidget.AnyWidget):
     ) -> None:
         super().__init__()
         self._tables, self._figures = tables, figures
-        self._stem = ""
-        self.on_msg(self._asked)
+        self._file_stem = ""
+        self.on_msg(self._on_message)
 
-    def offer(self, stem: str, tables: list[str], figures: list[str]) -> None:
+    def offer_files(self, stem: str, tables: list[str], figures: list[str]) -> None:
         """Offer these tables and figures; `stem` begins every file's name."""
-        self._stem = re.sub(r"[^\w.-]+", "-", stem).strip("-")
+        self._file_stem = re.sub(r"[^\w.-]+", "-", stem).strip("-")
         names = [(name, "csv") for name in tables]
         names += [(name, form) for name in figures for form in ("svg", "png")]
         self.files = [
-            {"name": f"{self._stem}-{_slug(name)}.{form}", "label": f"{name} {form.upper()}"} for name, form in names
+            {"name": f"{self._file_stem}-{_slug(name)}.{form}", "label": f"{name} {form.upper()}"}
+            for name, form in names
         ]
 
     def content(self, file: str) -> bytes:
-        """Make one of the offered files.
+        """Return the content of one of the offered files.
 
         Raises
         ------
         KeyError
-            If it is not offered.
+            If there is no such file.
         """
-        name, form = file.removeprefix(f"{self._stem}-").rsplit(".", 1)
+        name, form = file.removeprefix(f"{self._file_stem}-").rsplit(".", 1)
         if form == "csv":
             tables = {_slug(key): table for key, table in self._tables().items()}
             return tables[name].to_csv(index=False).encode()
         figures = {_slug(key): figure for key, figure in self._figures().items()}
         return figure_bytes(figures[name], form)
 
-    def _asked(self, _: Any, message: Any, __: Any) -> None:
-        """A button was pressed."""
+    def _on_message(self, _: Any, message: Any, __: Any) -> None:
+        """Send the file whose button was pressed."""
         name = str(message.get("name"))
         try:
             content = self.content(name)

@@ -1,4 +1,4 @@
-"""A sweep from choices to the front: forecast, run, stop, resume, and a budget spread over the layers."""
+"""The sweep panel: forecast, run, stop and resume a sweep; its Pareto front; a budget of bytes over the layers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ...experiments.run_sweep import DEFAULT_KEEPS, DEFAULT_METHODS
 from ...experiments.sweep import Sweep
 from ...experiments.sweep_forecast import SweepForecast
 from ...plots.live import allocation_figure, front_figure
-from ...plots.series import metric_words
+from ...plots.series import metric_label
 from ...scoring.tasks import EMBEDDED_TASKS
-from ..cache import Kept
-from ..controls import choice, offer, slider
+from ..cache import CachedResult
+from ..controls import dropdown, set_options, slider
 from ..selection import Selection
 from ..views import SweepChoices, SweepView, finished_scores
 from ._base import WRAP, Panel
@@ -35,14 +35,14 @@ _BUDGET = Param(
 
 
 class SweepPanel(Panel[SweepView]):
-    """Choose methods, keeps, layers and tasks; see what it will take; run, stop, resume; read the front.
+    """Choose methods, keeps, layers and tasks; forecast, run, stop and resume the sweep; see its Pareto front.
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     out
-        Folder of the sweep. One that is finished is shown at once, one that was stopped can be resumed.
+        Folder of the sweep. A finished sweep is shown at once, a stopped one can be resumed.
     methods, keeps, layers, tasks, limit
         What is measured, as :func:`~resmoe_lab.run_sweep` takes it; `layers` as the command line does.
 
@@ -52,9 +52,9 @@ class SweepPanel(Panel[SweepView]):
     >>> workbench.sweep("mixtral-tiny", out="sweep", limit=100)  # doctest: +SKIP
     """
 
-    name, title = "sweep", "What a byte buys"
-    decided_by = ()
-    drawn_by = placed = ("method",)
+    name, title = "sweep", "Sweep"
+    compute_traits = ()
+    draw_traits = placed_controls = ("method",)
     picture_names = ("front", "allocation")
     main_task = "scores"
 
@@ -68,28 +68,28 @@ class SweepPanel(Panel[SweepView]):
         layers: str = "all",
         tasks: Sequence[str] = EMBEDDED_TASKS,
         limit: int | None = 200,
-        **chosen: Any,
+        **traits: Any,
     ) -> None:
         self.form = SweepForm(out=out, methods=methods, keeps=keeps, layers=layers, tasks=tasks, limit=limit)
         self.forecast = ipywidgets.Button(description="Forecast", tooltip="what the sweep will take")
         self.run = ipywidgets.Button(description="Run", button_style="primary", tooltip="measure, or go on")
-        self.task = choice("front of", ["-"], doc="which task's front is drawn")
+        self.task = dropdown("front of", ["-"], doc="which task's front is drawn")
         self.budget = slider(_BUDGET)
         self.compare = ipywidgets.Button(description="Score this allocation", layout=ipywidgets.Layout(width="12rem"))
         self._scored: dict[tuple[str, str, float], str] = {}
         self.results = ipywidgets.VBox(layout=ipywidgets.Layout(display="none"))
-        super().__init__(source, **chosen)
+        super().__init__(source, **traits)
         if not self.form.out.value:
             self.form.out.value = f"{Path(self.selection.checkpoint.name).name}.sweep"
             self._begin()
-        self.forecast.on_click(lambda _: self.tell())
+        self.forecast.on_click(lambda _: self.estimate())
         self.run.on_click(lambda _: self.begin())
         self.compare.on_click(lambda _: self.score_allocation())
         self.form.out.observe(lambda _: self._begin(), names="value")
         for control in (self.task, self.budget):
             control.observe(self._redraw, names="value")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         buttons = [self.form.out, self.forecast, self.run]
         return [*self.form.rows(), ipywidgets.HBox(buttons, layout=ipywidgets.Layout(**WRAP))]
 
@@ -102,56 +102,56 @@ class SweepPanel(Panel[SweepView]):
         return [self.results]
 
     def choices(self) -> SweepChoices:
-        """What is chosen now.
+        """Return the settings in the form.
 
         Raises
         ------
         UsageError
-            If a field does not say anything that can be measured.
+            If a field is not valid.
         """
         return self.form.choices(self.selection.layers)
 
-    def tell(self) -> None:
-        """Tell what the sweep will take."""
+    def estimate(self) -> None:
+        """Forecast how long the sweep will take."""
         self._guarded(lambda: self._start_forecast(self.choices()))
 
     def _start_forecast(self, choices: SweepChoices) -> None:
         checkpoint = self.selection.checkpoint
-        self._start(lambda progress: choices.forecast(checkpoint, progress), self._told)
+        self._start(lambda progress: choices.forecast(checkpoint, progress), self._show_forecast)
 
-    def _told(self, found: SweepForecast) -> None:
+    def _show_forecast(self, forecast: SweepForecast) -> None:
         self.progress.idle()
-        there = f", {found.done} of them are there already" if found.done else ""
-        self.said.value = escape(
-            f"{found.scores} scores{there}; each takes about {found.seconds_a_score:.1f} s. "
-            f"About {duration(found.seconds)} to go. Stopping loses nothing that is scored."
+        finished = f", {forecast.done} of them are finished" if forecast.done else ""
+        self.message.value = escape(
+            f"{forecast.scores} scores{finished}; each takes about {forecast.seconds_a_score:.1f} s. "
+            f"About {duration(forecast.seconds)} left. Finished scores are kept when the sweep is stopped."
         )
 
     def begin(self) -> None:
-        """Run the sweep, or go on where a stopped one left off."""
+        """Run the sweep, or resume a stopped one."""
         self._guarded(lambda: self._start_run(self.choices()))
 
     def _start_run(self, choices: SweepChoices) -> None:
         checkpoint = self.selection.checkpoint
 
-        def work(progress: Progress) -> Kept[SweepView]:
-            fresh, began = not (Path(choices.out) / "sweep.json").is_file(), datetime.now()
-            found = SweepView(choices.run(checkpoint, progress))
-            return Kept(found, began, (datetime.now() - began).total_seconds(), fresh)
+        def work(progress: Progress) -> CachedResult[SweepView]:
+            fresh, started = not (Path(choices.out) / "sweep.json").is_file(), datetime.now()
+            view = SweepView(choices.run(checkpoint, progress))
+            return CachedResult(view, started, (datetime.now() - started).total_seconds(), fresh)
 
         self.run.disabled = self.forecast.disabled = True
-        self._start(work, self._take)
+        self._start(work, self._show_result)
 
     def score_allocation(self) -> None:
         """Run the model with a keep for each layer and with one for all, at the same bytes."""
-        if self.kept is None:
+        if self.result is None:
             return
         view, method, share, task = self._view(), self.selection.method, self.budget.value, self.task.value
         checkpoint = self.selection.checkpoint
 
         def work(progress: Progress) -> str:
             own, same = view.scored_allocation(checkpoint, method, share, task=task, progress=progress)
-            metric = metric_words(str(own["metric"]))
+            metric = metric_label(str(own["metric"]))
             return (
                 f" Scored: {task}, {metric} {own['value']:.4g} ± {own['stderr']:.2g} with a keep for each layer, "
                 f"{same['value']:.4g} ± {same['stderr']:.2g} with the same keep for all."
@@ -164,61 +164,63 @@ class SweepPanel(Panel[SweepView]):
         self._redraw()
 
     def _guarded(self, call: Any) -> None:
-        """Do what a button asks, and say what is wrong with what is chosen."""
+        """Call the action of a button, and show the error if the form is not valid."""
         try:
             call()
         except (UsageError, DataError) as error:
             self._fail(error)
 
     def _begin(self) -> None:
-        """Show the folder's sweep if it is finished; say how far it is if not."""
+        """Show the folder's sweep if it is finished, or how many scores it has if not."""
         out = self.form.folder
 
-        def work(progress: Progress) -> Kept[SweepView] | None:
+        def work(progress: Progress) -> CachedResult[SweepView] | None:
             if not out or not (Path(out) / "sweep.json").is_file():
                 return None
             written = datetime.fromtimestamp((Path(out) / "sweep.json").stat().st_mtime)
-            return Kept(SweepView(Sweep.load(out)), written, 0.0, fresh=False)
+            return CachedResult(SweepView(Sweep.load(out)), written, 0.0, fresh=False)
 
-        self._start(work, self._found)
+        self._start(work, self._show_saved)
 
-    def _found(self, kept: Kept[SweepView] | None) -> None:
-        if kept is not None:
-            self._take(kept)
+    def _show_saved(self, result: CachedResult[SweepView] | None) -> None:
+        if result is not None:
+            self._show_result(result)
             return
-        self.kept = None
+        self.result = None
         self._ready()
-        begun = finished_scores(self.form.folder)
-        self.run.description = "Resume" if begun else "Run"
+        started = finished_scores(self.form.folder)
+        self.run.description = "Resume" if started else "Run"
         words = (
-            f"{self.form.out.value} holds {begun} scores of a sweep that was stopped: Resume goes on." if begun else ""
+            f"{self.form.out.value} holds {started} scores of a sweep that was stopped: Resume goes on."
+            if started
+            else ""
         )
-        self.said.value = escape(words)
+        self.message.value = escape(words)
 
-    def _take(self, kept: Kept[SweepView]) -> None:
+    def _show_result(self, result: CachedResult[SweepView]) -> None:
         self._ready()
         self.run.description = "Run"
-        tasks = kept.value.tasks
+        tasks = result.value.tasks
         if list(self.task.options) != tasks and tasks:
-            offer(self.task, tasks)
-        methods = kept.value.methods()
+            set_options(self.task, tasks)
+        methods = result.value.methods()
         if self.selection.method not in methods:
             self.selection.method = methods[0]
-        offer(self.controls["method"], methods)
+        set_options(self.controls["method"], methods)
         self.results.layout.display = ""
-        super()._take(kept)
+        super()._show_result(result)
 
     def _ready(self) -> None:
         self.progress.idle()
         self.run.disabled = self.forecast.disabled = False
 
     def _fail(self, error: BaseException) -> None:
-        """A stopped sweep says what it keeps."""
+        """Show how many scores a stopped sweep has."""
         self._ready()
-        begun = finished_scores(self.form.folder)
-        if isinstance(error, Cancelled) and begun and self.kept is None:
+        started = finished_scores(self.form.folder)
+        if isinstance(error, Cancelled) and started and self.result is None:
             self.run.description = "Resume"
-            self.said.value = escape(f"Stopped: {begun} scores are kept in {self.form.folder}. Resume goes on.")
+            self.message.value = escape(f"Stopped: {started} scores are kept in {self.form.folder}. Resume goes on.")
         else:
             super()._fail(error)
 
@@ -237,7 +239,7 @@ class SweepPanel(Panel[SweepView]):
             return figures
         return {**figures, "allocation": allocation_figure(table, method=method, share=share)}
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         view = self._view()
         method, share = self.selection.method, self.budget.value
         try:
@@ -258,13 +260,13 @@ class SweepPanel(Panel[SweepView]):
             return f"Kept fraction of each layer in {self.budget.value:.0%} of the bytes: {listed}"
         _, front, metric, _ = view.points(self.task.value)
         listed = ", ".join(f"{row.series} {row.true_share:.0%}: {row.value:.3g}" for row in front.itertuples())
-        return f"{metric_words(metric)} against bytes; the front: {listed}"
+        return f"{metric_label(metric)} against bytes; the front: {listed}"
 
     def _options(self) -> dict[str, Any]:
-        found = self.choices()
-        options: dict[str, Any] = {"out": found.out, "methods": list(found.methods), "keeps": list(found.keeps)}
-        return options | {"layers": self.form.layers.value, "tasks": list(found.tasks), "limit": found.limit}
+        choices = self.choices()
+        options: dict[str, Any] = {"out": choices.out, "methods": list(choices.methods), "keeps": list(choices.keeps)}
+        return options | {"layers": self.form.layers.value, "tasks": list(choices.tasks), "limit": choices.limit}
 
     def command(self) -> str:
-        """The sweep as a command."""
+        """Return the command line of the sweep."""
         return self.choices().command(self.selection.checkpoint)

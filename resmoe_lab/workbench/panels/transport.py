@@ -1,4 +1,4 @@
-"""How the experts of a layer are aligned: who went where, how far, and how good the center is."""
+"""The alignment panel: permutations, displacements, the search for the center and its certified gap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...centers import CENTERS, BarycenterMethod
 from ...checkpoint import Checkpoint
 from ...plots.live import alignment_figure, search_figure
 from ...transport.run import SOLVERS
-from ..controls import choice
+from ..controls import dropdown
 from ..selection import Selection
 from ..views import TransportView, view_transport
 from ._base import Panel, command_line
@@ -25,7 +25,7 @@ class TransportPanel(Panel[TransportView]):
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     solver
         How the Wasserstein center is searched for: ``"coordinate"``, ``"alternating"`` or ``"pot"``.
@@ -33,37 +33,43 @@ class TransportPanel(Panel[TransportView]):
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.transport("mixtral-tiny", solver="alternating")  # doctest: +SKIP
+    >>> panel = workbench.transport("mixtral-tiny", solver="alternating").wait()
+    >>> panel.view.permutations.shape == (8, panel.view.permutations.shape[1])
+    True
     """
 
-    name, title = "transport", "Who went where"
-    drawn_by = ("expert",)
+    name, title = "transport", "Alignment"
+    draw_traits = ("expert",)
     picture_names = ("alignment", "search")
 
     def __init__(
-        self, source: Selection | Checkpoint | str | Path, *, solver: str = "coordinate", **chosen: Any
+        self, source: Selection | Checkpoint | str | Path, *, solver: str = "coordinate", **traits: Any
     ) -> None:
         SOLVERS[solver]
-        self.solver = choice("solver", SOLVERS.names(), value=solver, doc="how the Wasserstein center is searched for")
+        self.solver = dropdown(
+            "solver", SOLVERS.names(), value=solver, doc="how the Wasserstein center is searched for"
+        )
         self._steps: list[float] = []
-        super().__init__(source, **chosen)
+        super().__init__(source, **traits)
         self.solver.observe(self._recompute, names="value")
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         return [self.solver]
 
     def _options(self) -> dict[str, Any]:
         return {"solver": self.solver.value}
 
     def _compute(self, progress: Progress) -> TransportView:
-        chosen = self.selection
+        selection = self.selection
         self._steps = []
         # The default solver is not named, so that all panels share one center.
-        solver = None if not _has_solver(chosen.center) or self.solver.value == "coordinate" else self.solver.value
-        return view_transport(chosen.checkpoint, chosen.layer, center=chosen.center, solver=solver, progress=progress)
+        solver = None if not _has_solver(selection.center) or self.solver.value == "coordinate" else self.solver.value
+        return view_transport(
+            selection.checkpoint, selection.layer, center=selection.center, solver=solver, progress=progress
+        )
 
     def _tick(self, tick: Tick) -> None:
-        """Draw the objective of every step while the search goes on."""
+        """Draw the objective after each step while the search runs."""
         super()._tick(tick)
         objective = tick.facts.get("objective")
         if objective is not None and (not self._steps or self._steps[-1] != objective):
@@ -79,13 +85,15 @@ class TransportPanel(Panel[TransportView]):
             figures["search"] = search_figure(view.history["objective"].tolist(), lower_bound=view.lower_bound)
         return figures
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         view = self._view()
-        found = f"Objective {view.objective:.5g}, which is {view.relative_objective:.1%} of the experts' squared norm"
+        objective = (
+            f"Objective {view.objective:.5g}, which is {view.relative_objective:.1%} of the experts' squared norm"
+        )
         if view.lower_bound is None:
-            return f"{found}. This center comes without a lower bound."
+            return f"{objective}. This center has no lower bound."
         gap = f"{view.gap:.2%}" if view.gap is not None and view.gap >= 5e-5 else "less than 0.01%"
-        return f"{found}. No center can be under {view.lower_bound:.5g}: the certified gap is <b>{gap}</b>."
+        return f"{objective}. Lower bound of any center {view.lower_bound:.5g}: certified gap <b>{gap}</b>."
 
     def _alt(self, name: str) -> str:
         view = self._view()
@@ -98,13 +106,13 @@ class TransportPanel(Panel[TransportView]):
         )
 
     def command(self) -> str:
-        """The search as a command."""
-        chosen = self.selection
-        solver = ["--solver", self.solver.value] if _has_solver(chosen.center) else []
-        words = ["--layer", str(chosen.layer), "--center", chosen.center, *solver]
-        return command_line("resmoe-lab", "barycenter", chosen.checkpoint.name, *words)
+        """Return the command line of the search."""
+        selection = self.selection
+        solver = ["--solver", self.solver.value] if _has_solver(selection.center) else []
+        words = ["--layer", str(selection.layer), "--center", selection.center, *solver]
+        return command_line("resmoe-lab", "barycenter", selection.checkpoint.name, *words)
 
 
 def _has_solver(center: str) -> bool:
-    """Whether a center is searched for, by a solver that one may choose; the others are found in one step."""
+    """Whether a center has a choice of solvers; the others are found in one step."""
     return issubclass(CENTERS[center], BarycenterMethod)

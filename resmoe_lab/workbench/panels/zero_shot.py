@@ -1,4 +1,4 @@
-"""Zero-shot scores of what is chosen, beside the original's."""
+"""The zero-shot panel: scores of the compressed model and of the original."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...compress import select_layers
 from ...plots.live import scores_figure
 from ...scoring.scorer import Protocol
 from ...scoring.tasks import EMBEDDED_TASKS, TASKS
-from ..controls import Checks, choice, row_limit
+from ..controls import Checkboxes, dropdown, row_limit
 from ..selection import Selection
 from ..views import ScoresView, view_scores
 from ._base import WRAP, Panel, command_line
@@ -28,23 +28,26 @@ class ZeroShotPanel(Panel[ScoresView]):
 
     Parameters
     ----------
-    source, chosen
+    source, traits
         As for :class:`Panel`.
     tasks, limit
-        What is scored, on how many rows (None: all).
+        Tasks, and how many rows of each are scored (None: all).
     protocol
-        Whose scoring: ``"paper"`` or ``"lm-eval"``.
+        Scoring protocol: ``"paper"`` or ``"lm-eval"``.
     layers
-        Which layers are compressed, as the command line writes it.
+        Which layers are compressed, in the syntax of the command line.
 
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> workbench.zero_shot("mixtral-tiny", tasks=["storyworld_action"], limit=50)  # doctest: +SKIP
+    >>> panel = workbench.zero_shot("mixtral-tiny", tasks=["storyworld_action"], limit=4, keep=0.5)
+    >>> panel.score()
+    >>> panel.wait().view.scores["label"].tolist()
+    ['original', 'resmoe-up at 0.5']
     """
 
-    name, title = "zero_shot", "What it costs on tasks"
-    decided_by = ("method", "center", "keep")
+    name, title = "zero_shot", "Zero-shot"
+    compute_traits = ("method", "center", "keep")
     picture_names = ("scores",)
 
     def __init__(
@@ -55,18 +58,18 @@ class ZeroShotPanel(Panel[ScoresView]):
         limit: int | None = 100,
         protocol: Protocol = "paper",
         layers: str = "all",
-        **chosen: Any,
+        **traits: Any,
     ) -> None:
-        self.tasks = Checks("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
+        self.tasks = Checkboxes("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
         self.limit = row_limit(limit)
-        self.protocol = choice("protocol", get_args(Protocol), value=protocol, doc="whose scoring")
+        self.protocol = dropdown("protocol", get_args(Protocol), value=protocol, doc="scoring protocol")
         self.run = ipywidgets.Button(description="Score", button_style="primary", tooltip="run the model")
-        self._asked = False
-        super().__init__(source, **chosen)
+        self._requested = False
+        super().__init__(source, **traits)
         self.run.on_click(lambda _: self.score())
 
-    def _own_controls(self) -> list[ipywidgets.Widget]:
+    def _panel_controls(self) -> list[ipywidgets.Widget]:
         row = ipywidgets.HBox([self.protocol, self.layers, self.limit, self.run], layout=ipywidgets.Layout(**WRAP))
         return [self.tasks.widget, row]
 
@@ -75,32 +78,32 @@ class ZeroShotPanel(Panel[ScoresView]):
         return options | {"protocol": self.protocol.value, "layers": self.layers.value}
 
     def score(self) -> None:
-        """Score what is chosen, unless it has been scored before."""
-        self._asked = True
+        """Score the current selection, unless its scores are cached."""
+        self._requested = True
         self._begin()
 
     def _begin(self) -> None:
-        """Running a model takes its time: only a button begins it, not the move of a slider."""
-        if self._asked:
-            self._asked = False
+        """Compute only after the button: running a model takes too long to follow a slider."""
+        if self._requested:
+            self._requested = False
             super()._begin()
-        elif self.kept is None:
-            self.said.value = "Choose, then press Score."
+        elif self.result is None:
+            self.message.value = "Choose, then press Score."
         else:
-            self.mark.value = "<span class='resmoe-mark'>of what was chosen before · press Score</span>"
+            self.mark.value = "<span class='resmoe-mark'>of an earlier selection · press Score</span>"
 
     def _compute(self, progress: Progress) -> ScoresView:
-        chosen, options = self.selection, self._options()
+        selection, options = self.selection, self._options()
         if not options["tasks"]:
             raise UsageError("nothing to score: check at least one task")
-        layers = select_layers(options.pop("layers"), chosen.layers)
-        how: dict[str, Any] = {"method": chosen.method, "keeps": chosen.keep, "center": chosen.center}
-        return view_scores(chosen.checkpoint, layers, **how, **options, progress=progress)
+        layers = select_layers(options.pop("layers"), selection.layers)
+        compression: dict[str, Any] = {"method": selection.method, "keeps": selection.keep, "center": selection.center}
+        return view_scores(selection.checkpoint, layers, **compression, **options, progress=progress)
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"scores": scores_figure(self._view().main())}
 
-    def _words(self) -> str:
+    def _summary(self) -> str:
         table = self._view().scores
         shown = table[["label", "task", "metric", "n", "value", "stderr"]].copy()
         differences = zip(table["difference"], table["low"], table["high"], strict=True)
@@ -109,7 +112,7 @@ class ZeroShotPanel(Panel[ScoresView]):
             for difference, low, high in differences
         ]
         shown["p"] = table["p_value"]
-        shown["mark"] = ["known before" if cached else "fresh" for cached in table["cached"]]
+        shown["mark"] = ["cached" if cached else "fresh" for cached in table["cached"]]
         formats: dict[str, Any] = {"value": "{:.4g}".format, "stderr": "{:.2g}".format, "p": "{:.2g}".format}
         note = "<p>difference to the original, row by row, with its 95 % bootstrap interval; p: McNemar's test.</p>"
         return shown.to_html(index=False, border=0, escape=True, formatters=formats, na_rep="") + note
@@ -119,11 +122,11 @@ class ZeroShotPanel(Panel[ScoresView]):
         return "Scores: " + "; ".join(f"{row.label}, {row.task}: {row.value:.3g}" for row in rows)
 
     def command(self) -> str:
-        """The compression and the scoring as two commands."""
-        chosen, options = self.selection, self._options()
-        folder = f"{Path(chosen.checkpoint.name).name}-{chosen.method}-{chosen.keep:g}"
-        how = ["--method", chosen.method, "--keep", f"{chosen.keep:g}", "--center", chosen.center]
-        compress = ["compress", chosen.checkpoint.name, *how, "--layers", options["layers"], "--out", folder]
+        """Return the command lines of the compression and of the scoring."""
+        selection, options = self.selection, self._options()
+        folder = f"{Path(selection.checkpoint.name).name}-{selection.method}-{selection.keep:g}"
+        compression = ["--method", selection.method, "--keep", f"{selection.keep:g}", "--center", selection.center]
+        compress = ["compress", selection.checkpoint.name, *compression, "--layers", options["layers"], "--out", folder]
         limit = [] if options["limit"] is None else ["--limit", str(options["limit"])]
         tasks = ["--tasks", ",".join(options["tasks"]), "--protocol", options["protocol"]]
         evaluate = ["evaluate", folder, *tasks, *limit]

@@ -1,4 +1,4 @@
-"""What panels and reports show: one function computes it, a plain record holds it, and it knows no widgets."""
+"""Records that panels and reports show, with the functions that compute them; no widgets."""
 
 from ._base import View as View
 from .barycenters import BarycentersView as BarycentersView

@@ -1,4 +1,4 @@
-"""The contract of a view: the charts of its report and the tables that can be taken away."""
+"""The base class of views: charts for reports, and tables to save."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 
 
 class View(ABC):
-    """A computed result as panels draw it and reports show it.
+    """A computed record, which panels draw and reports show.
 
-    The living panel draws pictures from the same record that :meth:`charts` makes the report's charts of, so that the
-    two cannot disagree.
+    A panel draws its pictures from the same record that :meth:`charts` makes the report's charts of, so that the two
+    cannot disagree.
     """
 
     @abstractmethod
     def charts(self) -> Mapping[str, Any]:
-        """Altair charts by name, alive without a kernel."""
+        """Return Altair charts by name, interactive without a kernel."""
 
     @abstractmethod
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Tidy tables by name."""
+        """Return tidy tables by name."""

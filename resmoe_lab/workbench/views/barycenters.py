@@ -1,4 +1,4 @@
-"""The barycenters of clouds in the plane, of all weights, from one training."""
+"""Barycenters of distributions in the plane, at all weights, from one training."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from ...neural import SOLVERS, Problem, Training, sliced_w2, train
 from ...neural.examples import EXAMPLES, first_and_rest
 from ._base import View
 
-#: The example that is made of a checkpoint's layer.
+#: The example whose distributions are the neurons of a checkpoint's layer.
 NEURONS = "neurons of experts"
 _EXPERTS = 3
 _SHOWN, _FROZEN = 600, 250
-#: Networks and inner rounds small enough for a training to be watched.
+#: Networks and inner iterations small enough for a training of seconds.
 _SETTINGS = {"width": 16, "depth": 2, "inner": 4, "outer": 3, "batch": 64, "learning_rate": 5e-3}
 
 
 def example_names() -> list[str]:
-    """The examples, the one of the checkpoint last."""
+    """Return the names of the examples, the one of the checkpoint last."""
     return [*EXAMPLES, NEURONS]
 
 
 @dataclass(frozen=True, eq=False)
 class BarycentersView(View):
-    """One training of NWB-F and what it gives.
+    """One training of NWB-F, and the barycenters it gives.
 
     Parameters
     ----------
     example
-        Which distributions.
+        Name of the distributions.
     training
         The trained solver with its history.
     weights
-        Of the first distribution: those that reports can show.
+        Weights of the first distribution that reports can show.
     """
 
     example: str
@@ -66,12 +66,12 @@ class BarycentersView(View):
         return solver.sample(count, weights=shares).numpy()
 
     def distance(self, weight: float) -> list[float]:
-        """Sliced 2-Wasserstein distances from the barycenter of this weight to every distribution."""
-        made = torch.as_tensor(self.at(weight))
-        return [sliced_w2(made, torch.as_tensor(points)) for points in self.marginals()]
+        """Return the sliced 2-Wasserstein distance from the barycenter of this weight to every distribution."""
+        barycenter = torch.as_tensor(self.at(weight))
+        return [sliced_w2(barycenter, torch.as_tensor(points)) for points in self.marginals()]
 
     def charts(self) -> Mapping[str, Any]:
-        """The clouds with a slider of the weight, and the training."""
+        """Return the point clouds with a slider of the weight, and the training."""
         slider = plots.cloud_slider(list(self.weights), start=0.5, label="weight of distribution 1")
         tables = self.tables()
         return {
@@ -80,10 +80,12 @@ class BarycentersView(View):
         }
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Points of the distributions and of their barycenters, and the training."""
-        given = [_points(cloud, distribution=f"distribution {i}") for i, cloud in enumerate(self.marginals(_FROZEN), 1)]
-        made = [_points(self.at(weight, _FROZEN), weight=weight) for weight in self.weights]
-        return {"barycenters": pd.concat(made), "marginals": pd.concat(given), "training": self.training.table()}
+        """Return points of the distributions and of their barycenters, and the training."""
+        clouds = enumerate(self.marginals(_FROZEN), 1)
+        marginals = [_points(cloud, distribution=f"distribution {i}") for i, cloud in clouds]
+        barycenters = [_points(self.at(weight, _FROZEN), weight=weight) for weight in self.weights]
+        tables = {"barycenters": pd.concat(barycenters), "marginals": pd.concat(marginals)}
+        return {**tables, "training": self.training.table()}
 
 
 def _points(cloud: np.ndarray, **columns: Any) -> pd.DataFrame:
@@ -91,15 +93,14 @@ def _points(cloud: np.ndarray, **columns: Any) -> pd.DataFrame:
 
 
 def neuron_clouds(checkpoint: Checkpoint, layer: int) -> Problem:
-    """Return the neurons of a layer's first experts as points in the plane of their two main directions.
+    """Return the neurons of a layer's first experts, projected on their first two principal components.
 
-    The plane is that of the largest variance of all these neurons together; coordinates are scaled to unit variance in
-    all.
+    Coordinates are scaled to a total variance of 1.
 
     Parameters
     ----------
     checkpoint, layer
-        Which experts.
+        The experts.
     """
     experts = load_stack(checkpoint, layer=layer).weights[:_EXPERTS].float()
     flat = experts.flatten(0, 1)
@@ -125,12 +126,12 @@ def view_barycenters(
     example
         A name in ``example_names()``.
     steps, seed
-        Outer iterations, and what decides the draws.
+        Outer iterations, and the seed of the random numbers.
     checkpoint, layer
         The experts whose neurons are the distributions, for that example.
     progress
-        Told every few steps, at looks with ``points``, drawn at equal weights by then, and ``marginals``. Raising from
-        it cancels.
+        Called every few steps; at evaluations with ``points``, samples at equal weights, and ``marginals``. Raising
+        from it cancels.
 
     Raises
     ------
@@ -143,18 +144,18 @@ def view_barycenters(
         problem = EXAMPLES[example]()
     else:
         raise UsageError(f"unknown example {example!r}, expected one of {', '.join(example_names())}")
-    kind: Any = SOLVERS["nwb-f"]
-    solver = kind(problem, kind.settings_type(steps=steps, **_SETTINGS), seed=seed)
+    solver_type: Any = SOLVERS["nwb-f"]
+    solver = solver_type(problem, solver_type.settings_type(steps=steps, **_SETTINGS), seed=seed)
 
-    given = list(problem.sample(_SHOWN, torch.Generator().manual_seed(4)).numpy())
+    marginals = list(problem.sample(_SHOWN, torch.Generator().manual_seed(4)).numpy())
 
-    def told(tick: Tick) -> None:
-        drawn = {"points": solver.sample(_SHOWN).numpy(), "marginals": given} if "drift" in tick.facts else {}
-        progress(replace(tick, facts={**tick.facts, **drawn}))
+    def report(tick: Tick) -> None:
+        samples = {"points": solver.sample(_SHOWN).numpy(), "marginals": marginals} if "drift" in tick.facts else {}
+        progress(replace(tick, facts={**tick.facts, **samples}))
 
-    return BarycentersView(example, train(solver, progress=told))
+    return BarycentersView(example, train(solver, progress=report))
 
 
-def shares_words(shares: Sequence[float]) -> str:
-    """Say weights: '0.5 : 0.25 : 0.25'."""
+def format_weights(shares: Sequence[float]) -> str:
+    """Format weights as '0.5 : 0.25 : 0.25'."""
     return " : ".join(f"{share:.2g}" for share in shares)

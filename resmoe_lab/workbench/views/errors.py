@@ -1,4 +1,4 @@
-"""What every method and center loses, layer by layer and in sum, at equal keep and at equal bytes."""
+"""Errors of every method and center, by layer and as a mean, at equal keep and at equal bytes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ._base import View
 
 @dataclass(frozen=True, eq=False)
 class ErrorsView(View):
-    """Error curves.
+    """Error curves of the experts as stored, at 16 bits.
 
     Parameters
     ----------
     errors
         Columns ``layer, method, center, keep, error, relative_error`` at equal kept fractions.
-    matched
+    equal_bytes
         Columns ``layer, method, center, share, keep, relative_error`` at equal bytes: ``share`` of the original
         experts' bytes, and the largest ``keep`` that fits into it.
     sizes
@@ -37,24 +37,24 @@ class ErrorsView(View):
     """
 
     errors: pd.DataFrame
-    matched: pd.DataFrame
+    equal_bytes: pd.DataFrame
     sizes: pd.DataFrame
 
     @classmethod
     def of_sweep(cls, sweep: Sweep) -> ErrorsView:
-        """The same view of a finished sweep, for its report; a sweep has no curves at equal bytes."""
+        """Return the view of a finished sweep, for its report; a sweep has no curves at equal bytes."""
         return cls(sweep.errors, pd.DataFrame(), sweep.sizes)
 
     def charts(self) -> Mapping[str, Any]:
-        """Curves over keep (their mean, and by layer where there are several), and errors against bytes."""
+        """Return curves over keep (mean, and by layer where there are several), and errors against bytes."""
         charts: dict[str, Any] = {"errors": plots.error_curves(self.errors)}
         if self.errors["layer"].nunique() > 1:
             charts["by layer"] = plots.errors_by_layer(self.errors)
         return {**charts, "bytes": plots.error_by_bytes(self.errors, self.sizes)}
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Errors at equal keep, at equal bytes, and the bytes."""
-        return {"errors": self.errors, "equal_bytes": self.matched, "sizes": self.sizes}
+        """Return errors at equal keep, at equal bytes, and the bytes."""
+        return {"errors": self.errors, "equal_bytes": self.equal_bytes, "sizes": self.sizes}
 
 
 def view_errors(
@@ -65,30 +65,32 @@ def view_errors(
     centers: Sequence[str] = (DEFAULT_CENTER,),
     progress: Progress = silent,
 ) -> ErrorsView:
-    """Compute every curve once; moving the sliders then only looks values up.
+    """Compute all error curves; sliders then only look values up.
 
     Parameters
     ----------
     checkpoint, layers
-        Which experts.
+        The experts.
     methods, centers
-        What is compared.
+        Names of the methods and centers.
     progress
-        Told before every layer's curves; raising from it cancels.
+        Called before every layer's curves; raising from it cancels.
     """
-    residual = any(METHODS[name].uses_center for name in methods)
-    errors, matched = [], []
+    uses_center = any(METHODS[name].uses_center for name in methods)
+    errors, equal_bytes = [], []
     for done, layer in enumerate(layers):
-        opened = []
-        for center in centers if residual else (NO_CENTER,):
-            bench = open_layer(checkpoint, layer, center=center, progress=progress).value
-            opened.append(bench.center)
+        fitted = []
+        for center in centers if uses_center else (NO_CENTER,):
+            loaded = open_layer(checkpoint, layer, center=center, progress=progress).value
+            fitted.append(loaded.center)
         progress(Tick("error curves", done, len(layers), {"layer": layer}))
-        keep, byte = equal_curves(
-            bench.stack, methods=methods, centers=opened, keeps=KEEP.grid(), shares=KEEP.grid(), progress=progress
+        by_keep, by_bytes = equal_curves(
+            loaded.stack, methods=methods, centers=fitted, keeps=KEEP.grid(), shares=KEEP.grid(), progress=progress
         )
-        errors.append(keep)
-        matched.append(byte)
-    sizes = size_table(checkpoint, bench.stack, layers=len(layers), methods=methods, keeps=KEEP.grid(), centers=centers)
+        errors.append(by_keep)
+        equal_bytes.append(by_bytes)
+    sizes = size_table(
+        checkpoint, loaded.stack, layers=len(layers), methods=methods, keeps=KEEP.grid(), centers=centers
+    )
     progress(Tick("error curves", len(layers), len(layers)))
-    return ErrorsView(pd.concat(errors, ignore_index=True), pd.concat(matched, ignore_index=True), sizes)
+    return ErrorsView(pd.concat(errors, ignore_index=True), pd.concat(equal_bytes, ignore_index=True), sizes)

@@ -1,4 +1,4 @@
-"""What the experts of a layer are: how alike, how large, how busy, and what follows from that."""
+"""Similarity, norms and routing load of a layer's experts, and the diagnosis."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ..layer import open_layer
 from ..model import running_model
 from ._base import View
 
-#: Text that the routers are watched on, and how much of it.
+#: Text that the routing load is measured on, and how many tokens of it.
 _TEXT, _TOKENS = "storyworld_perplexity", 4096
-#: A model in float32 next to what else is in memory.
-_ROOM = 3
+#: Memory to run a model, as a multiple of half its size in float32.
+_MEMORY_FACTOR = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,30 +37,30 @@ class ExpertsView(View):
     Parameters
     ----------
     center
-        Who aligned them.
+        Name of the center that the experts are aligned with.
     diagnosis
-        What a common expert would gain.
-    standing, aligned
-        (N, N) cosine similarity of the experts as they stand, and in the order of the center.
+        What a center would gain.
+    unaligned, aligned
+        (N, N) cosine similarity of the experts as stored, and aligned with the center.
     norms
         Columns ``layer, expert, part, norm``: Frobenius norm of each part, of the ``whole`` expert and of its
         ``residual`` from the center.
     load
         Columns ``layer, expert, share``: share of the tokens that each expert receives; None if not measured.
     load_missing
-        Why it was not.
+        Why it was not measured.
     """
 
     center: str
     diagnosis: Diagnosis
-    standing: np.ndarray
+    unaligned: np.ndarray
     aligned: np.ndarray
     norms: pd.DataFrame
     load: pd.DataFrame | None
     load_missing: str
 
     def charts(self) -> Mapping[str, Any]:
-        """Similarity, norms and load."""
+        """Return similarity, norms and load."""
         layer = self.diagnosis.layer
         charts = {"similarity": plots.similarity_heatmap({layer: self.aligned}), "norms": plots.norm_bars(self.norms)}
         if self.load is not None:
@@ -68,9 +68,9 @@ class ExpertsView(View):
         return charts
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Similarities of all pairs, norms, load, and the gain of every center."""
+        """Return similarities of all pairs, norms, load, and the gain of every center."""
         layer, count = self.diagnosis.layer, len(self.aligned)
-        pairs = [(layer, i, j, self.standing[i, j], self.aligned[i, j]) for i in range(count) for j in range(count)]
+        pairs = [(layer, i, j, self.unaligned[i, j], self.aligned[i, j]) for i in range(count) for j in range(count)]
         similarity = pd.DataFrame(pairs, columns=["layer", "expert", "other", "as_they_stand", "aligned"])
         gains = [(layer, center, gain) for center, gain in self.diagnosis.residual_gain.items()]
         tables = {"similarity": similarity, "norms": self.norms}
@@ -87,51 +87,53 @@ def view_experts(
     routing: bool = True,
     progress: Progress = silent,
 ) -> ExpertsView:
-    """Look at the experts of a layer.
+    """Compute similarity, norms, routing load and diagnosis of a layer's experts.
 
     Parameters
     ----------
     checkpoint, layer
-        Which experts.
+        The experts.
     center
-        The center that they are aligned with.
+        Name of the center that they are aligned with.
     keep
         Kept fraction at which the diagnosis compares methods.
     routing
-        Run the model on text to see who receives the tokens.
+        Run the model on text to measure each expert's share of the tokens.
     progress
-        Told every step; raising from it cancels.
+        Called at every step; raising from it cancels.
     """
-    bench = open_layer(checkpoint, layer, center=center, progress=progress).value
-    statistics, missing = None, "The router's load was not asked for."
+    loaded = open_layer(checkpoint, layer, center=center, progress=progress).value
+    statistics, missing = None, "The routing load was not requested."
     if routing:
-        statistics, missing = _watched(checkpoint, layer, progress)
+        statistics, missing = _measure_routing(checkpoint, layer, progress)
     progress(Tick("diagnosis", 1, 2))
     centers = [center, *(name for name in DEFAULT_CENTERS if name != center)]
-    found = diagnose(bench.stack, centers=centers, keep=keep, statistics=statistics, progress=progress)
+    diagnosis = diagnose(loaded.stack, centers=centers, keep=keep, statistics=statistics, progress=progress)
     return ExpertsView(
         center=center,
-        diagnosis=found,
-        standing=expert_similarity(bench.stack),
-        aligned=expert_similarity(bench.stack, bench.center),
-        norms=_norms(bench.stack, bench.center.residuals(bench.stack)),
+        diagnosis=diagnosis,
+        unaligned=expert_similarity(loaded.stack),
+        aligned=expert_similarity(loaded.stack, loaded.center),
+        norms=_norms(loaded.stack, loaded.center.residuals(loaded.stack)),
         load=None if statistics is None else _load(layer, statistics),
         load_missing=missing,
     )
 
 
-def _watched(checkpoint: Checkpoint, layer: int, progress: Progress) -> tuple[Statistics | None, str]:
-    """Watch the layer's router on text; where that cannot be, say why."""
-    need = _ROOM * sum(4 * math.prod(info.shape) for info in checkpoint.tensors.values()) // 2
+def _measure_routing(checkpoint: Checkpoint, layer: int, progress: Progress) -> tuple[Statistics | None, str]:
+    """Measure the layer's routing load on text, or return why it cannot be measured."""
+    need = _MEMORY_FACTOR * sum(4 * math.prod(info.shape) for info in checkpoint.tensors.values()) // 2
     if need > available_bytes():
-        return None, f"The router's load was not measured: running the model takes about {need / 1e9:.0f} GB."
+        return None, f"The routing load was not measured: running the model takes about {need / 1e9:.0f} GB."
     try:
         with running_model(checkpoint, progress) as (model, tokenizer):
             requests = calibration_requests(model, tokenizer, text=_TEXT, tokens=_TOKENS)
-            known = calibrate(model, family_of(checkpoint), requests, layers=[layer], source=_TEXT, progress=progress)
+            statistics = calibrate(
+                model, family_of(checkpoint), requests, layers=[layer], source=_TEXT, progress=progress
+            )
     except (CheckpointError, DataError) as error:
-        return None, f"The router's load was not measured: {error}"
-    return known[layer], ""
+        return None, f"The routing load was not measured: {error}"
+    return statistics[layer], ""
 
 
 def _load(layer: int, statistics: Statistics) -> pd.DataFrame:

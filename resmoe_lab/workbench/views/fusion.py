@@ -1,4 +1,4 @@
-"""Two networks fused, in all proportions."""
+"""Two networks averaged at all weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ._base import View
 
 @dataclass(frozen=True, eq=False)
 class FusionView(View):
-    """Two networks and what becomes of them.
+    """Accuracy of two networks averaged at all weights.
 
     Parameters
     ----------
     mixing
         Columns ``weight, method, label, accuracy``, see :func:`~resmoe_lab.fusion.mixing_curve`.
     costs
-        Columns ``layer, neurons, cost``: how far apart the two are, layer by layer.
+        Columns ``layer, neurons, cost``: transport cost between the two, by layer.
     """
 
     mixing: pd.DataFrame
@@ -36,11 +36,11 @@ class FusionView(View):
         return rows.set_index("method")["accuracy"]
 
     def charts(self) -> Mapping[str, Any]:
-        """One chart with a slider for the weight."""
+        """Return one chart with a slider for the weight."""
         return {"mixing": plots.mixing_chart(self.mixing)}
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Accuracies and transport costs."""
+        """Return accuracies and transport costs."""
         return {"accuracy": self.mixing, "costs": self.costs}
 
 
@@ -54,7 +54,7 @@ def view_fusion(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> FusionView:
-    """Fuse two fully connected networks and test them on MNIST in all proportions.
+    """Fuse two fully connected networks and test them on MNIST at all mixing weights.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ def view_fusion(
     by
         ``"weights"`` or ``"activations"``: what neurons are compared by.
     samples, seed
-        How many training images activations are measured on, and which.
+        How many training images activations are measured on, and the seed of their choice.
     data_dir
-        Where MNIST is looked for first.
+        Folder where MNIST is looked for first.
     progress
-        Told at every step; raising from it cancels.
+        Called at every step; raising from it cancels.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def view_fusion(
     progress(Tick("reading", 0, 2))
     networks = [load_mlpnet(path) for path in (first, second)]
     test = mnist("test", data_dir=data_dir)
-    seen = mnist("train", data_dir=data_dir).sample(samples, seed=seed) if by == "activations" else None
-    fusion = fuse(networks, by=by, samples=seen, progress=progress)
+    images = mnist("train", data_dir=data_dir).sample(samples, seed=seed) if by == "activations" else None
+    fusion = fuse(networks, by=by, samples=images, progress=progress)
     mixing = mixing_curve(networks, test, fusion=fusion, progress=progress)
     costs = fusion.costs()
     return FusionView(mixing, costs[costs["network"] == 0].drop(columns="network").reset_index(drop=True))

@@ -1,4 +1,4 @@
-"""Zero-shot scores of one compressed model beside the original's."""
+"""Zero-shot scores of a compressed model and of the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...experiments.variants import ORIGINAL
 from ...experts import ExpertStack
 from ...scoring.score_cache import ScoreCache
 from ...scoring.scorer import Limit, Protocol, TaskScorer
-from ..layer import LayerBench, open_layer
+from ..layer import LoadedLayer, open_layer
 from ..model import running_model
 from ._base import View
 
@@ -37,15 +37,15 @@ class ScoresView(View):
     scores: pd.DataFrame
 
     def main(self) -> pd.DataFrame:
-        """The first score of every task."""
+        """Return the main score of every task."""
         return self.scores.drop_duplicates(["label", "task"])
 
     def charts(self) -> Mapping[str, Any]:
-        """One chart of all tasks."""
+        """Return one chart of all tasks."""
         return {"scores": plots.score_bars(self.main())}
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every score with its standard error."""
+        """Return every score with its standard error."""
         return {"scores": self.scores}
 
 
@@ -63,20 +63,20 @@ def view_scores(
     original: bool = True,
     progress: Progress = silent,
 ) -> ScoresView:
-    """Score a model with some layers compressed and as it was, and compare the two row by row.
+    """Score a model with some layers compressed, and the original, and compare the two row by row.
 
     Parameters
     ----------
     checkpoint, layers
-        The model, and which of its layers are compressed.
+        The model, and the layers that are compressed.
     method, center
-        How.
+        Names of the method and of the center.
     keeps
         Kept fraction of all layers, or of each.
     tasks, limit, protocol, cache
         As for :class:`~resmoe_lab.scoring.scorer.TaskScorer`; the model does not run for scores that are cached.
     original
-        Also score the model as it was.
+        Also score the original model.
     progress
         Called after every batch; raising from it cancels, and the next call resumes.
 
@@ -95,19 +95,19 @@ def view_scores(
 
 
 class _WorkbenchRunner(VariantRunner):
-    """Runs the model, layers and centers that the workbench has loaded already."""
+    """Takes the model, layers and centers from the workbench's caches."""
 
     def _load_model(self) -> tuple[Any, Any]:
         return self._resources.enter_context(running_model(self.checkpoint, self._progress))
 
-    def _bench(self, layer: int) -> LayerBench:
+    def _loaded_layer(self, layer: int) -> LoadedLayer:
         return open_layer(self.checkpoint, layer, center=self.center_name, progress=self._progress).value
 
     def stack(self, layer: int) -> ExpertStack:
         """Return the experts of a layer."""
-        stack = self._bench(layer).stack
+        stack = self._loaded_layer(layer).stack
         self._progress(Tick(f"compressing layer {layer}", 0))
         return stack
 
     def _find_center(self, layer: int) -> Center:
-        return self._bench(layer).center
+        return self._loaded_layer(layer).center

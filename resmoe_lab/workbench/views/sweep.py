@@ -1,4 +1,4 @@
-"""A sweep: what is chosen, what it will take, and what a byte buys once it is done."""
+"""Sweeps: settings, forecast, Pareto fronts and allocations of a budget of bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .scores import view_scores
 
 @dataclass(frozen=True)
 class SweepChoices:
-    """What a sweep measures, as :func:`~resmoe_lab.run_sweep` takes it."""
+    """Settings of a sweep, as :func:`~resmoe_lab.run_sweep` takes them."""
 
     out: str
     layers: tuple[int, ...]
@@ -38,16 +38,16 @@ class SweepChoices:
     limit: int | None
 
     def run(self, checkpoint: Checkpoint, progress: Progress = silent) -> Sweep:
-        """Measure it, or go on where a stopped run left off."""
+        """Run the sweep, or resume a stopped one."""
         return run_sweep(checkpoint, progress=progress, **asdict(self))
 
     def forecast(self, checkpoint: Checkpoint, progress: Progress = silent) -> SweepForecast:
-        """Tell what it will take."""
+        """Forecast how long it will take."""
         with running_model(checkpoint, progress) as running:
             return forecast_sweep(checkpoint, running=running, progress=progress, **asdict(self))
 
     def command(self, checkpoint: Checkpoint) -> str:
-        """The command line that does the same."""
+        """Return the command line that does the same."""
         words = ["resmoe-lab", "sweep", checkpoint.name, "--out", self.out, "--methods", ",".join(self.methods)]
         words += ["--keep", ",".join(f"{keep:g}" for keep in self.keeps), "--layers", ",".join(map(str, self.layers))]
         words += ["--center", self.center, "--tasks", ",".join(self.tasks)]
@@ -69,14 +69,14 @@ class SweepView(View):
         return sorted(rank, key=lambda task: rank[task])
 
     def points(self, task: str) -> tuple[pd.DataFrame, pd.DataFrame, str, float | None]:
-        """Return one task's score against bytes, the front of that, the metric and the original's score.
+        """Return one task's score against bytes, the Pareto front, the metric and the original's score.
 
         Returns
         -------
         points
             Columns ``series, keep, value, true_share, true_bytes``.
         front
-            The rows of it that nothing beats.
+            The rows on the Pareto front.
         metric, original
             The metric's name, and its value before compression, where it was measured.
         """
@@ -88,11 +88,11 @@ class SweepView(View):
         return table, front, metric, references.get(ORIGINAL)
 
     def methods(self) -> list[str]:
-        """The methods that were measured."""
+        """Return the methods that were measured."""
         return list(dict.fromkeys(self.sweep.errors["method"]))
 
     def allocation(self, method: str, share: float) -> pd.DataFrame:
-        """Spread a share of the experts' bytes over the layers."""
+        """Allocate a share of the experts' bytes to the layers."""
         return allocate_keeps(self.sweep.errors, self.sweep.sizes, method=method, share=share)
 
     def scored_allocation(
@@ -110,13 +110,13 @@ class SweepView(View):
 
         def score(column: str) -> pd.Series:
             keeps = dict(zip(table["layer"], table[column], strict=True))
-            given = {**options, "keeps": keeps, "tasks": [task], "original": False}
-            return view_scores(checkpoint, list(keeps), progress=progress, **given).main().iloc[0]
+            arguments = {**options, "keeps": keeps, "tasks": [task], "original": False}
+            return view_scores(checkpoint, list(keeps), progress=progress, **arguments).main().iloc[0]
 
         return score("keep"), score("uniform_keep")
 
     def charts(self) -> Mapping[str, Any]:
-        """The front of each task, and a budget spread over the layers."""
+        """Return the front of each task, and the error of allocated budgets."""
         charts: dict[str, Any] = {}
         for task in self.tasks:
             points, front, metric, original = self.points(task)
@@ -124,7 +124,7 @@ class SweepView(View):
         return {**charts, "allocation": plots.allocation_lines(self.allocations())}
 
     def allocations(self) -> pd.DataFrame:
-        """The mean relative error of every method at every budget, allocated and uniform.
+        """Return the mean relative error of every method at every budget, allocated and uniform.
 
         Returns
         -------
@@ -135,20 +135,20 @@ class SweepView(View):
         shares = sorted({round(float(share), 3) for share in sizes["true_share"] if share < 1})
         rows = []
         for method in self.methods():
-            own = self.sweep.sizes[self.sweep.sizes["method"] == method]
-            least = float((own["true_bytes"] / own["original_bytes"]).min())
+            method_sizes = self.sweep.sizes[self.sweep.sizes["method"] == method]
+            least = float((method_sizes["true_bytes"] / method_sizes["original_bytes"]).min())
             for share in (share for share in shares if share >= least):
                 table = self.allocation(method, share)
                 rows.append((method, share, table["relative_error"].mean(), table["uniform_error"].mean()))
         return pd.DataFrame(rows, columns=["method", "share", "allocated", "uniform"])
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Scores, errors, bytes, and the front of every task."""
+        """Return scores, errors, bytes, and the front of every task."""
         fronts = [self.points(task)[1].assign(task=task) for task in self.tasks]
-        found = {"scores": self.sweep.scores, "errors": self.sweep.errors, "sizes": self.sweep.sizes}
-        return {**found, "front": pd.concat(fronts, ignore_index=True)} if fronts else found
+        tables = {"scores": self.sweep.scores, "errors": self.sweep.errors, "sizes": self.sweep.sizes}
+        return {**tables, "front": pd.concat(fronts, ignore_index=True)} if fronts else tables
 
 
 def finished_scores(out: str | Path) -> int:
-    """How many scores a sweep's folder holds so far, whether or not it goes on."""
+    """Return how many scores a sweep's folder holds."""
     return len(list(Path(out).glob(f"{UNIT}*.json")))

@@ -1,4 +1,4 @@
-"""How a layer's common expert was found: who went where, how far, and how good it is."""
+"""The alignment of a layer's experts: permutations, the search for the center and its certified gap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TransportView(View):
     Parameters
     ----------
     layer, center, solver
-        What was aligned, and how.
+        Index of the layer, and names of the center and of the solver.
     permutations
         (N, p_I) int64 array.
     history
@@ -37,7 +37,7 @@ class TransportView(View):
     lower_bound, gap, kind
         The certificate; None and "" where there is none.
     seconds
-        Time of the search.
+        Duration of the search.
     """
 
     layer: int
@@ -53,7 +53,7 @@ class TransportView(View):
     seconds: float
 
     def charts(self) -> Mapping[str, Any]:
-        """Permutations, displacements and the search."""
+        """Return permutations, displacements and the search."""
         charts = {
             "permutations": plots.permutation_map({self.layer: self.permutations}),
             "displacements": plots.displacement_bars(self.displacements()),
@@ -66,7 +66,7 @@ class TransportView(View):
         return charts
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """How far each expert's neurons moved, the histogram of that, and the search."""
+        """Return how far each expert's neurons moved, the histogram of displacements, and the search."""
         return {
             "permutations": plots.permutation_table({self.layer: self.permutations}),
             "displacements": self.displacements(),
@@ -74,7 +74,7 @@ class TransportView(View):
         }
 
     def displacements(self) -> pd.DataFrame:
-        """The histogram of how far neurons moved, all experts together."""
+        """Return the histogram of the displacements of all experts' neurons."""
         return plots.displacement_table({self.layer: self.permutations})
 
 
@@ -86,33 +86,33 @@ def view_transport(
     solver: str | None = None,
     progress: Progress = silent,
 ) -> TransportView:
-    """Align the experts of a layer, or look at how they were aligned before.
+    """Align the experts of a layer with their center, or take the cached alignment.
 
     Parameters
     ----------
     checkpoint, layer
-        Which experts.
+        The experts.
     center, solver
-        How the common expert is found.
+        Names of the center and of the solver that finds it.
     progress
-        Told the objective at every step; raising from it cancels.
+        Called with the objective at every step; raising from it cancels.
     """
-    bench = open_layer(checkpoint, layer, center=center, solver=solver, progress=progress).value
-    fitted, scale = bench.center, bench.stack.mean_squared_norm()
+    loaded = open_layer(checkpoint, layer, center=center, solver=solver, progress=progress).value
+    fitted, scale = loaded.center, loaded.stack.mean_squared_norm()
     steps = [
         (i, step.name, step.objective, step.seconds, step.changed) for i, step in enumerate(fitted.history, start=1)
     ]
-    bound = fitted.certificate
+    certificate = fitted.certificate
     return TransportView(
         layer=layer,
         center=center,
         solver=fitted.solver,
-        permutations=bench.permutations,
+        permutations=loaded.permutations,
         history=pd.DataFrame(steps, columns=["step", "round", "objective", "seconds", "changed"]),
         objective=fitted.objective,
         relative_objective=fitted.objective / scale if scale else 0.0,
-        lower_bound=bound.lower_bound if bound else None,
-        gap=bound.gap if bound else None,
-        kind=bound.kind if bound else "",
+        lower_bound=certificate.lower_bound if certificate else None,
+        gap=certificate.gap if certificate else None,
+        kind=certificate.kind if certificate else "",
         seconds=fitted.seconds,
     )

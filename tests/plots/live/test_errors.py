@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from resmoe_lab.experiments.sweep import Sweep
-from resmoe_lab.plots.live import ErrorScreen
+from resmoe_lab.plots.live import ErrorFigure
 from resmoe_lab.plots.raster import figure_bytes
 from resmoe_lab.plots.series import add_series
 
@@ -26,7 +26,7 @@ def _said(figure: object) -> list[str]:
 
 @pytest.mark.parametrize("layer", [None, 1])
 def test_it_says_every_value(sweep: Sweep, layer: int | None) -> None:
-    screen = ErrorScreen(_table(sweep), layer=layer)
+    screen = ErrorFigure(_table(sweep), layer=layer)
     rows = sweep.errors if layer is None else sweep.errors[sweep.errors["layer"] == layer]
     mean = rows[rows["keep"] == 0.5].groupby("method")["relative_error"].mean()
     said = _said(screen.figure(0.5))
@@ -38,7 +38,7 @@ def test_it_says_every_value(sweep: Sweep, layer: int | None) -> None:
 
 def test_the_quick_picture_is_the_whole_figure(sweep: Sweep) -> None:
     """What is drawn over a copy of the rest differs from a figure drawn whole in nothing but a few edges."""
-    screen = ErrorScreen(_table(sweep))
+    screen = ErrorFigure(_table(sweep))
     for at in (0.75, 0.1, 0.5):
         quick = np.asarray(Image.open(io.BytesIO(screen.png(at))).convert("L"), dtype=float)
     whole = np.asarray(Image.open(io.BytesIO(figure_bytes(screen.figure(0.5)))).convert("L"), dtype=float)
@@ -51,6 +51,6 @@ def test_the_quick_picture_is_the_whole_figure(sweep: Sweep) -> None:
 def test_what_does_not_fit_has_no_number(sweep: Sweep) -> None:
     table = _table(sweep)
     table = table[(table["series"] != "svd") | (table["at"] > 0.3)]
-    said = _said(ErrorScreen(table).figure(0.25))
+    said = _said(ErrorFigure(table).figure(0.25))
     assert sum(text.startswith("0.") for text in said) == len(METHODS) - 1
     assert "nan" not in said

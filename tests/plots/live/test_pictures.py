@@ -58,7 +58,7 @@ def test_the_search_shows_every_step_and_the_bound() -> None:
     figure = search_figure([3.0, 2.0, 1.5], lower_bound=1.4)
     assert figure.axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0, 1.5]
     assert figure.axes[0].get_ylim()[0] < 1.4
-    assert "going on" in search_figure([1.0], running=True).axes[0].get_title(loc="left")
+    assert "running" in search_figure([1.0], running=True).axes[0].get_title(loc="left")
 
 
 def test_the_front_is_ringed(sweep: Sweep) -> None:
@@ -67,7 +67,7 @@ def test_the_front_is_ringed(sweep: Sweep) -> None:
     )
     front = pareto_front(points, cost="true_share", loss="value")
     figure = front_figure(points, front, task="wikitext", metric="perplexity", original=2.5)
-    assert figure.axes[0].get_title(loc="left") == "What a byte buys: wikitext, perplexity"
+    assert figure.axes[0].get_title(loc="left") == "Score against stored bytes: wikitext, perplexity"
     assert figure.axes[0].get_yscale() == "log"
     rings = [line for line in figure.axes[0].lines if line.get_label() == "front"]
     assert rings[0].get_xdata().tolist() == [0.2, 0.5]

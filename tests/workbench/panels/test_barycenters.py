@@ -18,9 +18,9 @@ from .conftest import PATIENCE
 
 @pytest.fixture
 def panel(pico_checkpoint: Checkpoint) -> Iterator[Any]:
-    made = workbench.barycenters(pico_checkpoint, steps=10).wait(PATIENCE)
-    yield made
-    made.close()
+    result = workbench.barycenters(pico_checkpoint, steps=10).wait(PATIENCE)
+    yield result
+    result.close()
 
 
 def test_the_slider_needs_no_further_training(panel: Any, pictures: Callable[[Any], dict[str, bytes]]) -> None:
@@ -31,7 +31,7 @@ def test_the_slider_needs_no_further_training(panel: Any, pictures: Callable[[An
     assert after["barycenter"] != before["barycenter"]
     assert after["training"] == before["training"]
     assert panel.view is view
-    assert "0.9 : 0.05 : 0.05" in panel.said.value
+    assert "0.9 : 0.05 : 0.05" in panel.message.value
     assert "0.9 : 0.05 : 0.05" in panel.pictures["barycenter"].alt
 
 
@@ -46,10 +46,10 @@ def test_it_draws_while_it_learns(pico_checkpoint: Checkpoint, monkeypatch: pyte
 
 
 def test_it_can_be_stopped(pico_checkpoint: Checkpoint) -> None:
-    made = workbench.barycenters(pico_checkpoint, steps=10_000)
-    made.cancel()
-    assert made._settled.wait(PATIENCE)
-    assert "Stopped: train nwb-f was stopped at step" in made.said.value
+    result = workbench.barycenters(pico_checkpoint, steps=10_000)
+    result.cancel()
+    assert result._settled.wait(PATIENCE)
+    assert "Stopped: train nwb-f was stopped at step" in result.message.value
 
 
 def test_neurons_follow_the_layer_and_other_examples_do_not(panel: Any) -> None:

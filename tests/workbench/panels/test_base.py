@@ -21,9 +21,9 @@ LIVE = {"experts": ("layer", 1), "transport": ("expert", 2), "errors": ("keep", 
 
 @pytest.fixture(params=sorted(LIVE))
 def panel(request: pytest.FixtureRequest, pico_checkpoint: Checkpoint) -> Any:
-    made = getattr(workbench, request.param)(pico_checkpoint).wait(PATIENCE)
-    yield made
-    made.close()
+    result = getattr(workbench, request.param)(pico_checkpoint).wait(PATIENCE)
+    yield result
+    result.close()
 
 
 def test_its_control_changes_its_pictures(panel: Any, pictures: Callable[[Any], dict[str, bytes]]) -> None:
@@ -78,9 +78,9 @@ def test_a_checkpoint_that_vanishes_is_one_line_and_the_pictures_stay(panel: Any
     shutil.rmtree(panel.selection.checkpoint.folder)
     panel._begin()
     panel._settled.wait(PATIENCE)
-    assert "is gone, expected the files that were opened" in panel.said.value
-    assert "resmoe-error" in panel.said.value
-    assert "Traceback" not in panel.said.value
+    assert "is gone, expected the files that were opened" in panel.message.value
+    assert "resmoe-error" in panel.message.value
+    assert "Traceback" not in panel.message.value
     assert {name: bytes(picture.png) for name, picture in panel.pictures.items()} == before
 
 
@@ -92,11 +92,11 @@ def test_it_shows_itself_as_a_widget(panel: Any) -> None:
 def test_markup_in_a_name_stays_text(panel: Any, tmp_path: Any) -> None:
     evil = tmp_path / "<script>alert(1)</script>"
     shutil.copytree(panel.selection.checkpoint.folder, evil)
-    made = getattr(workbench, panel.name)(str(evil)).wait(PATIENCE)
+    result = getattr(workbench, panel.name)(str(evil)).wait(PATIENCE)
     shutil.rmtree(evil)
-    made._begin()
-    made._settled.wait(PATIENCE)
-    shown = [made.said.value, made.mark.value, *(widget.value for widget in _html(made.widget))]
+    result._begin()
+    result._settled.wait(PATIENCE)
+    shown = [result.message.value, result.mark.value, *(widget.value for widget in _html(result.widget))]
     assert not any("<script" in text for text in shown)
     assert any("&lt;script" in text for text in shown)
 
@@ -120,21 +120,21 @@ def test_panels_of_one_selection_move_together(
 
 
 def test_what_fails_unexpectedly_is_one_line_too(pico_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = workbench.transport(pico_checkpoint).wait(PATIENCE)
+    result = workbench.transport(pico_checkpoint).wait(PATIENCE)
 
     def broken(progress: Any) -> Any:
         raise ValueError("first line\nsecond <b>line</b>")
 
-    monkeypatch.setattr(made, "_compute", broken)
-    made.selection.layer = 1
-    made._settled.wait(PATIENCE)
-    assert "ValueError: first line second &lt;b&gt;line" in made.said.value
+    monkeypatch.setattr(result, "_compute", broken)
+    result.selection.layer = 1
+    result._settled.wait(PATIENCE)
+    assert "ValueError: first line second &lt;b&gt;line" in result.message.value
 
 
 def test_stopping_says_so_and_keeps_the_kernel_alive(pico_checkpoint: Checkpoint) -> None:
-    made = workbench.experts(pico_checkpoint, routing=False).wait(PATIENCE)
-    made.selection.layer = 1
-    made.cancel()
-    made._settled.wait(PATIENCE)
-    made.selection.layer = 0
-    assert made.wait(PATIENCE).view.diagnosis.layer == 0
+    result = workbench.experts(pico_checkpoint, routing=False).wait(PATIENCE)
+    result.selection.layer = 1
+    result.cancel()
+    result._settled.wait(PATIENCE)
+    result.selection.layer = 0
+    assert result.wait(PATIENCE).view.diagnosis.layer == 0

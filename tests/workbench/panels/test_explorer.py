@@ -29,7 +29,7 @@ def test_it_says_the_error_that_the_library_computes(explorer: Explorer, pico_ch
         restored = rl.compress_layer(stack, method="resmoe-up", keep=keep, center=center).restore()
         aligned = torch.stack([w[t] for w, t in zip(stack.weights, center.permutations, strict=True)])
         relative = float((aligned - restored).square().sum() / stack.weights.square().sum())
-        assert f"at keep {keep:g}: relative error {relative:.3f}" in explorer.said.value
+        assert f"at keep {keep:g}: relative error {relative:.3f}" in explorer.message.value
 
 
 def test_every_control_changes_its_picture(explorer: Explorer, pictures: Callable[[Any], dict[str, bytes]]) -> None:
@@ -44,7 +44,7 @@ def test_every_control_changes_its_picture(explorer: Explorer, pictures: Callabl
     assert pictures(explorer)["weights"] == third["weights"]
     explorer.selection.layer = 1
     assert pictures(explorer)["errors"] != first["errors"]
-    assert "Layer 1, svd" in explorer.said.value
+    assert "Layer 1, svd" in explorer.message.value
 
 
 def test_a_method_that_another_panel_chooses_joins_the_curves(explorer: Explorer) -> None:
@@ -52,7 +52,7 @@ def test_a_method_that_another_panel_chooses_joins_the_curves(explorer: Explorer
     explorer.wait(PATIENCE)
     assert explorer._settled.wait(PATIENCE)
     explorer.wait(PATIENCE)
-    assert "sp at keep 0.25" in explorer.said.value
+    assert "sp at keep 0.25" in explorer.message.value
     assert "sp" in set(explorer.view.errors["method"])
 
 
@@ -60,7 +60,7 @@ def test_a_keep_that_leaves_no_rank_is_said_not_raised(explorer: Explorer) -> No
     explorer.selection.method = "svd"
     explorer.selection.keep = 0.05
     explorer.wait(PATIENCE)
-    assert re.search(r"keep 0\.05 leaves", explorer.said.value)
+    assert re.search(r"keep 0\.05 leaves", explorer.message.value)
     assert bytes(explorer.pictures["weights"].png) == b""
 
 

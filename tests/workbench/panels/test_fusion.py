@@ -18,7 +18,7 @@ from .conftest import PATIENCE, check_files
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[Path, Path, Path]:
+def network_files(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Two network files and a folder with images."""
     files = []
     for seed in (0, 1):
@@ -28,21 +28,22 @@ def made(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 @pytest.fixture
-def panel(made: tuple[Path, Path, Path]) -> Iterator[Any]:
-    shown = workbench.fusion(made[0], made[1], data_dir=made[2]).wait(PATIENCE)
+def panel(network_files: tuple[Path, Path, Path]) -> Iterator[Any]:
+    first, second, data_dir = network_files
+    shown = workbench.fusion(first, second, data_dir=data_dir).wait(PATIENCE)
     yield shown
     shown.close()
 
 
 def test_the_slider_changes_picture_and_words(panel: Any, pictures: Callable[[Any], dict[str, bytes]]) -> None:
-    before, said = pictures(panel), panel.said.value
+    before, message = pictures(panel), panel.message.value
     assert before["mixing"].startswith(b"\x89PNG")
     panel.weight.value = 1.0
     after = pictures(panel)
     assert after["mixing"] != before["mixing"]
     at = panel.view.at(1.0)
     assert at[FUSED] == at["B"]
-    assert f"<b>{at['B']:.2f} %</b>" in panel.said.value != said
+    assert f"<b>{at['B']:.2f} %</b>" in panel.message.value != message
     assert "at 1.00: A " in panel.pictures["mixing"].alt
 
 
@@ -69,14 +70,14 @@ def test_another_way_to_compare_is_computed_anew(panel: Any) -> None:
     with pytest.raises(UsageError, match="200 samples are requested, expected from 1 to 40"):
         panel.wait(PATIENCE)
     panel._settled.wait(PATIENCE)
-    assert "200 samples" in panel.said.value
+    assert "200 samples" in panel.message.value
     assert panel.view is before, "what was on the screen stays"
 
 
 def test_frozen_charts_come_from_the_record_on_the_screen(panel: Any, texts: Callable[..., list[str]]) -> None:
     [chart] = panel.freeze().values()
     assert chart.to_json() == panel.view.charts()["mixing"].to_json()
-    assert "Two networks mixed, at 0.50" in texts(chart)
+    assert "Accuracy at weight 0.50" in texts(chart)
 
 
 def test_the_two_may_change_places(panel: Any) -> None:
@@ -91,7 +92,7 @@ def test_networks_of_other_widths_have_no_plain_average(panel: Any, tmp_path: Pa
     panel.second.value = str(save_network(MLPNet((784, 30, 12, 10)), tmp_path / "wide.safetensors"))
     panel.wait(PATIENCE)
     assert "vanilla average" not in panel.view.at(0.5)
-    assert "no vanilla one" in panel.said.value
+    assert "networks of different widths have no vanilla average" in panel.message.value
 
 
 def test_a_file_that_is_not_there_is_one_line_and_the_picture_stays(panel: Any) -> None:
@@ -100,9 +101,9 @@ def test_a_file_that_is_not_there_is_one_line_and_the_picture_stays(panel: Any) 
     with pytest.raises(CheckpointError):
         panel.wait(PATIENCE)
     panel._settled.wait(PATIENCE)
-    assert "resmoe-error" in panel.said.value
-    assert "no network at /no/such/" in panel.said.value
-    assert "<script" not in panel.said.value
+    assert "resmoe-error" in panel.message.value
+    assert "no network at /no/such/" in panel.message.value
+    assert "<script" not in panel.message.value
     assert bytes(panel.pictures["mixing"].png) == before
 
 

@@ -33,7 +33,7 @@ def _settle(panel: Any) -> None:
 def test_forecast_stop_resume_and_read(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     panel.forecast.click()
     _settle(panel)
-    assert panel.said.value.startswith("6 scores; each takes about")
+    assert panel.message.value.startswith("6 scores; each takes about")
     out = Path(panel.form.out.value)
     assert not out.exists()
 
@@ -51,23 +51,23 @@ def test_forecast_stop_resume_and_read(panel: Any, monkeypatch: pytest.MonkeyPat
     assert isinstance(panel._job.error, Cancelled)
     kept = {path: path.stat().st_mtime_ns for path in out.glob(f"{UNIT}*.json")}
     assert 3 <= len(kept) < 6
-    assert f"{len(kept)} scores are kept in" in panel.said.value
+    assert f"{len(kept)} scores are kept in" in panel.message.value
     assert panel.run.description == "Resume"
 
     again = workbench.sweep(panel.selection, out=out, **_FEW).wait(PATIENCE)
     assert again.run.description == "Resume"
-    assert "of a sweep that was stopped" in again.said.value
+    assert "of a sweep that was stopped" in again.message.value
     again.run.click()
     _settle(again)
     assert again.view is not None
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was scored is not scored again"
-    assert "with a keep for each layer" in again.said.value
+    assert "with a keep for each layer" in again.message.value
     assert all(bytes(picture.png) for picture in again.pictures.values())
     assert again.results.layout.display == ""
 
     again.compare.click()
     _settle(again)
-    assert "Scored: storyworld_perplexity, perplexity" in again.said.value
+    assert "Scored: storyworld_perplexity, perplexity" in again.message.value
 
     later = workbench.sweep(panel.selection, out=out, **_FEW).wait(PATIENCE)
     assert "cached" in later.mark.value
@@ -84,7 +84,7 @@ def test_the_command_and_the_code_say_what_is_chosen(panel: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("keeps", "0.1, much", "is not a list of numbers"),
         ("keeps", "", "no keeps are named"),
@@ -93,17 +93,17 @@ def test_the_command_and_the_code_say_what_is_chosen(panel: Any) -> None:
         ("layers", "99", "no layer 99 with experts"),
     ],
 )
-def test_a_bad_field_is_one_line(panel: Any, field: str, value: str, said: str) -> None:
+def test_a_bad_field_is_one_line(panel: Any, field: str, value: str, message: str) -> None:
     getattr(panel.form, field).value = value
     panel.run.click()
-    assert said in panel.said.value
-    assert "resmoe-error" in panel.said.value
+    assert message in panel.message.value
+    assert "resmoe-error" in panel.message.value
 
 
 def test_nothing_checked_is_said(panel: Any) -> None:
     panel.form.tasks.value = []
     panel.run.click()
-    assert "check at least one method and one task" in panel.said.value
+    assert "check at least one method and one task" in panel.message.value
 
 
 def test_two_notebooks_do_not_write_into_one_folder(panel: Any) -> None:
@@ -112,7 +112,7 @@ def test_two_notebooks_do_not_write_into_one_folder(panel: Any) -> None:
     with folder_lock(out):
         panel.run.click()
         _settle(panel)
-    assert "is being written by process" in panel.said.value
+    assert "is being written by process" in panel.message.value
     assert not panel.run.disabled
 
 
@@ -122,7 +122,7 @@ def test_a_folder_of_something_else_is_left_alone(panel: Any) -> None:
     (out / "thesis.tex").write_text("precious")
     panel.run.click()
     _settle(panel)
-    assert "holds something else" in panel.said.value
+    assert "holds something else" in panel.message.value
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
@@ -132,4 +132,4 @@ def test_a_damaged_sweep_is_one_line(tiny: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(ResmoeError, match="holds a damaged sweep"):
         panel.wait(PATIENCE)
     _settle(panel)
-    assert "holds a damaged sweep" in panel.said.value
+    assert "holds a damaged sweep" in panel.message.value

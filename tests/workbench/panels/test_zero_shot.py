@@ -24,14 +24,14 @@ def panel(tiny: Checkpoint) -> Any:
 
 
 def test_only_the_button_runs_the_model(panel: Any) -> None:
-    assert panel.said.value == "Choose, then press Score."
+    assert panel.message.value == "Choose, then press Score."
     panel.run.click()
     panel.wait(PATIENCE)
     scores = panel.view.scores
     assert scores["label"].tolist() == ["original", "resmoe-up at 0.5"]
     assert set(scores["n"]) == {8}
     for word in ("<th>stderr</th>", "storyworld_action", "resmoe-up at 0.5"):
-        assert word in panel.said.value
+        assert word in panel.message.value
     assert bytes(panel.pictures["scores"].png).startswith(b"\x89PNG")
     panel.selection.keep = 0.25
     assert "press Score" in panel.mark.value
@@ -57,13 +57,13 @@ def test_the_panel_says_what_the_library_says(panel: Any, tiny: Checkpoint, tmp_
 def test_the_harness_scores_too_and_remembers(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     data_or_skip("winogrande")
     how = {"tasks": ["winogrande"], "limit": 2, "layers": "0", "keep": 0.5, "protocol": "lm-eval"}
-    for mark in ("fresh", "known before"):
+    for mark in ("fresh", "cached"):
         monkeypatch.setattr("resmoe_lab.workbench.panels._live.VIEWS", Cache(1))  # as in a new kernel
         panel = workbench.zero_shot(tiny, **how)
         panel.run.click()
         panel.wait(PATIENCE)
         assert set(panel.view.scores["metric"]) == {"acc"}
-        assert f"<td>{mark}</td>" in panel.said.value
+        assert f"<td>{mark}</td>" in panel.message.value
     assert "--protocol lm-eval" in panel.save.command
 
 
@@ -71,11 +71,11 @@ def test_a_model_that_cannot_run_is_one_line(pico_checkpoint: Checkpoint) -> Non
     panel = workbench.zero_shot(pico_checkpoint, tasks=["storyworld_action"], limit=2)
     panel.run.click()
     assert panel._settled.wait(PATIENCE)
-    assert "has no tokenizer that can be opened" in panel.said.value
+    assert "has no tokenizer that can be opened" in panel.message.value
 
 
 def test_no_task_is_said(panel: Any) -> None:
     panel.tasks.value = []
     panel.run.click()
     assert panel._settled.wait(PATIENCE)
-    assert "check at least one task" in panel.said.value
+    assert "check at least one task" in panel.message.value

@@ -12,16 +12,17 @@ def test_the_front_holds_no_point_that_another_beats(sweep: Sweep, texts) -> Non
     assert (metric, original) == ("perplexity", 3.1)
     for row in front.itertuples():
         assert not ((points["true_share"] < row.true_share) & (points["value"] <= row.value)).any()
-    said = texts(view.charts()["front storyworld_perplexity"])
-    assert "What no other choice beats: storyworld_perplexity" in said
-    assert {"resmoe-up", "svd"} <= set(said)
+    message = texts(view.charts()["front storyworld_perplexity"])
+    assert "Pareto front: storyworld_perplexity" in message
+    assert "score against stored bytes; ringed: on the front; dotted: the original" in message
+    assert {"resmoe-up", "svd"} <= set(message)
 
 
 def test_the_allocation_is_never_worse_than_one_keep_for_all(sweep: Sweep, texts) -> None:
     view = SweepView(sweep)
     table = view.allocations()
     assert (table["allocated"] <= table["uniform"] + 1e-12).all()
-    assert "The same bytes, spread over the layers" in texts(view.charts()["allocation"])
+    assert "Error at a budget of bytes" in texts(view.charts()["allocation"])
 
 
 def test_finished_scores_are_counted_where_there_are_any(tmp_path: Path) -> None:

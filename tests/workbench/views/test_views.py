@@ -57,7 +57,7 @@ def test_errors_are_those_of_every_layer_and_center(pico_checkpoint: Checkpoint)
     [known] = rl.error_curves(stack, methods=["resmoe-up"], keeps=[0.5], center=center)["relative_error"]
     found = view.errors.query("layer == 1 and method == 'resmoe-up' and center == 'average' and keep == 0.5")
     assert found["relative_error"].item() == pytest.approx(known)
-    assert (view.matched["share"] <= 1).all()
+    assert (view.equal_bytes["share"] <= 1).all()
 
 
 def test_the_report_of_a_sweep_has_the_charts_of_the_panel(sweep: Sweep) -> None:
