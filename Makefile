@@ -30,8 +30,7 @@ demo: $(VENV)/.base
 
 test: export HF_HUB_OFFLINE = 1
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks/[0-9]*.ipynb
+	$(BIN)/python -m pytest --durations=20 --nbmake --nbmake-timeout=300 tests resmoe_lab notebooks/[0-9]*.ipynb
 
 lab: $(VENV)/.lab
 	$(BIN)/resmoe-lab lab

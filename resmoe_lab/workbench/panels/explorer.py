@@ -37,8 +37,10 @@ class Explorer(Panel[ErrorsView]):
 
     Examples
     --------
-    >>> from resmoe_lab import workbench
-    >>> workbench.Explorer("mixtral-tiny")  # doctest: +SKIP
+    >>> import resmoe_lab as rl
+    >>> explorer = rl.Explorer("mixtral-tiny", methods=["up"], method="resmoe-up", keep=0.5)  # shown by a notebook
+    >>> sorted(explorer.wait().pictures)
+    ['errors', 'weights']
     """
 
     name, title = "Explorer", "One layer, one expert"
