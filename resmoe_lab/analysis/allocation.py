@@ -14,12 +14,12 @@ from .._core.errors import UsageError
 
 @dataclass(frozen=True)
 class Allocation:
-    """Which point of its error curve every layer is given.
+    """The point of its error curve that each layer gets.
 
     Parameters
     ----------
     choices
-        (L,) index of the chosen point of each layer.
+        (L,) index of the selected point of each layer.
     nbytes
         Bytes of all layers together, at most the budget.
     loss
@@ -61,9 +61,9 @@ def allocate(losses: np.ndarray, sizes: np.ndarray, budget: float) -> Allocation
     least = int(sizes.min(axis=1).sum())
     if least > budget:
         raise UsageError(f"a budget of {budget:,.0f} bytes is too small, expected at least {least:,}: raise it")
-    chosen = _solve(losses, sizes, budget)
+    selected = _solve(losses, sizes, budget)
     rows = np.arange(len(losses))
-    return Allocation(tuple(chosen.tolist()), int(sizes[rows, chosen].sum()), float(losses[rows, chosen].sum()))
+    return Allocation(tuple(selected.tolist()), int(sizes[rows, selected].sum()), float(losses[rows, selected].sum()))
 
 
 def _solve(losses: np.ndarray, sizes: np.ndarray, budget: float) -> np.ndarray:
@@ -74,27 +74,27 @@ def _solve(losses: np.ndarray, sizes: np.ndarray, budget: float) -> np.ndarray:
     one_each = kron(csr_array(np.eye(layers)), csr_array(np.ones((1, points))))
     # In units of the budget, and errors in units of the largest, so that the solver's tolerances mean something.
     weights, costs = sizes.ravel() / budget, losses.ravel() / (losses.max() or 1.0)
-    found = milp(
+    solution = milp(
         costs,
         integrality=np.ones(losses.size),
         bounds=Bounds(0, 1),
         constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(weights[None], -math.inf, 1.0)],
         options={"mip_rel_gap": 1e-9},
     )
-    chosen = found.x.reshape(layers, points).argmax(axis=1)
+    selected = solution.x.reshape(layers, points).argmax(axis=1)
     # The solver lets a budget be passed by a rounding error; whoever asked for bytes gets no more than those.
-    while sizes[np.arange(layers), chosen].sum() > budget:
-        chosen = _trimmed(losses, sizes, chosen)
-    return chosen
+    while sizes[np.arange(layers), selected].sum() > budget:
+        selected = _trimmed(losses, sizes, selected)
+    return selected
 
 
-def _trimmed(losses: np.ndarray, sizes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _trimmed(losses: np.ndarray, sizes: np.ndarray, selected: np.ndarray) -> np.ndarray:
     """Make the one layer smaller for which that costs least."""
-    rows = np.arange(len(chosen))
-    smaller = sizes < sizes[rows, chosen][:, None]
-    cost = np.where(smaller, losses - losses[rows, chosen][:, None], math.inf)
+    rows = np.arange(len(selected))
+    smaller = sizes < sizes[rows, selected][:, None]
+    cost = np.where(smaller, losses - losses[rows, selected][:, None], math.inf)
     layer, point = np.unravel_index(cost.argmin(), cost.shape)
-    trimmed = chosen.copy()
+    trimmed = selected.copy()
     trimmed[layer] = point
     return trimmed
 
@@ -107,7 +107,7 @@ def allocate_keeps(errors: pd.DataFrame, sizes: pd.DataFrame, *, method: str, sh
     errors, sizes
         The tables of a sweep (or of the errors panel): one center a method.
     method
-        Whose kept fractions are chosen.
+        Whose kept fractions are selected.
     share
         Budget, as a share of the original experts' bytes.
 
@@ -122,20 +122,20 @@ def allocate_keeps(errors: pd.DataFrame, sizes: pd.DataFrame, *, method: str, sh
     UsageError
         If the tables do not hold the method, or nothing fits.
     """
-    own = sizes[sizes["method"] == method].drop_duplicates("keep")
+    rows_of_method = sizes[sizes["method"] == method].drop_duplicates("keep")
     curves = errors[errors["method"] == method].pivot_table(index="layer", columns="keep", values="relative_error")
-    if own.empty or curves.empty:
+    if rows_of_method.empty or curves.empty:
         raise UsageError(f"method {method!r} is not in these tables: choose from {', '.join(_methods(errors))}")
-    keeps = [keep for keep in curves.columns if keep in set(own["keep"])]
+    keeps = [keep for keep in curves.columns if keep in set(rows_of_method["keep"])]
     losses = curves[keeps].to_numpy()
-    # All MoE layers of a model have one shape, so a kept fraction weighs the same in each.
-    one = (own.set_index("keep")["true_bytes"].reindex(keeps) // len(curves)).to_numpy()
-    budget = share * float(own["original_bytes"].iloc[0])
-    found = allocate(losses, np.tile(one, (len(curves), 1)), budget)
+    # All MoE layers of a model have one shape, so a kept fraction takes the same bytes in each.
+    one = (rows_of_method.set_index("keep")["true_bytes"].reindex(keeps) // len(curves)).to_numpy()
+    budget = share * float(rows_of_method["original_bytes"].iloc[0])
+    allocation = allocate(losses, np.tile(one, (len(curves), 1)), budget)
     uniform = _uniform(losses, one, budget)
     rows = [
         (layer, keeps[point], losses[i, point], one[point], keeps[uniform], losses[i, uniform], one[uniform])
-        for i, (layer, point) in enumerate(zip(curves.index, found.choices, strict=True))
+        for i, (layer, point) in enumerate(zip(curves.index, allocation.choices, strict=True))
     ]
     columns = ["layer", "keep", "relative_error", "true_bytes", "uniform_keep", "uniform_error", "uniform_bytes"]
     return pd.DataFrame(rows, columns=columns)

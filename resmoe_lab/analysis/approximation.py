@@ -52,7 +52,7 @@ def error_curves(
     keeps
         Kept fractions.
     center
-        The layer's common expert, for the methods that store residuals.
+        The layer's center, for the methods that store residuals.
     statistics
         What calibration text tells about the layer, for the methods that use it.
     storage

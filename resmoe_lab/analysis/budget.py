@@ -47,7 +47,7 @@ def match_bytes(
     UsageError
         If the method does not fit into the budget at all.
     """
-    known = dict[tuple[int, ...], int]()
+    bytes_of_counts = dict[tuple[int, ...], int]()
 
     def stored(keep: float) -> int:
         """Bytes at a kept fraction, 0 where so little cannot be kept (not even rank 1)."""
@@ -55,9 +55,11 @@ def match_bytes(
             counts = method.counts(shape, keep)
         except UsageError:
             return 0
-        if counts not in known:
-            known[counts] = forecast_ledger(method, shape, keep=keep, center=center, storage=storage).true_bytes
-        return known[counts]
+        if counts not in bytes_of_counts:
+            bytes_of_counts[counts] = forecast_ledger(
+                method, shape, keep=keep, center=center, storage=storage
+            ).true_bytes
+        return bytes_of_counts[counts]
 
     if 0 < stored(1.0) <= budget:
         return 1.0

@@ -30,7 +30,7 @@ def equal_curves(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tabulate one layer's errors where methods keep the same, and where they weigh the same.
+    """Tabulate one layer's errors at equal kept fractions, and at equal bytes.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def equal_curves(
     seed
         For whatever is random in a method.
     progress
-        Told before every curve; raising from it cancels.
+        Called before every curve; raising from it cancels.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The diagnosis before the cure: what a common expert can gain in a layer, and what it cannot."""
+"""What a center can gain in a layer, from its weights alone, before anything is compressed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .budget import match_bytes
 from .similarity import expert_similarity
 
 DEFAULT_CENTERS: tuple[str, ...] = ("wasserstein", "average", "git-rebasin", "ot-fusion")
-#: Shares of the singular values at which spectra are told.
+#: Shares of the singular values at which spectra are tabulated.
 RANK_SHARES: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 #: A difference of gains that is worth a word.
 _NOTABLE = 0.01
@@ -49,7 +49,7 @@ class Diagnosis:
     similarity
         Mean cosine similarity of two different experts, as they stand and in the order of the best center.
     routing_load
-        Smallest and largest share of the tokens, how many experts would share alike (exp of the entropy), and the
+        Smallest and largest share of the tokens, how many experts would share equally (exp of the entropy), and the
         experts that no token reaches; None without calibration text.
     equal_bytes
         At the kept fraction ``keep`` of ResMoE (UP) and the one of equal bytes of UP, the relative error of both.
@@ -78,7 +78,7 @@ def diagnose(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
-    """Tell what a common expert would gain in one layer.
+    """Tell what a center would gain in one layer.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def diagnose(
     seed
         For whatever is random.
     progress
-        Told every step; raising from it cancels.
+        Called with every step; raising from it cancels.
 
     Examples
     --------
@@ -105,19 +105,19 @@ def diagnose(
     """
     KEEP.validate(keep)
     scale = stack.mean_squared_norm()
-    found = {
+    candidates = {
         name: find_center(stack, center=name, seed=seed, progress=progress, statistics=statistics)
         for name in dict.fromkeys(centers)
     }
-    gains = {name: 1 - center.objective / scale if scale else 0.0 for name, center in found.items()}
-    best = found[max(gains, key=lambda name: gains[name])]
+    gains = {name: 1 - center.objective / scale if scale else 0.0 for name, center in candidates.items()}
+    best = candidates[max(gains, key=lambda name: gains[name])]
     facts: dict[str, Any] = {
         "layer": stack.layer,
         "num_experts": stack.num_experts,
         "residual_gain": gains,
         "best_center": best.name,
         "spectrum": _spectrum(stack, best, scale),
-        "permutation_distance": {name: permutation_distance(center.permutations) for name, center in found.items()},
+        "permutation_distance": {name: permutation_distance(one.permutations) for name, one in candidates.items()},
         "similarity": {"as_they_stand": _mean_similarity(stack, None), "aligned": _mean_similarity(stack, best)},
         "routing_load": None if statistics is None else routing_load(statistics),
         "equal_bytes": _equal_bytes(stack, best, keep, scale),
@@ -189,7 +189,7 @@ def _mean_similarity(stack: ExpertStack, center: Center | None) -> float:
 
 
 def _equal_bytes(stack: ExpertStack, best: Center, keep: float, scale: float) -> dict[str, float]:
-    """Compare ResMoE (UP) with UP where both weigh the same."""
+    """Compare ResMoE (UP) with UP at equal bytes."""
     residual, plain = METHODS["resmoe-up"](), METHODS["up"]()
     budget = forecast_ledger(residual, stack.shape, keep=keep, center=best.stored).true_bytes
     matched = match_bytes(plain, budget, stack.shape)
@@ -201,11 +201,11 @@ def _equal_bytes(stack: ExpertStack, best: Center, keep: float, scale: float) ->
     return {"keep": keep, "matched_keep": matched, "bytes": budget, **relative}
 
 
-def gain_table(found: Sequence[Diagnosis]) -> pd.DataFrame:
+def gain_table(diagnoses: Sequence[Diagnosis]) -> pd.DataFrame:
     """Return one row a layer and center: ``layer, center, gain, permutation_distance, by_chance``."""
     rows = [
         (one.layer, center, gain, one.permutation_distance[center], 1 / one.num_experts)
-        for one in found
+        for one in diagnoses
         for center, gain in one.residual_gain.items()
     ]
     return pd.DataFrame(rows, columns=["layer", "center", "gain", "permutation_distance", "by_chance"])

@@ -1,4 +1,4 @@
-"""Methods compared where they weigh the same, not only where they keep the same share."""
+"""Methods compared at equal bytes, not only at equal kept fractions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .budget import match_bytes
 
 #: Bytes of a value of what is not compressed.
 _VALUE_BYTES = 2
-#: Whose bytes the others are given.
+#: The method whose bytes the others get.
 REFERENCE = "resmoe-up"
 
 
@@ -30,7 +30,7 @@ def keep_at_equal_bytes(
     reference: str = REFERENCE,
     storage: Storage = DEFAULT_STORAGE,
 ) -> float:
-    """Return the kept fraction at which a method weighs what another weighs at `keep`, or as little less as it can.
+    """Return the kept fraction at which a method takes as many bytes as another at `keep`, or as little less as it can.
 
     Parameters
     ----------

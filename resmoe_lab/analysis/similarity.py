@@ -1,4 +1,4 @@
-"""How alike the experts of a layer are, and which tokens they get."""
+"""Cosine similarity of the experts of a layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..experts import ExpertStack
 
 
 def expert_similarity(stack: ExpertStack, center: Center | None = None) -> np.ndarray:
-    """Cosine similarity of the experts' design matrices, aligned with a common expert where one is given.
+    """Cosine similarity of the experts' design matrices, aligned by a center where one is given.
 
     Returns
     -------

@@ -55,7 +55,7 @@ def merge_many(stack: ExpertStack, *, seed: int = 0, progress: Progress = silent
     seed
         Draws the order of each round.
     progress
-        Told before every match; raising from it cancels.
+        Called before every match; raising from it cancels.
 
     Returns
     -------

@@ -61,7 +61,7 @@ class BarycenterMethod(CenterMethod):
         return None
 
     def find(self, stack: ExpertStack, *, statistics: Statistics | None = None, progress: Progress = silent) -> Center:
-        """Search the barycenter and certify it; of weighted experts the objective is told with equal weights.
+        """Search the barycenter and certify it; for weighted experts the objective is that of equal weights.
 
         The certificate would bound the weighted objective, so weighted experts have none.
         """

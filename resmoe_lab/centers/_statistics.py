@@ -45,7 +45,7 @@ class Statistics:
 
     @classmethod
     def even(cls, stack: ExpertStack) -> Statistics:
-        """Return what there would be if every expert were used alike, on white inputs, to try out what they cost."""
+        """Return what there would be if every expert were used equally, on white inputs: for measurements of cost."""
         count, neurons = stack.num_experts, stack.intermediate_size
         p = stack.blocks[-1].stop - stack.blocks[-1].start
         return cls(

@@ -32,19 +32,19 @@ def barycenter(
     method = center_method(center, seed=seed, options=options)
     stack = load_stack(open_checkpoint(checkpoint), layer=layer)
     with progress_bar() as progress:
-        found = method.find(stack, progress=progress)
-    bound = found.certificate
+        fitted = method.find(stack, progress=progress)
+    bound = fitted.certificate
     facts = {
         "checkpoint": checkpoint,
         "layer": layer,
         "center": center,
-        "objective": found.objective,
-        "relative_objective": found.objective / (stack.mean_squared_norm() or 1.0),
+        "objective": fitted.objective,
+        "relative_objective": fitted.objective / (stack.mean_squared_norm() or 1.0),
         "lower_bound": bound.lower_bound if bound else None,
         "certified_gap": bound.gap if bound else None,
-        "solver": found.solver,
-        "iterations": found.iterations,
-        "seconds": found.seconds,
+        "solver": fitted.solver,
+        "iterations": fitted.iterations,
+        "seconds": fitted.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
     }
     show(facts, json, lambda: show_facts(facts))

@@ -19,7 +19,7 @@ def compress(
     checkpoint: str,
     *,
     out: Annotated[Path, Parameter(help="Folder of the result, new or of a stopped run.")],
-    how: CompressionOptions = DEFAULTS,
+    options: CompressionOptions = DEFAULTS,
     seed: Seed = 0,
     match_bytes: Annotated[
         int | None, Parameter(help="Bytes that all compressed layers may take; decides --keep.")
@@ -37,7 +37,7 @@ def compress(
     from ..store.manifest import MANIFEST_FILE
 
     text = None if calibration is None else Calibration(source=calibration, tokens=tokens)
-    config = how.config(seed=seed, calibration=text)
+    config = options.config(seed=seed, calibration=text)
     config.check_calibrated(text is not None)
     opened = open_checkpoint(checkpoint)
     config = resolve_layers(opened, config)
@@ -50,7 +50,7 @@ def compress(
             layers = list(config.layer_numbers)
             statistics = calibrated(opened, layers, source, fisher=config.needs_fisher, progress=progress)
         manifest = compress_checkpoint(
-            opened, out, config, statistics=statistics, scheduler=how.scheduler, progress=progress
+            opened, out, config, statistics=statistics, scheduler=options.scheduler, progress=progress
         )
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
     facts = {

@@ -28,7 +28,7 @@ def diagnose(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Tell what a common expert would gain in each layer, before anything is compressed."""
+    """Tell what a center would gain in each layer, before anything is compressed."""
     from dataclasses import asdict
 
     from ..analysis.diagnosis import DEFAULT_CENTERS, diagnose

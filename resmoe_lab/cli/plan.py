@@ -18,15 +18,15 @@ def plan(
     checkpoint: str,
     *,
     out: Annotated[Path, Parameter(help="Folder that the result would go to: its disk is what counts.")] = Path("."),
-    how: CompressionOptions = DEFAULTS,
+    options: CompressionOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
     """Tell what compressing layers will take, before any work; fails where this machine has too little."""
     from ..checkpoint import open_checkpoint
     from ..compress import forecast_run
 
-    config = how.config()
-    forecast = forecast_run(open_checkpoint(checkpoint), out, config, scheduler=how.scheduler)
+    config = options.config()
+    forecast = forecast_run(open_checkpoint(checkpoint), out, config, scheduler=options.scheduler)
     facts = forecast.facts()
 
     def human() -> None:

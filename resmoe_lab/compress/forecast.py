@@ -1,4 +1,4 @@
-"""What a run will cost, told before it begins: time, memory and room on the disk."""
+"""Forecast of a run: time, memory and room on the disk."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def forecast_run(
 
 
 def _near_duplicates(checkpoint: Checkpoint, family: Family, layer: int) -> bool:
-    """Whether a layer's experts are near-copies, from the first block of two of them; the hub is not asked for that."""
+    """Whether a layer's experts are near-duplicates, from the first block of two; only local files are read."""
     if checkpoint.hub_id is not None or family.shape(checkpoint.config).num_experts < 2:
         return False
     return are_near_duplicates(Problem([family.first_block(checkpoint, layer, expert) for expert in (0, 1)]))

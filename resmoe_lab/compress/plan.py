@@ -55,7 +55,7 @@ def select_layers(spec: str, available: Sequence[int]) -> list[int]:
         if not 1 <= count <= len(available):
             raise UsageError(f"layers {spec!r} asks for {count}, expected 1 to {len(available)}")
         return list(available)[-count:]
-    chosen: set[int] = set()
+    layers: set[int] = set()
     for piece in spec.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", piece)
         if not match:
@@ -68,8 +68,8 @@ def select_layers(spec: str, available: Sequence[int]) -> list[int]:
                 f"layers {spec!r}: no layer {missing if missing is not None else piece!r} with experts, "
                 f"expected some of {_short(available)}"
             )
-        chosen.update(layer for layer in available if first <= layer <= last)
-    return sorted(chosen)
+        layers.update(layer for layer in available if first <= layer <= last)
+    return sorted(layers)
 
 
 def _short(layers: Sequence[int]) -> str:

@@ -46,7 +46,7 @@ def compress_checkpoint(
 
     Packed, it is small on disk and in memory, and needs ``import resmoe_lab`` before it is opened. Dense, it holds the
     restored experts in the layout of the original, for any program, and saves no memory; its manifest tells what
-    the compressed form weighs. Either way the errors in the manifest are those of what the folder restores to.
+    the compressed form takes. Either way the errors in the manifest are those of what the folder restores to.
 
     Parameters
     ----------
@@ -103,14 +103,15 @@ def compress_checkpoint(
             center=config.center,
             storage=config.storage,
         )
-    known, out = statistics or {}, Path(out)
-    if known and config.calibration is None:
-        first = next(iter(known.values()))
+    statistics, out = statistics or {}, Path(out)
+    if statistics and config.calibration is None:
+        first = next(iter(statistics.values()))
         calibration = Calibration(source=first.source, tokens=max(1, first.tokens))
         config = config.model_copy(update={"calibration": calibration})
     described = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
     described |= config.model_dump(mode="json")
-    units = [Unit(checkpoint.source, out.absolute(), layer, config, known.get(layer)) for layer in config.layer_numbers]
+    folder, layers = out.absolute(), config.layer_numbers
+    units = [Unit(checkpoint.source, folder, layer, config, statistics.get(layer)) for layer in layers]
     if (manifest := found_manifest(out, described))["finished"]:
         # A run that was killed at its very end leaves its lock behind; where nothing can be written, it stays.
         with suppress(OutputError), folder_lock(out):
@@ -196,7 +197,7 @@ def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dic
 
 
 def _describe_packed(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> None:
-    """Tell in the config how the packed layers are read."""
+    """Describe the packed layers in the config."""
     from ..runtime.quantizer import ResMoEConfig
 
     family = family_of(checkpoint)

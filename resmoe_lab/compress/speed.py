@@ -33,7 +33,7 @@ _TRIES, _PATIENCE = 3, 3.0
 _FIRST, _WATCHED = 1 << 17, 1 << 21
 #: Floats that are written to measure the disk.
 _WRITTEN = 1 << 21
-#: How far near-copies are from their common parent, as a share of the weights.
+#: How far near-duplicates are from their common parent, as a share of the weights.
 _NOISE = 0.1
 #: Time grows at least with the entries, and not faster than products of square matrices.
 _EXPONENTS = (2.0, 3.0)
@@ -92,7 +92,7 @@ def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplica
     config
         How it will be compressed.
     near_duplicates
-        Whether the experts are near-copies of one another, which are matched much faster than unrelated ones.
+        Whether the experts are near-duplicates of one another, which are matched much faster than unrelated ones.
     folder
         On the disk that will be written to.
     """

@@ -86,8 +86,8 @@ class Unit:
             return None
         advice = f"remove {self.description}, and run again to make this layer anew"
         try:
-            found = json.loads(self.description.read_text("utf-8"))
-            fingerprint, expected, row = found["fingerprint"], found["digest"], found["row"]
+            description = json.loads(self.description.read_text("utf-8"))
+            fingerprint, expected, row = description["fingerprint"], description["digest"], description["row"]
             actual = digest(read_file(self.file))
         except (ValueError, KeyError, TypeError, OSError, ResmoeError) as error:
             raise OutputError(f"layer {self.layer} in {self.out} is damaged ({error}): {advice}") from error

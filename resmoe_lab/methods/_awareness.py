@@ -14,7 +14,7 @@ def importances(stack: ExpertStack, center: Center | None, statistics: Statistic
     """Yield, for every expert, the (p_I, D) root mean square of what each weight is multiplied with.
 
     A weight of W1 or W3 is multiplied with an input feature, one of W2 with its neuron's value, a bias with one. Rows
-    follow the common expert's order where there is one.
+    follow the center's order where there is one.
 
     References
     ----------

@@ -145,7 +145,7 @@ def inner_products(stack: ExpertStack, orders: torch.Tensor) -> torch.Tensor:
     """(N, N) float64 inner products <W_i[T_i], W_j[T_j]> of the aligned experts, on the CPU."""
     total = torch.zeros(stack.num_experts, stack.num_experts, dtype=torch.float64)
     for rows in orders.to(stack.weights.device).split(64, dim=1):
-        aligned = torch.stack([weights[own] for weights, own in zip(stack.weights, rows, strict=True)])
+        aligned = torch.stack([weights[order] for weights, order in zip(stack.weights, rows, strict=True)])
         flat = aligned.flatten(1).double()
         total += (flat @ flat.T).cpu()
     return total

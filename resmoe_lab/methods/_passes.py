@@ -1,4 +1,4 @@
-"""Compiled passes over many numbers, which are told apart by their bits; importing this file loads the compiler."""
+"""Compiled passes over many numbers, which are compared by their bits; importing this file loads the compiler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 
-#: Values are told apart by their leading 16 bits: the exponent and seven bits of the fraction.
+#: Values are binned by their leading 16 bits: the exponent and seven bits of the fraction.
 _SHIFT, _BINS = 16, 1 << 16
 #: All bits of a float32 but its sign: magnitudes stand in the order of these.
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -24,7 +24,7 @@ def pick(values: np.ndarray, bins: Sequence[int], sizes: np.ndarray) -> list[np.
     ends = np.cumsum(sizes[bins])
     starts[bins] = ends - sizes[bins]
     picked = _pick(values, values.view(np.uint32), starts, int(ends[-1]))
-    return [np.cumsum(np.sort(own), dtype=np.float64) for own in np.split(picked, ends[:-1])]
+    return [np.cumsum(np.sort(values_of_bin), dtype=np.float64) for values_of_bin in np.split(picked, ends[:-1])]
 
 
 def keep_largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,13 +99,13 @@ def _sizes(bits):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _inside(bits, leading, count):  # type: ignore[no-untyped-def]
-    found, at = np.empty(count, np.uint32), 0
+    magnitudes, at = np.empty(count, np.uint32), 0
     for place in range(len(bits)):
         magnitude = bits[place] & _MAGNITUDE
         if magnitude >> _SHIFT == leading:
-            found[at] = magnitude
+            magnitudes[at] = magnitude
             at += 1
-    return found
+    return magnitudes
 
 
 @numba.njit(cache=True, nogil=True)

@@ -47,9 +47,9 @@ def _eigenvalues(matrix: np.ndarray) -> np.ndarray:
     room = np.empty(_BLOCK * size, matrix.dtype)
     n, lwork, info = ctypes.c_int(size), ctypes.c_int(len(room)), ctypes.c_int(0)
     at = [array.ctypes.data for array in (diagonal, beside, factors, room)]
-    side, found = ctypes.byref(n), ctypes.byref(info)
-    reduce(b"U", side, matrix.ctypes.data, side, *at, ctypes.byref(lwork), found)
-    solve(side, *at[:2], found)
+    side, status = ctypes.byref(n), ctypes.byref(info)
+    reduce(b"U", side, matrix.ctypes.data, side, *at, ctypes.byref(lwork), status)
+    solve(side, *at[:2], status)
     if info.value:
         raise np.linalg.LinAlgError(f"the eigenvalues of a {size} x {size} matrix did not converge")
     return diagonal

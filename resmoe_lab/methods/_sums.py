@@ -42,5 +42,5 @@ def first_sums(values: torch.Tensor, counts: Sequence[int]) -> list[float]:
     ends = sorted(set(counts))
     pieces = values.tensor_split(ends)[: len(ends)]
     sums = torch.stack([piece.sum(dtype=torch.float64) for piece in pieces]).cumsum(0).tolist()
-    found = dict(zip(ends, sums, strict=True))
-    return [found[count] for count in counts]
+    sum_of_first = dict(zip(ends, sums, strict=True))
+    return [sum_of_first[count] for count in counts]

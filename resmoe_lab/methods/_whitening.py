@@ -24,7 +24,7 @@ class Whitening:
     entering
         Column ranges that inputs are multiplied with: W1 and, where there is a gate, W3.
     scale
-        Factor of the other columns, so that they weigh as much as an average entering one.
+        Factor of the other columns, so that their weight is that of an average input column.
     """
 
     factor: torch.Tensor

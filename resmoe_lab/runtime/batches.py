@@ -22,7 +22,7 @@ class Batch:
     experts
         Which experts.
     tokens
-        (E, n) int64 tokens; an expert that has fewer is given others to fill up.
+        (E, n) int64 tokens; an expert with fewer is padded with others.
     weights
         (E, n, 1) weight of each, 0 for those that fill up.
     """

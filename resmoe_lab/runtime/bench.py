@@ -47,7 +47,7 @@ class Bench:
     first_token_seconds
         From a prompt to the first token: the median of the rounds, as all that follow.
     prompt_tokens_per_second, tokens_per_second
-        While the prompt is read, and while tokens are told one by one.
+        While the prompt is read, and while tokens are generated one by one.
     """
 
     way: Way
@@ -82,11 +82,11 @@ def bench(
     original
         Where the original is; what the manifest names if not given.
     prompt, new, rounds
-        Tokens of the prompt, tokens that are told, and how often.
+        Tokens of the prompt, tokens that are generated, and how often.
     seed
         Draws the prompt from the vocabulary.
     progress
-        Told before each way.
+        Called before each way.
 
     Raises
     ------
@@ -103,12 +103,12 @@ def bench(
     if min(prompt, rounds) < 1 or new < 2:
         raise UsageError(f"{prompt} prompt tokens, {new} new, {rounds} rounds: expected at least 1, 2 and 1")
     sources = _sources(checkpoint, original)
-    chosen = list(ways or sources)
-    for way in chosen:
+    selected = list(ways or sources)
+    for way in selected:
         if way not in sources:
             raise UsageError(f"{checkpoint.name} cannot run {way!r}, expected some of {', '.join(sources)}")
     settings = {"prompt": prompt, "new": new, "rounds": rounds, "seed": seed}
-    return [_in_a_process(way, sources[way], settings) for way in tracked(chosen, "bench", progress)]
+    return [_in_a_process(way, sources[way], settings) for way in tracked(selected, "bench", progress)]
 
 
 def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
@@ -123,12 +123,12 @@ def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
     if not all(FORMATS[layout.format].multiplies for layout in layouts):
         del sources["factored"]
     try:
-        found = str(open_checkpoint(named).folder)
+        folder = str(open_checkpoint(named).folder)
     except ResmoeError:
         if original is not None:
             raise
         return sources  # it was somewhere else when this was made
-    return {"original": found, **sources}
+    return {"original": folder, **sources}
 
 
 def _in_a_process(way: str, folder: str, settings: dict[str, int]) -> Bench:
@@ -164,16 +164,16 @@ def _generate(model: Any, prompt: int, new: int, seed: int) -> tuple[float, floa
     _clear_caches(model)
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(3, model.config.vocab_size, (1, prompt), generator=generator)
-    how: dict[str, Any] = {"do_sample": False, "attention_mask": torch.ones_like(tokens), "pad_token_id": 0}
+    options: dict[str, Any] = {"do_sample": False, "attention_mask": torch.ones_like(tokens), "pad_token_id": 0}
 
-    def told(count: int) -> float:
+    def seconds(count: int) -> float:
         begun = time.perf_counter()
         with torch.inference_mode():
-            model.generate(tokens, max_new_tokens=count, min_new_tokens=count, **how)
+            model.generate(tokens, max_new_tokens=count, min_new_tokens=count, **options)
         return time.perf_counter() - begun
 
-    first = told(1)
-    return first, max(told(1 + new) - first, 1e-9)
+    first = seconds(1)
+    return first, max(seconds(1 + new) - first, 1e-9)
 
 
 def _clear_caches(model: torch.nn.Module) -> None:

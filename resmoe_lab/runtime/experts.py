@@ -33,7 +33,7 @@ class ResMoEExperts(nn.Module):
         The stored (B p_I, p) rows of the center, those of its B column blocks one after another, or None where the
         stored experts are whole.
     stored
-        The experts, or what tells them apart from the center.
+        The stored experts, or their residuals from the center.
     activation
         The network's activation function.
     dtype
@@ -108,7 +108,7 @@ class ResMoEExperts(nn.Module):
         return Encoded(self.center_encoding, {name: part.flatten(0, 1) for name, part in parts.items()})
 
     def read_center(self, dtype: torch.dtype | None = None) -> Tensor | None:
-        """Return the (B, p_I, p) center as floats, of the stored type if not told which; None where there is none."""
+        """Return the (B, p_I, p) center as floats, by default of the stored type; None where there is none."""
         stored = self.stored_center()
         if stored is None:
             return None
@@ -210,8 +210,8 @@ class ResMoEExperts(nn.Module):
         # of the one keep a processor busy for a while after their work, when the other needs it.
         while group := list(islice(remaining, self.cache_experts)):
             matrices = self._matrices([batch.experts.start for batch, _ in group])
-            for (batch, own), matrix in zip(group, matrices, strict=True):
-                products = [own @ matrix[:, block.start : block.stop].T for block in self.residual.in_blocks]
+            for (batch, tokens_in), matrix in zip(group, matrices, strict=True):
+                products = [tokens_in @ matrix[:, block.start : block.stop].T for block in self.residual.in_blocks]
                 neurons = self._activate(products) * batch.weights[0]
                 outputs.append(neurons @ matrix[:, out_block.start : out_block.stop])
         add_to_tokens(output, tokens, torch.cat(outputs))
@@ -247,7 +247,7 @@ class ResMoEExperts(nn.Module):
 
 
 def _center_parts(center: Encoded | None, blocks: int) -> dict[str, Tensor | None]:
-    """The parts of a stored center by the names of the parameters, each with its blocks apart."""
+    """The parts of a stored center by the names of the parameters, as (blocks, rows, columns)."""
     if center is None:
         return {"center": None}
     names = {name: "center" if name == "data" else f"center_{name}" for name in center.parts}

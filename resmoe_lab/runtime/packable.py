@@ -1,4 +1,4 @@
-"""What can be packed, and what it will weigh: known from a checkpoint's config, before any work."""
+"""What can be packed, and how many bytes that takes: known from a checkpoint's config, before any work."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ class ParallelExperts(nn.Module):
         Parameters are those of :meth:`ResMoEExperts.forward`, the same in every process.
         """
         count = self.experts.layout.num_experts
-        own = top_k_index - self.first
-        own = torch.where((own >= 0) & (own < count), own, count)
-        output: Tensor = self.experts(hidden, own, top_k_weights)
+        index = top_k_index - self.first
+        index = torch.where((index >= 0) & (index < count), index, count)
+        output: Tensor = self.experts(hidden, index, top_k_weights)
         dist.all_reduce(output, group=self.group)
         return output
 

@@ -174,13 +174,13 @@ def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str
     # When transformers saves a Mixtral, it gives all that stands in an MoE block the block's old name.
     stored |= {name.replace(_OLD_BLOCK, _BLOCK): info for name, info in stored.items() if _OLD_BLOCK in name}
     for prefix in layers:
-        for own, tensor in model.get_submodule(prefix).state_dict().items():
-            name = f"{prefix}.{own}"
+        for suffix, tensor in model.get_submodule(prefix).state_dict().items():
+            name = f"{prefix}.{suffix}"
             if name not in stored:
                 raise CheckpointError(f"the packed checkpoint has no tensor {name!r}: it is incomplete")
-            found, expected = tuple(stored[name].shape), tuple(tensor.shape)
-            if found != expected:
-                raise CheckpointError(f"tensor {name!r} has shape {found}, expected {expected} by the config")
+            shape, expected = tuple(stored[name].shape), tuple(tensor.shape)
+            if shape != expected:
+                raise CheckpointError(f"tensor {name!r} has shape {shape}, expected {expected} by the config")
 
 
 def save(model: Any, folder: str | Path, **options: Any) -> None:

@@ -89,12 +89,14 @@ def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if path.is_file():
         try:
             manifest = json.loads(path.read_text("utf-8"))
-            found = {name: manifest["settings"].get(name) for name in settings}
+            stored = {name: manifest["settings"].get(name) for name in settings}
         except (ValueError, KeyError, AttributeError) as error:
             raise OutputError(f"{path} is damaged ({error!r}): remove {folder} and start again") from error
-        if found != settings:
+        if stored != settings:
             different = [
-                f"{name} {found[name]!r} (now {settings[name]!r})" for name in settings if found[name] != settings[name]
+                f"{name} {stored[name]!r} (now {settings[name]!r})"
+                for name in settings
+                if stored[name] != settings[name]
             ]
             raise OutputError(f"{folder} holds another result, made with {', '.join(different)}: name another place")
         return manifest

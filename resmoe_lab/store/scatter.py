@@ -98,8 +98,8 @@ def _numbers(
     matrix: Tensor, center: Tensor | None, values: Tensor, scale: Tensor | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Center, values and factors as float32, for the compiled loops; copies only where they are stored otherwise."""
-    found = torch.zeros(1).expand(1, *matrix.shape) if center is None else center.detach().float()
-    return found.numpy(), _floats(values), _factors(scale, len(matrix))
+    blocks = torch.zeros(1).expand(1, *matrix.shape) if center is None else center.detach().float()
+    return blocks.numpy(), _floats(values), _factors(scale, len(matrix))
 
 
 def _scaled(values: Tensor, scale: Tensor | None, rows: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def test_an_unlike_name_gets_the_whole_list() -> None:
 
 def test_a_name_cannot_be_taken_twice() -> None:
     with pytest.raises(ValueError, match="two methods are called 'up'"):
-        METHODS.register("up")(METHODS["up"])
+        METHODS.register("up", title="UP", reference="again")(METHODS["up"].method)
 
 
 def test_a_second_thread_waits_until_all_entries_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
