@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +14,6 @@ from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.experts import Block, ExpertStack
 
 from .experts import pico
-
-
-@pytest.fixture(autouse=True, scope="session")
-def own_scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test finds a score that was computed before, or leaves one in the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resmoe_lab.scoring.score_cache.cache_folder", lambda: folder)
-        yield
 
 
 @pytest.fixture

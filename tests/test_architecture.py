@@ -1,6 +1,7 @@
 """The house keeps its layers, its style, and its outside in step with itself."""
 
 import ast
+import doctest
 import inspect
 import re
 import subprocess
@@ -74,6 +75,18 @@ def test_public_names_have_docstrings_and_few_positional_arguments() -> None:
         if inspect.isfunction(entry):
             kinds = [parameter.kind for parameter in inspect.signature(entry).parameters.values()]
             assert sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds) <= 3, name
+
+
+@pytest.mark.parametrize("name", sorted({*resmoe_lab.__all__} - {"ResmoeError"}))
+def test_every_public_name_has_an_example_that_runs(name: str) -> None:
+    entry = getattr(resmoe_lab, name)
+    description = inspect.getdoc(entry) or ""
+    assert callable(entry)
+    assert "Examples\n--------" in description
+    examples = doctest.DocTestParser().get_examples(description)
+    assert examples
+    assert not any(example.options.get(doctest.SKIP) for example in examples)
+    assert any(name in example.source for example in examples)
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -94,6 +94,14 @@ def diagnose(
         For whatever is random.
     progress
         Called with every step; raising from it cancels.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> diagnosis = rl.diagnose(stack, centers=["wasserstein", "average"])
+    >>> {name: round(gain, 2) for name, gain in diagnosis.residual_gain.items()}
+    {'wasserstein': 0.78, 'average': 0.13}
     """
     KEEP.validate(keep)
     scale = stack.mean_squared_norm()

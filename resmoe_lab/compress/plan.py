@@ -40,6 +40,12 @@ def select_layers(spec: str, available: Sequence[int]) -> list[int]:
     ------
     UsageError
         If the text is not of that form, or names a layer that is not there.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> rl.select_layers("top:2", rl.moe_layers(rl.open_checkpoint("mixtral-tiny")))
+    [2, 3]
     """
     spec = spec.strip()
     if spec == "all":

@@ -92,6 +92,13 @@ def bench(
     ------
     UsageError
         If a way or a number is not possible.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> [measured] = rl.bench(rl.open_checkpoint("mixtral-tiny"), prompt=8, new=2, rounds=1)
+    >>> measured.way, measured.weight_bytes
+    ('original', 25973376)
     """
     if min(prompt, rounds) < 1 or new < 2:
         raise UsageError(f"{prompt} prompt tokens, {new} new, {rounds} rounds: expected at least 1, 2 and 1")

@@ -23,7 +23,7 @@ _ERRORS = (
 )
 _SWEEP = (
     "from resmoe_lab import workbench\n"
-    "workbench.sweep({checkpoint!r}, out={out!r}, methods=['up', 'resmoe-up'], keeps=[0.1, 0.25, 0.5], limit=60)"
+    "workbench.sweep({checkpoint!r}, out={out!r}, methods=['up', 'resmoe-up'], keeps=[0.1, 0.25, 0.5], limit=64)"
 )
 _FUSION = "from resmoe_lab import workbench\nworkbench.fusion({first!r}, {second!r}, data_dir={data!r})"
 _MOVES, _MOST_BYTES = 100, 30_000_000

@@ -46,7 +46,7 @@ def test_the_sample_of_cifar() -> None:
     assert set(images.labels.tolist()) == set(range(10))
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"short"), gzip.compress(bytes(400))])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"short", mtime=0), gzip.compress(bytes(400), mtime=0)])
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     (write_mnist(tmp_path) / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(content)
     with pytest.raises(DataError, match="idx file"):

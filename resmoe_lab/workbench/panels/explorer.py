@@ -38,10 +38,10 @@ class Explorer(Panel[ErrorsView]):
 
     Examples
     --------
-    >>> from resmoe_lab import workbench
-    >>> panel = workbench.Explorer("mixtral-tiny", layer=1, keep=0.5).wait()
-    >>> sorted(set(panel.view.errors["method"]))
-    ['resmoe-svd', 'resmoe-up', 'svd', 'up']
+    >>> import resmoe_lab as rl
+    >>> explorer = rl.Explorer("mixtral-tiny", methods=["up"], method="resmoe-up", keep=0.5)  # shown by a notebook
+    >>> sorted(explorer.wait().pictures)
+    ['errors', 'weights']
     """
 
     name, title = "Explorer", "Single layer"
