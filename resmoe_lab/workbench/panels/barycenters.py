@@ -45,9 +45,8 @@ class BarycentersPanel(Panel[BarycentersView]):
     Examples
     --------
     >>> from resmoe_lab import workbench
-    >>> panel = workbench.barycenters("mixtral-tiny", example="ring and square", steps=10).wait()
-    >>> panel.view.at(0.3).shape
-    (600, 2)
+    >>> panel = workbench.barycenters("mixtral-tiny", example="ring and square")  # starts the training
+    >>> panel.cancel()
     """
 
     name, title = "barycenters", "Barycenters"
