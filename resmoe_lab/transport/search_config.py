@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .._core.deprecation import renamed_arguments
 from .._core.errors import UsageError
 from .._core.threads import available_threads
 from .cost import rounding, squared_distances
@@ -58,6 +59,7 @@ class SearchConfig:
     threads: int = 1
 
 
+@renamed_arguments(alike="near_duplicates")
 def plan_search(
     experts: int,
     neurons: int,
