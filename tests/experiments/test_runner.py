@@ -17,7 +17,7 @@ from resmoe_lab.scoring.scorer import TaskScorer
 
 
 def _experts(model: torch.nn.Module, checkpoint: Checkpoint, layer: int) -> torch.Tensor:
-    return family_of(checkpoint).pull(model, layer).weights
+    return family_of(checkpoint).from_model(model, layer).weights
 
 
 def test_a_variant_s_experts_run_and_the_model_s_own_come_back(tiny: Checkpoint) -> None:
@@ -28,7 +28,7 @@ def test_a_variant_s_experts_run_and_the_model_s_own_come_back(tiny: Checkpoint)
         compressed = compress_layer(stack, method="resmoe-up", keep=0.5, center=center)
         for variant, expected in (
             (runner.original, stack.weights),
-            (runner.center_only, center.matrix.expand_as(stack.weights)),
+            (runner.center_only, center.matrix.bfloat16().float().expand_as(stack.weights)),
             (runner.variant("resmoe-up", {2: 0.5, 3: 0.1}), compressed.restore()),
         ):
             with runner.running(variant) as (running, _):
