@@ -75,8 +75,7 @@ class MatrixMethod(Method):
         self, stack: ExpertStack, keep: float, expert: int, *, center: Center | None, storage: Storage = DEFAULT_STORAGE
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the (p_I, D) matrix that is compressed of one expert, itself or its residual, and what is restored."""
-        layout = self._layout_of(stack, keep, center, storage)
-        center, _ = stored_center(self._used(center, None), layout)
+        layout, center = self._prepared(stack, keep, self._used(center, None), storage)
         pairs = zip(self._residuals(stack, center), self.hints(stack, center, None), strict=False)
         matrix, hint = next(islice(pairs, expert, None))
         stored = FORMATS[layout.format].pack([self.compress_matrix(matrix, keep, hint)], layout)
@@ -96,9 +95,7 @@ class MatrixMethod(Method):
             KEEP.validate(keep)
         if not keeps:
             return []
-        center = self._used(center, statistics)
-        layout = self._layout_of(stack, max(keeps), center, storage)
-        center, _ = stored_center(center, layout)
+        layout, center = self._prepared(stack, max(keeps), self._used(center, statistics), storage)
         pairs = zip(self._residuals(stack, center), self.hints(stack, center, statistics), strict=False)
 
         def curve(pair: tuple[torch.Tensor, Any]) -> list[float]:
@@ -113,10 +110,14 @@ class MatrixMethod(Method):
         """Yield what the method knows of each expert beside its matrix: nothing, unless a method says otherwise."""
         return repeat(None)
 
-    def _layout_of(self, stack: ExpertStack, keep: float, center: Center | None, storage: Storage) -> Layout:
-        has_center = center is not None and center.stored and self.uses_center
+    def _prepared(
+        self, stack: ExpertStack, keep: float, center: Center | None, storage: Storage
+    ) -> tuple[Layout, Center | None]:
+        """How the layer will be stored, and the center, if one is used, with its values as they are stored."""
+        has_center = center is not None and center.stored
         layout = self.layout(stack.shape, keep, storage=storage, has_center=has_center)
-        return layout.model_copy(update={"blocks": weight_blocks(stack.blocks)})
+        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks)})
+        return layout, stored_center(center, layout)[0]
 
 
 class PruningMethod(MatrixMethod):

@@ -10,7 +10,7 @@ from .._core.params import KEEP
 from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.layout import DEFAULT_STORAGE, Storage
-from ._base import METHODS, Compressed, stored_center
+from ._base import METHODS, Compressed
 from ._choices import keep_rank, kept_rank
 from ._kinds import LowRankMethod
 from ._rounding import rank_errors
@@ -43,9 +43,7 @@ class PooledSVD(LowRankMethod):
         totals = [self._total(stack, keep) for keep in keeps]
         if not totals:
             return []
-        center = self._used(center, statistics)
-        layout = self._layout_of(stack, max(keeps), center, storage)
-        center, _ = stored_center(center, layout)
+        layout, center = self._prepared(stack, max(keeps), self._used(center, statistics), storage)
         spectra = self._spectra(stack, center)
         if layout.encoding.lossless:
             dropped = smallest_sums(spectra.flatten(), [max(0, spectra.numel() - total) for total in totals])

@@ -11,7 +11,7 @@ from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.matrices import SparseMatrix
-from ._base import METHODS, Compressed, Method, stored_center
+from ._base import METHODS, Compressed, Method
 from ._choices import kept_entries, largest
 from ._kinds import PruningMethod
 from ._rounding import prune_rounding
@@ -47,9 +47,7 @@ class PooledPruning(PruningMethod):
         totals = [stack.num_experts * kept_entries(stack.weights[0].numel(), KEEP.validate(keep)) for keep in keeps]
         if not totals:
             return []
-        used = self._used(center, statistics)
-        layout = self._layout_of(stack, max(keeps), used, storage)
-        used, _ = stored_center(used, layout)
+        layout, used = self._prepared(stack, max(keeps), self._used(center, statistics), storage)
         pool = torch.cat(list(self._residuals(stack, used)))
         squares = pool.flatten().square()
         dropped = smallest_sums(squares, [len(squares) - total for total in totals])
