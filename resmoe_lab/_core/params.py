@@ -67,3 +67,30 @@ KEEP = Param(
     doc="kept fraction of the parameters per expert (the paper's '75 % compression' is 0.25)",
     low_included=False,
 )
+
+#: Bits of a stored weight: what methods that round every weight go by, where others go by the kept fraction.
+BITS = Param(
+    name="bits",
+    default=4.0,
+    low=0.0,
+    high=16.0,
+    step=0.5,
+    doc="bits of a weight, of methods that round weights instead of dropping them",
+    low_included=False,
+)
+
+
+def keep_of_bits(bits: float) -> float:
+    """Return the kept fraction that so many bits of a 16 bit weight are.
+
+    Raises
+    ------
+    UsageError
+        If it is not a number in (0, 16].
+
+    Examples
+    --------
+    >>> keep_of_bits(4)
+    0.25
+    """
+    return BITS.validate(bits) / 16

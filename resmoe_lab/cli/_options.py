@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .._core.errors import UsageError
-from .._core.params import KEEP
+from .._core.params import BITS, KEEP
 
 if TYPE_CHECKING:
     from ..compress import CompressionConfig
@@ -115,7 +115,8 @@ class CompressionOptions:
     """Which layers are compressed, how, and as what they are stored: the options of a run and of its forecast."""
 
     method: Method = "resmoe-up"
-    keep: Keep = KEEP.default
+    keep: Annotated[float | None, Parameter(help=f"{KEEP.doc}; {KEEP.default:g} if not given.")] = None
+    bits: Annotated[float | None, Parameter(help=f"Instead of --keep: {BITS.doc}.")] = None
     layers: Layers = "all"
     center: Center = DEFAULT_CENTER
     solver: Solver = None
@@ -136,9 +137,10 @@ class CompressionOptions:
         """
         from ..compress import CompressionConfig
 
+        kept = {name: value for name, value in (("keep", self.keep), ("bits", self.bits)) if value is not None}
         return CompressionConfig(
             method=self.method,
-            keep=self.keep,
+            **kept,
             layers=self.layers,
             center=self.center,
             center_options=center_options(solver=self.solver, mode=self.mode),

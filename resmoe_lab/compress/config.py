@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from .._core.errors import UsageError
-from .._core.params import KEEP
+from .._core.params import KEEP, keep_of_bits
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method
 from ..methods import METHODS, Method
 from ..store.layout import DEFAULT_STORAGE, Storage
@@ -41,7 +41,8 @@ class CompressionConfig(BaseModel):
     method
         A name in the registry of methods.
     keep
-        Kept fraction of the parameters per expert, in (0, 1].
+        Kept fraction of the parameters per expert, in (0, 1]; of methods that go by bits, bits of a weight over 16. It
+        may be given as ``bits`` for those.
     layers
         Numbers of the layers, or words for them: ``all``, ``top:24``, ``8-31``, ``0,2,4``.
     center
@@ -69,6 +70,8 @@ class CompressionConfig(BaseModel):
     'bf16'
     >>> CompressionConfig(method="up").center
     'none'
+    >>> CompressionConfig(method="rtn", bits=4).keep
+    0.25
     >>> CompressionConfig(keep=0)
     Traceback (most recent call last):
     ...
@@ -95,6 +98,21 @@ expert (the paper's '75 % compression' is 0.25)
             first = error.errors()[0]
             place, value = ".".join(str(part) for part in first["loc"]), first["input"]
             raise UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}") from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept_fraction_of_bits(cls, settings: Any) -> Any:
+        """Take ``bits`` for the kept fraction of a method that goes by them."""
+        if not isinstance(settings, dict) or settings.get("bits") is None:
+            return settings
+        settings = dict(settings)
+        bits, method = settings.pop("bits"), settings.get("method", cls.model_fields["method"].default)
+        if "keep" in settings:
+            raise UsageError(f"bits {bits} and keep {settings['keep']}, expected one of them")
+        if not METHODS[method].method.by_bits:
+            known = ", ".join(name for name in METHODS if METHODS[name].method.by_bits)
+            raise UsageError(f"method {method!r} goes by keep, expected bits for one of {known}: give keep")
+        return {**settings, "keep": keep_of_bits(bits)}
 
     @model_validator(mode="before")
     @classmethod

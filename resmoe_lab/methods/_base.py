@@ -147,10 +147,13 @@ class Method(ABC):
         The kind of compressed matrices that it makes.
     needs_statistics
         Whether it cannot do without calibration text.
+    by_bits
+        Whether it keeps every weight in fewer bits: its kept fraction is then that of 16 bits, 0.25 for 4.
     """
 
     matrix_type: ClassVar[type[CompressedMatrix]]
     needs_statistics: ClassVar[bool] = False
+    by_bits: ClassVar[bool] = False
 
     def __init__(self, entry: MethodEntry, *, seed: int = 0) -> None:
         self.entry = entry
