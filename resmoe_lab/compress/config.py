@@ -70,7 +70,7 @@ class CompressionConfig(BaseModel):
     'bf16'
     >>> CompressionConfig(method="up").center
     'none'
-    >>> CompressionConfig(method="rtn", bits=4).keep
+    >>> CompressionConfig(method="resmoe-coded", bits=4).keep
     0.25
     >>> CompressionConfig(keep=0)
     Traceback (most recent call last):

@@ -149,11 +149,17 @@ class Method(ABC):
         Whether it cannot do without calibration text.
     by_bits
         Whether it keeps every weight in fewer bits: its kept fraction is then that of 16 bits, 0.25 for 4.
+    may_drop_center
+        Whether it stores no center where that makes the layer better.
+    variable_size
+        Whether only doing it tells how many bytes it takes: no more than forecast, and few less.
     """
 
     matrix_type: ClassVar[type[CompressedMatrix]]
     needs_statistics: ClassVar[bool] = False
     by_bits: ClassVar[bool] = False
+    may_drop_center: ClassVar[bool] = False
+    variable_size: ClassVar[bool] = False
 
     def __init__(self, entry: MethodEntry, *, seed: int = 0) -> None:
         self.entry = entry
@@ -427,16 +433,20 @@ def layout_ledger(layout: Layout, shape: LayerShape, *, outputs: int = 0) -> Led
     """
     entries = FORMATS[layout.format].entries(layout)
     if layout.center is not None:
-        encoder, rows = layout.center.encoder, shape.intermediate_size
-        specs = [
-            spec
-            for block in layout.columns
-            for spec in encoder.specs(layout.center, rows, block.stop - block.start).values()
-        ]
-        entries.append(Entry("center", "dense", sum(spec.nbytes for spec in specs)))
+        entries.append(Entry("center", "dense", _center_bytes(layout, shape)))
     width = max(2, (layout.center or layout.encoding.beside).bits // 8)
     if outputs:
         entries.append(Entry("outputs", "int16", outputs * INDEX_BYTES))
     if layout.num_stored < shape.num_experts:
         entries.append(Entry("map", "int16", shape.num_experts * INDEX_BYTES))
     return Ledger(tuple(entries), math.prod(shape.sizes) * width)
+
+
+def _center_bytes(layout: Layout, shape: LayerShape) -> int:
+    """Bytes of the center; its blocks of columns may be of different widths where they carry biases."""
+    encoding = layout.center
+    assert encoding is not None
+    if not encoding.encoder.by_rows:
+        return sum(spec.nbytes for spec in layout.center_tensors().values())
+    rows, widths = shape.intermediate_size, [block.stop - block.start for block in layout.columns]
+    return sum(spec.nbytes for width in widths for spec in encoding.encoder.specs(encoding, rows, width).values())

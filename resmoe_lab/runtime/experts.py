@@ -74,15 +74,14 @@ class ResMoEExperts(nn.Module):
         self.mode: Mode = mode or ("factored" if stored.multiplies else "restored")
         self.cache_experts = cache_experts or max(2, self.num_experts // 8)
         self._restored: OrderedDict[int, Tensor] = OrderedDict()
+        self._decoded_center: Tensor | None = None
 
     @classmethod
     def empty(cls, layout: Layout, **options: Any) -> ResMoEExperts:
         """Make a block with tensors of the right shapes and no contents, on the current device."""
         center = None
         if layout.center is not None:
-            blocks = layout.columns
-            specs = layout.center.encoder.specs(layout.center, len(blocks) * layout.neurons, blocks[0].stop)
-            center = Encoded(layout.center, {name: spec.empty() for name, spec in specs.items()})
+            center = Encoded(layout.center, {name: spec.empty() for name, spec in layout.center_tensors().items()})
         return cls(center, FORMATS[layout.format].empty(layout), **options)
 
     @property
@@ -104,18 +103,34 @@ class ResMoEExperts(nn.Module):
         """Return the stored (B p_I, p) rows of the center; None where there is none."""
         if self.center_encoding is None:
             return None
-        parts = {_part_name(name): part for name, part in self._parameters.items() if part is not None}
-        return Encoded(self.center_encoding, {name: part.flatten(0, 1) for name, part in parts.items()})
+        parts: dict[str, Tensor] = {
+            _part_name(name): part for name, part in self._parameters.items() if part is not None
+        }
+        if self.center_encoding.encoder.by_rows:
+            parts = {name: part.flatten(0, 1) for name, part in parts.items()}
+        return Encoded(self.center_encoding, parts)
 
     def read_center(self, dtype: torch.dtype | None = None) -> Tensor | None:
         """Return the (B, p_I, p) center as floats, by default of the stored type; None where there is none."""
         stored = self.stored_center()
         if stored is None:
             return None
+        if not stored.encoding.encoder.by_rows:
+            return self._decode_center(stored, dtype or self.dtype)
         if dtype is None:
             dtype = stored.data.dtype if stored.data.is_floating_point() else self.dtype
         matrix = stored.encoding.encoder.decode(stored.encoding, stored.parts, dtype)
         return matrix.unflatten(0, (len(self.layout.blocks), -1))
+
+    def _decode_center(self, stored: Encoded, dtype: torch.dtype) -> Tensor:
+        """Decode a center that cannot be read by rows, and keep it: it is one matrix for all experts."""
+        kept = self._decoded_center
+        if kept is None or kept.dtype != dtype or kept.device != stored.data.device:
+            blocks = len(self.layout.blocks)
+            shape = self.layout.neurons, self.layout.width
+            matrix = stored.encoding.encoder.decode_matrix(stored.encoding, stored.parts, shape, dtype)
+            kept = self._decoded_center = matrix.unflatten(1, (blocks, -1)).transpose(0, 1).contiguous()
+        return kept
 
     def forward(self, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Compute the weighted sum of the selected experts.
@@ -145,8 +160,9 @@ class ResMoEExperts(nn.Module):
         return matrix
 
     def clear_cache(self) -> None:
-        """Drop the restored experts that are kept."""
+        """Drop the restored experts, and a decoded center, that are kept."""
         self._restored.clear()
+        self._decoded_center = None
 
     def _stored(self, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Name the stored experts; one that a token selects more than once is computed once, with all the weight."""
@@ -251,6 +267,8 @@ def _center_parts(center: Encoded | None, blocks: int) -> dict[str, Tensor | Non
     if center is None:
         return {"center": None}
     names = {name: "center" if name == "data" else f"center_{name}" for name in center.parts}
+    if not center.encoding.encoder.by_rows:
+        return {names[name]: part for name, part in center.parts.items()}
     return {names[name]: part.unflatten(0, (blocks, -1)) for name, part in center.parts.items()}
 
 

@@ -56,8 +56,7 @@ def packed_ledger(layout: Layout, *, original_bytes: int) -> Ledger:
     """
     entries = FORMATS[layout.format].entries(layout)
     if layout.center is not None:
-        rows, columns = len(layout.blocks) * layout.neurons, layout.columns[0].stop
-        specs = layout.center.encoder.specs(layout.center, rows, columns)
+        specs = layout.center_tensors()
         entries.append(Entry("center", "dense", sum(spec.nbytes for spec in specs.values())))
     return Ledger(tuple(entries), original_bytes)
 

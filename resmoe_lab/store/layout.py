@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_
 
 from .._core.errors import CheckpointError, ResmoeError
 from ..experts import Block, LayerShape
-from .encodings import BF16, FP32, Encoding
+from .encodings import BF16, FP32, Encoding, TensorSpec
 
 #: Names of the fields in version 0.1.0, and what they are called now.
 _RENAMED = {"form": "format", "values": "encoding"}
@@ -138,6 +138,13 @@ class Layout(BaseModel):
     def width(self) -> int:
         """D."""
         return self.blocks[-1][2]
+
+    def center_tensors(self) -> dict[str, TensorSpec]:
+        """Return shape and dtype of every part of the stored center, whose column blocks stand below one another."""
+        if self.center is None:
+            return {}
+        rows, width = len(self.blocks) * self.neurons, self.columns[0].stop
+        return self.center.encoder.specs(self.center, rows, width)
 
     @property
     def num_stored(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .bits import pack_mask, unpack_mask
+from .coder import QuantizedValues
 
 
 class CompressedMatrix(ABC):
@@ -226,3 +227,31 @@ class NeuronClusters(CompressedMatrix):
     def restore(self) -> torch.Tensor:
         """Return the (p_I, D) matrix C^T W~: each neuron's centroid in its place."""
         return self.centroids[self.labels]
+
+
+@dataclass(frozen=True)
+class SymbolMatrix(CompressedMatrix):
+    """Every entry as a symbol of a quantizer, to be entropy-coded.
+
+    Parameters
+    ----------
+    quantized
+        Symbols, and what they stand for.
+    """
+
+    quantized: QuantizedValues
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p_I, D)."""
+        rows, columns = self.quantized.symbols.shape
+        return rows, columns
+
+    @property
+    def count(self) -> int:
+        """Bytes at most, one a symbol; coding tells how many."""
+        return self.quantized.symbols.size
+
+    def restore(self) -> torch.Tensor:
+        """Return the (p_I, D) float32 values that the symbols stand for."""
+        return torch.from_numpy(self.quantized.values)

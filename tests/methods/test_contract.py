@@ -12,6 +12,7 @@ from resmoe_lab.experts import FAMILIES, Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer, forecast_ledger, storage_ledger
 from resmoe_lab.store import Encoding, Storage, encoding_names
 from resmoe_lab.store.encodings import BF16, FP32
+from resmoe_lab.store.ledger import Ledger
 from resmoe_lab.store.matrices import SparseMatrix
 
 from ..experts.pico import PICO
@@ -33,9 +34,23 @@ def _is_sparse(name: str) -> bool:
 
 
 @pytest.fixture
-def stack() -> ExpertStack:
-    weights = torch.randn(3, 10, 24, generator=torch.Generator().manual_seed(5))
-    return ExpertStack(weights, BLOCKS, layer=0)
+def stack(request: pytest.FixtureRequest) -> ExpertStack:
+    """Three small experts; larger ones for methods whose tables alone would take more than small ones."""
+    name = request.node.callspec.params.get("name") if hasattr(request.node, "callspec") else None
+    rows, p = (40, 48) if name is not None and METHODS[name].method.variable_size else (10, 12)
+    weights = torch.randn(3, rows, 2 * p, generator=torch.Generator().manual_seed(5))
+    return ExpertStack(weights, (Block("w1", 0, p), Block("w2", p, 2 * p)), layer=0)
+
+
+def _assert_forecast(name: str, forecast: Ledger, stored: Ledger) -> None:
+    """What a method forecasts, it stores: to the byte, or, where only coding tells, no more and little less."""
+    if not METHODS[name].method.variable_size:
+        assert forecast == stored
+        return
+    assert forecast.original_bytes == stored.original_bytes
+    assert stored.true_bytes <= forecast.true_bytes
+    # Symbols of eight bits end near seven bits a weight, whatever more is given.
+    assert stored.true_bytes >= min(0.85 * forecast.true_bytes, 6 / 16 * forecast.original_bytes)
 
 
 @pytest.fixture
@@ -44,8 +59,8 @@ def center(stack: ExpertStack) -> Center:
 
 
 @pytest.fixture
-def calibrated() -> Statistics:
-    return statistics(3, 10, 12)
+def calibrated(stack: ExpertStack) -> Statistics:
+    return statistics(3, stack.intermediate_size, stack.blocks[0].stop)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +98,9 @@ def test_the_forecast_is_what_any_encoding_stores(
     name: str, storage: Storage, stack: ExpertStack, center: Center, calibrated: Statistics
 ) -> None:
     layer = compress_layer(stack, method=name, keep=0.5, center=center, statistics=calibrated, storage=storage)
-    assert forecast_ledger(METHODS[name](), stack.shape, keep=0.5, storage=storage) == storage_ledger(layer)
+    _assert_forecast(
+        name, forecast_ledger(METHODS[name](), stack.shape, keep=0.5, storage=storage), storage_ledger(layer)
+    )
     stored = sum(tensor.nbytes for tensor in layer.experts.state_dict().values())
     stored += sum(block.nbytes for block in layer.center_blocks)
     maps = sum(entry.nbytes for entry in storage_ledger(layer).entries if entry.item in ("map", "outputs"))
@@ -99,7 +116,7 @@ def test_restored_experts_have_the_stacks_form(
     assert restored.shape == stack.weights.shape
     assert restored.dtype == stack.weights.dtype
     assert torch.isfinite(restored).all()
-    assert (layer.center is None) == (not METHODS[name].uses_center)
+    assert (layer.center is None) == (not METHODS[name].uses_center) or METHODS[name].method.may_drop_center
     assert torch.equal(restored, layer.restore())
 
 
@@ -117,7 +134,7 @@ def test_the_forecast_is_what_is_stored(
     name: str, keep: float, stack: ExpertStack, center: Center, calibrated: Statistics
 ) -> None:
     stored = storage_ledger(compress_layer(stack, method=name, keep=keep, center=center, statistics=calibrated))
-    assert forecast_ledger(METHODS[name](), stack.shape, keep=keep) == stored
+    _assert_forecast(name, forecast_ledger(METHODS[name](), stack.shape, keep=keep), stored)
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -214,4 +231,4 @@ def test_every_family_keeps_the_contract(model_type: str, name: str) -> None:
     layer = compress_layer(stack, method=name, keep=0.5, **options)
     assert row.error == pytest.approx(approximation_error(stack, layer), rel=1e-4, abs=1e-9)
     assert 0 < row.relative_error < 1
-    assert forecast_ledger(METHODS[name](), stack.shape, keep=0.5) == storage_ledger(layer)
+    _assert_forecast(name, forecast_ledger(METHODS[name](), stack.shape, keep=0.5), storage_ledger(layer))

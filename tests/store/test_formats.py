@@ -7,6 +7,7 @@ import torch
 
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.store import FORMATS, Encoding, Layout, encoding_names
+from resmoe_lab.store.coder import quantize
 from resmoe_lab.store.encodings import Encoded
 from resmoe_lab.store.formats import Format, formats_of
 from resmoe_lab.store.matrices import (
@@ -17,6 +18,7 @@ from resmoe_lab.store.matrices import (
     NeuronSubset,
     SeparateLowRankMatrix,
     SparseMatrix,
+    SymbolMatrix,
 )
 
 N, P, NEURONS = 4, 5, 9
@@ -45,6 +47,8 @@ def _examples(kind: type[CompressedMatrix]) -> list[CompressedMatrix]:
             made.append(NeuronSubset(matrix[: k + 1], torch.tensor([8, 2, 5, 0])[: k + 1], NEURONS))
         elif kind is NeuronClusters:
             made.append(NeuronClusters(matrix[: k + 1], torch.arange(NEURONS) % (k + 1)))
+        elif kind is SymbolMatrix:
+            made.append(SymbolMatrix(quantize(matrix.numpy(), [P, 2 * P, 3 * P], [0.3, 0.4, 0.2 + 0.1 * k])))
         else:
             pytest.fail(f"no example of {kind.__name__}: add one")
     return made

@@ -47,6 +47,8 @@ class Encoding(BaseModel):
         Values of a row that share a scale; None: a whole row, or no scale at all.
     scale
         Type of the scales, ``"bf16"``, or None where values stand for themselves.
+    size
+        Bytes of the stored tensor, where only coding tells them; None where its shape does.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Encoding(BaseModel):
     bits: int
     group: int | None = None
     scale: str | None = None
+    size: int | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -166,10 +169,13 @@ class Encoder(ABC):
         The encodings that users may name, by their name.
     entries_round_alone
         Whether an entry is rounded the same whatever entries no larger than it are dropped from its row.
+    by_rows
+        Whether every part has one entry for each row, so that rows can be encoded, joined and read by themselves.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]]
     entries_round_alone: ClassVar[bool] = False
+    by_rows: ClassVar[bool] = True
 
     @classmethod
     def validate(cls, encoding: Encoding) -> None:
@@ -225,12 +231,19 @@ class Encoder(ABC):
         values, scale = cls.unscaled(encoding, parts["data"], dtype), parts.get("scale")
         return values if scale is None else values * scale[:, None].to(dtype)
 
+    @classmethod
+    def decode_matrix(
+        cls, encoding: Encoding, parts: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype
+    ) -> Tensor:
+        """Return the floats of a whole (rows, columns) matrix; its shape has to be what was encoded."""
+        return cls.decode(encoding, parts, dtype)
+
 
 ENCODERS: Registry[type[Encoder]] = Registry("encoding", "resmoe_lab.store.encodings")
 
 
 def _defaults(preset: Mapping[str, Any]) -> dict[str, Any]:
-    return {"group": None, "scale": None, **preset}
+    return {"group": None, "scale": None, "size": None, **preset}
 
 
 def _presets() -> dict[str, Encoding]:
@@ -245,8 +258,8 @@ def encoding_names() -> list[str]:
     return sorted(presets, key=lambda name: (-presets[name].bits, name))
 
 
-BF16 = Encoding.model_construct(kind="bf16", bits=16, group=None, scale=None)
-FP32 = Encoding.model_construct(kind="fp32", bits=32, group=None, scale=None)
+BF16 = Encoding.model_construct(kind="bf16", bits=16, group=None, scale=None, size=None)
+FP32 = Encoding.model_construct(kind="fp32", bits=32, group=None, scale=None, size=None)
 
 
 def encode_rows(matrix: Tensor, encoding: str | Encoding) -> Encoded:

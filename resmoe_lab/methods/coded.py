@@ -1,0 +1,324 @@
+"""Every weight rounded to a multiple of a step and entropy-coded: of each expert, or of its residual from a center."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .._core.errors import UsageError
+from .._core.params import KEEP
+from ..centers import Center, Statistics
+from ..experts import ExpertStack, LayerShape
+from ..store.coder import QuantizedValues, RateCurve, quantize
+from ..store.encodings import Encoded, Encoding
+from ..store.encodings.coded import encode_quantized
+from ..store.formats.coded import CodedFormat
+from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
+from ..store.matrices import SymbolMatrix
+from ._base import METHODS, Compressed, CompressedLayer, Method
+
+CODED = Encoding(kind="coded", bits=8)
+#: Values that a curve of rates is made of, and rows of an expert that they come from, at most.
+_SAMPLE, _SAMPLE_ROWS = 1 << 21, 512
+#: The step is moved until this share of the bytes, at least, is used.
+_TOLERANCE, _TRIES = 0.995, 8
+#: A center that leaves more than this share of the error is not worth what it takes to run.
+_WORTHWHILE = 0.98
+#: Steps of a center that are looked at, in steps of the residuals.
+_CENTER_FACTORS = (0.18, 0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
+#: Bytes of an expert beside its coded symbols: header, table, and the states of a stream.
+_OVERHEAD, _STREAM_OVERHEAD, _STREAM_WEIGHTS = 120, 24, 1 << 19
+
+
+@METHODS.register("coded", title="Coded", reference="entropy-constrained scalar quantization, rANS")
+@METHODS.register(
+    "resmoe-coded",
+    title="ResMoE (coded)",
+    reference="ResMoE, Algorithm 1, with entropy-coded residuals in place of pruned ones",
+    uses_center=True,
+)
+class CodedMethod(Method):
+    """Choose one step for the layer so that all its bytes fit into so many bits a weight, and code.
+
+    Steps are in proportion to each weight matrix's own size, so that each loses the same share of its energy. The
+    center has a step of its own: what its rounding loses is in every residual, which takes it up at high rates and
+    leaves it at low ones, and its bits are paid once. Where the experts have too little in common for a center to pay
+    for itself, none is stored.
+    """
+
+    matrix_type = SymbolMatrix
+    by_bits = True
+    may_drop_center = True
+    variable_size = True
+
+    def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
+        """Return the bytes of each coded expert if all have the same; coding tells how many they are."""
+        each, more = divmod(int(_budget(shape, keep)), shape.num_experts)
+        return tuple(each + (k < more) for k in range(shape.num_experts))
+
+    def layout(
+        self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None
+    ) -> Layout:
+        """Tell how such a layer will be stored: its bytes in all, however coding divides them."""
+        KEEP.validate(keep)
+        if storage.format not in (None, CodedFormat.name):
+            raise UsageError(f"method {self.name!r} cannot be stored as {storage.format!r}, expected 'coded'")
+        has_center = self.uses_center if has_center is None else has_center
+        budget, size = int(_budget(shape, keep)), None
+        counts = self.counts(shape, keep)
+        if has_center:
+            counts = (budget // (1 + shape.num_experts),) * shape.num_experts
+            size = budget - sum(counts)
+        return Layout.model_construct(
+            format=CodedFormat.name,
+            encoding=CODED,
+            center=CODED.model_copy(update={"size": size}) if has_center else None,
+            blocks=shape_blocks(shape),
+            neurons=shape.intermediate_size,
+            counts=counts,
+            groups=None,
+        )
+
+    def compress_exact(
+        self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
+    ) -> Compressed:
+        """Round experts, or their residuals, at the step that fits; see :meth:`compress` for what is stored."""
+        plan = self._plan(stack, _budget(stack.shape, keep), center)
+        return Compressed(map(SymbolMatrix, _rounded(stack, center, plan)))
+
+    def compress(
+        self,
+        stack: ExpertStack,
+        keep: float,
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> CompressedLayer:
+        """Compress the experts of a layer to no more than ``16 * keep`` bits a weight, center and tables included.
+
+        Parameters
+        ----------
+        stack, keep, center, statistics, storage
+            As for :meth:`Method.compress`.
+
+        Raises
+        ------
+        UsageError
+            If `keep` is out of range, there is no center where the method needs one, a weight is not finite, or so few
+            bytes do not hold even the headers.
+        """
+        KEEP.validate(keep)
+        center = self._used(center, statistics)
+        layout = self.layout(stack.shape, keep, storage=storage)
+        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks), "center": None})
+        budget = _budget(stack.shape, keep)
+        plan = self._plan(stack, budget, center)
+        if not plan.uses_center:
+            center = None
+        return self._fit(stack, keep, layout=layout, center=center, plan=plan)
+
+    def _plan(self, stack: ExpertStack, budget: float, center: Center | None) -> _Plan:
+        """Choose the steps from curves of rates, and whether there is a center."""
+        scales = _scales(stack)
+        alone = _Plan.make(stack, None, scales)
+        if center is None or not center.stored:
+            return alone.fitted(budget, self.name)
+        together = _Plan.make(stack, center, scales)
+        if together.least_bytes > budget:
+            return alone.fitted(budget, self.name)
+        plans = [replace(together, center_factor=factor) for factor in _CENTER_FACTORS]
+        best = min((plan.fitted(budget, self.name) for plan in plans), key=lambda plan: plan.error)
+        alone = alone.fitted(budget, self.name)
+        return best if best.error < _WORTHWHILE * alone.error else alone
+
+    def _fit(
+        self, stack: ExpertStack, keep: float, *, layout: Layout, center: Center | None, plan: _Plan
+    ) -> CompressedLayer:
+        """Code, and move the step until the bytes fit and are used."""
+        budget, best = _budget(stack.shape, keep), None
+        too_fine, fits = 0.0, float("inf")
+        for _ in range(_TRIES):
+            layer = self._coded(stack, keep, layout=layout, center=center, plan=plan)
+            size = sum(layer.experts.counts) + sum(block.nbytes for block in layer.center_blocks)
+            if size <= budget:
+                best, fits = layer, plan.step
+                if size >= _TOLERANCE * budget or plan.step <= plan.least_step:
+                    break
+            else:
+                too_fine = plan.step
+            plan = plan.moved(size, budget, too_fine, fits)
+            if not too_fine < plan.step < fits:
+                break
+        if best is None:
+            raise UsageError(
+                f"method {self.name!r} does not fit into {budget:,.0f} bytes a layer: give more bits than {16 * keep:g}"
+            )
+        return best
+
+    def _coded(
+        self, stack: ExpertStack, keep: float, *, layout: Layout, center: Center | None, plan: _Plan
+    ) -> CompressedLayer:
+        blocks: tuple[Encoded, ...] = ()
+        if center is not None:
+            rounded = quantize(center.matrix.float().cpu().numpy(), plan.stops, plan.center_steps)
+            blocks = (encode_quantized(rounded),)
+            center = replace(center, matrix=torch.from_numpy(rounded.values).to(center.matrix))
+        experts = CodedFormat.pack(map(SymbolMatrix, _rounded(stack, center, plan)), layout)
+        layout = experts.layout.model_copy(update={"center": blocks[0].encoding if blocks else None})
+        return CompressedLayer(
+            method=self.name,
+            keep=keep,
+            shape=stack.shape,
+            experts=CodedFormat(layout, dict(experts.state_dict())),
+            center=center,
+            center_blocks=blocks,
+            dtype=stack.weights.dtype,
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The step of a layer, what it is thought to cost, and the curves that tell.
+
+    `scales` are the sizes of the weight matrices' entries; the step of a matrix is `step` times its scale.
+    """
+
+    shape: LayerShape
+    stops: tuple[int, ...]
+    scales: tuple[float, ...]
+    curve: RateCurve
+    center_curve: RateCurve | None
+    center_factor: float = 1.0
+    step: float = 1.0
+
+    @classmethod
+    def make(cls, stack: ExpertStack, center: Center | None, scales: tuple[float, ...]) -> _Plan:
+        blocks = weight_blocks(stack.blocks)
+        stops = tuple(stop for _, _, stop in blocks)
+        factors = torch.cat(
+            [torch.full((stop - start,), 1 / scale) for (_, start, stop), scale in zip(blocks, scales, strict=True)]
+        )
+        curve = RateCurve(_sample(stack, center, factors))
+        center_curve = None if center is None else RateCurve((center.matrix.cpu().float() * factors).numpy())
+        return cls(stack.shape, stops, scales, curve, center_curve)
+
+    @property
+    def uses_center(self) -> bool:
+        return self.center_curve is not None
+
+    @property
+    def weights(self) -> int:
+        """Weights of an expert."""
+        return self.shape.intermediate_size * self.shape.width
+
+    @property
+    def steps(self) -> list[float]:
+        return [self.step * scale for scale in self.scales]
+
+    @property
+    def center_steps(self) -> list[float]:
+        return [step * self.center_factor for step in self.steps]
+
+    @property
+    def least_bytes(self) -> float:
+        matrices = self.shape.num_experts + self.uses_center
+        return matrices * (_OVERHEAD + _STREAM_OVERHEAD * -(-self.weights // _STREAM_WEIGHTS))
+
+    @property
+    def least_step(self) -> float:
+        """Symbols have eight bits: with smaller steps the largest values would be cut off."""
+        return max(self.curve.largest / 127, 1e-12)
+
+    def at(self, step: float) -> tuple[float, float]:
+        """Bytes of the layer, and the mean squared error of a weight in units of its matrix's scale.
+
+        What the rounded center has lost is added to the residuals: their curve is that of values as much larger.
+        """
+        bits, growth = 0.0, 1.0
+        if self.center_curve is not None:
+            bits, lost = self.center_curve.at(step * self.center_factor)
+            energy = self.curve.energy / self.curve.count
+            growth = (1 + lost / energy) ** 0.5 if energy else 1.0
+        own_bits, error = self.curve.at(step / growth)
+        bits = (bits + own_bits * self.shape.num_experts) * self.weights
+        return bits / 8 + self.least_bytes, error * growth**2
+
+    def nbytes(self, step: float) -> float:
+        """Bytes of the layer at a step."""
+        return self.at(step)[0]
+
+    @property
+    def error(self) -> float:
+        """Mean squared error of a weight, in units of its matrix's scale."""
+        return self.at(self.step)[1]
+
+    def fitted(self, budget: float, name: str) -> _Plan:
+        """Choose the least step that fits into so many bytes."""
+        if self.least_bytes > budget:
+            bits = 8 * self.least_bytes / (self.weights * self.shape.num_experts)
+            raise UsageError(
+                f"method {name!r} does not fit into {budget:,.0f} bytes a layer, expected at least {bits:.3g} bits a "
+                "weight: give more bits"
+            )
+        low, high = self.least_step, max(self.least_step, 8 * self.curve.largest, 1e-12)
+        if self.nbytes(low) <= budget:
+            return replace(self, step=low)
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if self.nbytes(middle) > budget else (low, middle)
+        return replace(self, step=high)
+
+    def moved(self, size: int, budget: float, too_fine: float, fits: float) -> _Plan:
+        """Choose the next step after one that gave `size` bytes: within the bracket, by what the curve was wrong."""
+        aim = budget * (_TOLERANCE + 1) / 2 * self.nbytes(self.step) / size
+        step = self.fitted(aim, "coded").step if aim > self.least_bytes else 1.5 * self.step
+        if not too_fine < step < fits:
+            finite = too_fine > 0 and fits < float("inf")
+            step = (too_fine * fits) ** 0.5 if finite else self.step * (1.05 if too_fine else 0.95)
+        return replace(self, step=max(step, self.least_step))
+
+
+def _budget(shape: LayerShape, keep: float) -> float:
+    """Bytes of the experts of a layer at a share of 16 bits."""
+    return 2 * keep * shape.num_experts * shape.intermediate_size * shape.width
+
+
+def _scales(stack: ExpertStack) -> tuple[float, ...]:
+    """The root mean square of the entries of each weight matrix, over all experts; 1 where all are zero."""
+    scales = []
+    for _, start, stop in weight_blocks(stack.blocks):
+        squares = [float(weights[:, start:stop].double().square().mean()) for weights in stack.weights]
+        mean = float(np.mean(squares))
+        if not np.isfinite(mean):
+            raise UsageError("a weight is not finite (NaN or infinite), expected numbers: repair the checkpoint first")
+        scales.append(mean**0.5 or 1.0)
+    return tuple(scales)
+
+
+def _matrices(stack: ExpertStack, center: Center | None) -> Iterator[torch.Tensor]:
+    return iter(stack.weights) if center is None else center.residuals(stack)
+
+
+def _sample(stack: ExpertStack, center: Center | None, factors: torch.Tensor) -> np.ndarray:
+    """Entries of every expert, or of its residual, that stand for all, in units of their matrix's scale."""
+    rows = max(1, min(_SAMPLE_ROWS, _SAMPLE // (stack.num_experts * stack.shape.width)))
+    every = max(1, stack.intermediate_size // rows)
+    parts = []
+    for k, weights in enumerate(stack.weights):
+        index = torch.arange(k % every, stack.intermediate_size, every)
+        order = index if center is None else center.permutations[k][index].to(index.device)
+        part = weights[order.to(weights.device)].float().cpu()
+        if center is not None:
+            part = part - center.expert(k)[index.to(center.matrix.device)].float().cpu()
+        parts.append(part * factors)
+    return torch.cat(parts).numpy()
+
+
+def _rounded(stack: ExpertStack, center: Center | None, plan: _Plan) -> Iterator[QuantizedValues]:
+    """Round every expert, or its residual, at the plan's steps."""
+    for matrix in _matrices(stack, center):
+        yield quantize(matrix.float().cpu().numpy(), plan.stops, plan.steps)

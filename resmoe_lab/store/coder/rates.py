@@ -1,0 +1,67 @@
+"""What a step costs and saves, before anything is coded: rates and errors from one fine histogram."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .quantizer import BIT_PRICE, MAX_LEVEL, first_limits, thresholds_of
+
+#: Magnitudes are counted in bins of this share of the largest.
+_BINS = 1 << 15
+
+
+class RateCurve:
+    """Rate and distortion of values at any step, by the rule of :func:`~.quantizer.quantize` with one table.
+
+    Parameters
+    ----------
+    values
+        Float32 values of any shape, finite: all, or a part that stands for them.
+
+    Examples
+    --------
+    >>> curve = RateCurve(np.random.default_rng(0).normal(size=100_000).astype(np.float32))
+    >>> bits, error = curve.at(0.5)
+    >>> round(bits, 1), round(error / (0.5**2 / 12), 1)
+    (3.0, 1.1)
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        sizes = np.abs(np.asarray(values, np.float32).reshape(-1))
+        self.count = len(sizes)
+        self.largest = float(sizes.max(initial=0.0))
+        bins = np.minimum(sizes * np.float32(_BINS / (self.largest or 1.0)), _BINS - 1).astype(np.int64)
+        counts = np.bincount(bins, minlength=_BINS)
+        sums = np.bincount(bins, weights=sizes, minlength=_BINS)
+        self.energy = float(np.dot(sizes.astype(np.float64), sizes))
+        self._counts = np.concatenate([[0], np.cumsum(counts)])
+        self._sums = np.concatenate([[0.0], np.cumsum(sums)])
+
+    def at(self, step: float, *, bit_price: float = BIT_PRICE) -> tuple[float, float]:
+        """Return bits a value, and squared error a value, at a step."""
+        if not self.largest:
+            return 0.0, 0.0
+        k = int(min(MAX_LEVEL, max(1, np.floor(self.largest / step + 0.5))))
+        counts, sums = self._cells(first_limits(k), step)
+        counts, sums = self._cells(thresholds_of(counts[None], sums[None], bit_price)[0], step)
+        shares = np.concatenate([counts[:1], counts[1:] / 2, counts[1:] / 2]) / self.count
+        shares = shares[shares > 0]
+        # Each cell gives back its mean: what is lost is what its values scatter around it.
+        explained = float((sums[1:] ** 2 / np.maximum(counts[1:], 1)).sum()) * step**2
+        return float(-(shares @ np.log2(shares))), max(0.0, self.energy - explained) / self.count
+
+    def step_for(self, bits: float, *, bit_price: float = BIT_PRICE) -> float:
+        """Return the least step at which a value takes no more than `bits` bits."""
+        if not self.largest:
+            return 1.0
+        low, high = self.largest / MAX_LEVEL / 2, 4 * self.largest
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if self.at(middle, bit_price=bit_price)[0] > bits else (low, middle)
+        return high
+
+    def _cells(self, limits: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+        """(k + 1,) how many magnitudes lie from each limit to the next, and their sums, in steps."""
+        edges = limits * step * (_BINS / self.largest)
+        places = np.append(np.clip(np.rint(edges), 0, _BINS).astype(np.int64), _BINS)
+        return np.diff(self._counts[places]), np.diff(self._sums[places]) / step
