@@ -73,12 +73,27 @@ def error_curves(
     >>> bool(curves.error.is_monotonic_decreasing)
     True
     """
+    options: dict[str, Any] = {"center": center, "statistics": statistics, "storage": storage, "seed": seed}
+    return measured_curves(stack, methods=methods, keeps=keeps, **options)[list(COLUMNS)]
+
+
+def measured_curves(
+    stack: ExpertStack,
+    *,
+    methods: Sequence[str],
+    keeps: Sequence[float],
+    center: Center | None = None,
+    statistics: Statistics | None = None,
+    storage: Storage = DEFAULT_STORAGE,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """:func:`error_curves` with one more column: ``true_bytes``, what the layer is stored in."""
     scale = stack.mean_squared_norm()
     rows: list[tuple[Any, ...]] = []
     for name in methods:
         method = METHODS[name](seed=seed)
         rows += error_rows(method, stack, keeps, scale=scale, center=center, statistics=statistics, storage=storage)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "true_bytes"])
 
 
 @torch.no_grad()
@@ -92,7 +107,7 @@ def error_rows(
     statistics: Statistics | None = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> list[tuple[Any, ...]]:
-    """Return one method's rows of :func:`error_curves`.
+    """Return one method's rows of :func:`measured_curves`.
 
     Parameters
     ----------
@@ -103,10 +118,10 @@ def error_rows(
         asked for once where many methods are compared.
     """
     center_name = center.name if center is not None and method.uses_center else "none"
-    errors = method.errors(stack, keeps, center, statistics=statistics, storage=storage)
+    points = method.measure(stack, keeps, center, statistics=statistics, storage=storage)
     return [
-        (stack.layer, method.name, center_name, keep, error, error / scale if scale else 0.0)
-        for keep, error in zip(keeps, errors, strict=True)
+        (stack.layer, method.name, center_name, keep, error, error / scale if scale else 0.0, nbytes)
+        for keep, (error, nbytes) in zip(keeps, points, strict=True)
     ]
 
 

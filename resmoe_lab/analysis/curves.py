@@ -67,6 +67,7 @@ def equal_curves(
         possible = possible_keeps(method, keeps, stack)
         fitting = _fitting(method, stack, center, shares, storage=storage)
         rows = error_rows(method, stack, [*possible, *fitting.values()], scale=scale, center=center, storage=storage)
+        rows = [row[:-1] for row in rows]  # without the bytes, which are the budget's
         by_keep += rows[: len(possible)]
         by_bytes += [(*row, share) for row, share in zip(rows[len(possible) :], fitting, strict=True)]
     progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))

@@ -59,6 +59,7 @@ def size_table(
     keeps: Sequence[float],
     centers: Sequence[str] = (DEFAULT_CENTER,),
     storage: Storage = DEFAULT_STORAGE,
+    stored: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Tabulate bytes of the compressed experts and of the whole model, of which the rest is counted at 16 bit.
 
@@ -76,6 +77,9 @@ def size_table(
         What is compared.
     storage
         How values are stored.
+    stored
+        What :func:`~.approximation.measured_curves` says of every layer, where they have been measured: for methods
+        whose bytes only coding tells, of which a forecast is the upper bound.
 
     Returns
     -------
@@ -94,6 +98,8 @@ def size_table(
                 paper, true, original = (
                     layers * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
                 )
+                if stored is not None:
+                    true = int(stored.loc[(stored.method == name) & (stored.keep == keep), "true_bytes"].sum())
                 row = (name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
                 rows.append(row)
     columns = ("method", "center", "keep", "format", "paper_bytes", "true_bytes", "original_bytes")

@@ -20,7 +20,7 @@ from .._core.files import folder_lock
 from .._core.machine import machine, versions
 from .._core.params import KEEP
 from .._core.progress import Progress, Tick, silent, tracked
-from ..analysis.approximation import error_curves
+from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
 from ..analysis.similarity import expert_similarity
 from ..centers import DEFAULT_CENTER, Center
@@ -168,11 +168,12 @@ def _measure(
     stack = runner.stack(runner.layers[0])
     options: dict[str, Any] = {"methods": settings["methods"], "keeps": keeps, "centers": [runner.center_name]}
     options["storage"] = runner.storage
+    errors = pd.concat(tables.errors for tables in layers.values())
     sweep = Sweep(
         facts=_facts(runner, stack, settings),
-        errors=pd.concat(tables.errors for tables in layers.values())[list(TABLES["errors"])],
+        errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=size_table(runner.checkpoint, stack, layers=len(layers), **options),
+        sizes=size_table(runner.checkpoint, stack, layers=len(layers), stored=errors, **options),
         centers=pd.DataFrame([tables.center for tables in layers.values()], columns=list(TABLES["centers"])),
         routing=runner.routing_shares(windows),
         similarity={layer: tables.similarity for layer, tables in layers.items()},
@@ -187,7 +188,7 @@ def _layer_tables(runner: VariantRunner, layer: int, *, methods: Sequence[str], 
     options: dict[str, Any] = {"statistics": runner.statistics.get(layer), "seed": runner.seed}
     options["storage"] = runner.storage
     return _LayerTables(
-        errors=error_curves(stack, methods=methods, keeps=keeps, center=center, **options),
+        errors=measured_curves(stack, methods=methods, keeps=keeps, center=center, **options),
         center=_center_row(stack, center),
         similarity=expert_similarity(stack, center),
         permutations=center.permutations.numpy(),

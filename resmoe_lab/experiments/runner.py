@@ -20,7 +20,7 @@ from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, Center, Statistics, center_method
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
-from ..methods import METHODS, forecast_ledger
+from ..methods import METHODS, CompressedLayer, forecast_ledger, storage_ledger
 from ..runtime import load_pair, restored_experts
 from ..scoring.activation_cache import cached_activations
 from ..scoring.calibration import TOKENS, calibrate, calibration_requests
@@ -147,6 +147,9 @@ class VariantRunner:
     def stored_bytes(self, variant: Variant) -> tuple[int, int]:
         """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
         method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
+        if method.variable_size and variant.method != ORIGINAL:
+            measured = [storage_ledger(self.compressed(variant, layer)) for layer in self.layers]
+            return sum(ledger.true_bytes for ledger in measured), sum(ledger.original_bytes for ledger in measured)
         shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
         ledgers = [
             forecast_ledger(method, shape, keep=variant.keep_of(layer), center=has_center, storage=self.storage)
@@ -191,11 +194,15 @@ class VariantRunner:
             if center.stored:
                 center = center.rounded(center.encode(stack.blocks, self.storage.center_encoding))
             return stack.with_weights(torch.stack([center.expert(k) for k in range(stack.num_experts)]))
+        return stack.with_weights(self.compressed(variant, layer, stack=stack).restore())
+
+    def compressed(self, variant: Variant, layer: int, *, stack: ExpertStack | None = None) -> CompressedLayer:
+        """Compress a layer's experts as a variant's method does."""
+        stack = self.stack(layer) if stack is None else stack
         method = METHODS[variant.method](seed=self.seed)
         base = self.center(layer) if method.uses_center else None
         statistics = self.statistics.get(layer)
-        compressed = method.compress(stack, variant.keep_of(layer), base, statistics=statistics, storage=self.storage)
-        return stack.with_weights(compressed.restore())
+        return method.compress(stack, variant.keep_of(layer), base, statistics=statistics, storage=self.storage)
 
     def _load_model(self) -> tuple[Any, Any]:
         return load_pair(self.checkpoint, device=self._device)

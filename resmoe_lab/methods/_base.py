@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -129,6 +129,13 @@ class Compressed:
     matrices: Iterable[CompressedMatrix]
     groups: tuple[int, ...] | None = None
     permutations: torch.Tensor | None = None
+
+
+class Measured(NamedTuple):
+    """The approximation error of a compressed layer, and the bytes that it is stored in."""
+
+    error: float
+    nbytes: int
 
 
 class Method(ABC):
@@ -255,6 +262,21 @@ class Method(ABC):
         """Return the approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 of what is stored, at every keep."""
         options: dict[str, Any] = {"statistics": statistics, "storage": storage}
         return [self.compress(stack, keep, center, **options).approximation_error(stack) for keep in keeps]
+
+    def measure(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> list[Measured]:
+        """Return error and bytes of what is stored, at every keep."""
+        errors = self.errors(stack, keeps, center, statistics=statistics, storage=storage)
+        stored = self.uses_center and center is not None and center.stored
+        ledgers = [forecast_ledger(self, stack.shape, keep=keep, center=stored, storage=storage) for keep in keeps]
+        return [Measured(error, ledger.true_bytes) for error, ledger in zip(errors, ledgers, strict=True)]
 
     def layout(
         self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None

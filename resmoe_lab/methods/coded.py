@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,15 +10,16 @@ import torch
 
 from .._core.errors import UsageError
 from .._core.params import KEEP
+from .._core.threads import map_parallel
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
-from ..store.coder import QuantizedValues, RateCurve, quantize
+from ..store.coder import RateCurve, encode, quantize
 from ..store.encodings import Encoded, Encoding
 from ..store.encodings.coded import encode_quantized
 from ..store.formats.coded import CodedFormat
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
 from ..store.matrices import SymbolMatrix
-from ._base import METHODS, Compressed, CompressedLayer, Method
+from ._base import METHODS, Compressed, CompressedLayer, Measured, Method, storage_ledger
 
 CODED = Encoding(kind="coded", bits=8)
 #: Values that a curve of rates is made of, and rows of an expert that they come from, at most.
@@ -87,7 +88,8 @@ class CodedMethod(Method):
     ) -> Compressed:
         """Round experts, or their residuals, at the step that fits; see :meth:`compress` for what is stored."""
         plan = self._plan(stack, _budget(stack.shape, keep), center)
-        return Compressed(map(SymbolMatrix, _rounded(stack, center, plan)))
+        matrices = (quantize(m.float().cpu().numpy(), plan.stops, plan.steps) for m in _matrices(stack, center))
+        return Compressed(map(SymbolMatrix, matrices))
 
     def compress(
         self,
@@ -120,6 +122,19 @@ class CodedMethod(Method):
         if not plan.uses_center:
             center = None
         return self._fit(stack, keep, layout=layout, center=center, plan=plan)
+
+    def measure(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> list[Measured]:
+        """Return error and bytes of what is stored, at every keep; each is coded."""
+        layers = (self.compress(stack, keep, center, statistics=statistics, storage=storage) for keep in keeps)
+        return [Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes) for layer in layers]
 
     def _plan(self, stack: ExpertStack, budget: float, center: Center | None) -> _Plan:
         """Choose the steps from curves of rates, and whether there is a center."""
@@ -167,13 +182,17 @@ class CodedMethod(Method):
             rounded = quantize(center.matrix.float().cpu().numpy(), plan.stops, plan.center_steps)
             blocks = (encode_quantized(rounded),)
             center = replace(center, matrix=torch.from_numpy(rounded.values).to(center.matrix))
-        experts = CodedFormat.pack(map(SymbolMatrix, _rounded(stack, center, plan)), layout)
-        layout = experts.layout.model_copy(update={"center": blocks[0].encoding if blocks else None})
+        layout = layout.model_copy(update={"center": blocks[0].encoding if blocks else None})
+
+        def coded(matrix: torch.Tensor) -> np.ndarray:
+            return encode(quantize(matrix.float().cpu().numpy(), plan.stops, plan.steps))
+
+        experts = CodedFormat.of_runs(map_parallel(coded, _matrices(stack, center)), layout)
         return CompressedLayer(
             method=self.name,
             keep=keep,
             shape=stack.shape,
-            experts=CodedFormat(layout, dict(experts.state_dict())),
+            experts=experts,
             center=center,
             center_blocks=blocks,
             dtype=stack.weights.dtype,
@@ -316,9 +335,3 @@ def _sample(stack: ExpertStack, center: Center | None, factors: torch.Tensor) ->
             part = part - center.expert(k)[index.to(center.matrix.device)].float().cpu()
         parts.append(part * factors)
     return torch.cat(parts).numpy()
-
-
-def _rounded(stack: ExpertStack, center: Center | None, plan: _Plan) -> Iterator[QuantizedValues]:
-    """Round every expert, or its residual, at the plan's steps."""
-    for matrix in _matrices(stack, center):
-        yield quantize(matrix.float().cpu().numpy(), plan.stops, plan.steps)

@@ -81,7 +81,8 @@ def test_equal_bytes(name: str, encoding: str) -> None:
     method, whole = METHODS[name](), 8 * 96 * 128 * storage.encoding.bits // 8
     keep = match_bytes(method, 0.5 * whole, SHAPE, storage=storage)
     assert forecast_ledger(method, SHAPE, keep=keep, storage=storage).true_bytes <= 0.5 * whole
-    assert forecast_ledger(method, SHAPE, keep=min(1.0, keep + 1e-9), storage=storage).true_bytes > 0.5 * whole
+    if keep < 1:  # methods that go by bits never take more than 16
+        assert forecast_ledger(method, SHAPE, keep=min(1.0, keep + 1e-9), storage=storage).true_bytes > 0.5 * whole
     assert match_bytes(method, 10 * whole, SHAPE, storage=storage) == 1.0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..._core.threads import map_parallel
 from ..coder import CodedMatrix, decode_into, encode
 from ..encodings import TensorSpec
 from ..layout import Layout
@@ -44,10 +45,16 @@ class CodedFormat(Format):
     @classmethod
     def pack(cls, matrices: Iterable[CompressedMatrix], layout: Layout) -> Self:
         """Code each matrix by itself."""
-        runs = []
-        for matrix in matrices:
+
+        def coded(matrix: CompressedMatrix) -> np.ndarray:
             assert isinstance(matrix, SymbolMatrix)
-            runs.append(encode(matrix.quantized))
+            return encode(matrix.quantized)
+
+        return cls.of_runs(map_parallel(coded, matrices), layout)
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[np.ndarray], layout: Layout) -> Self:
+        """Make the module of experts that are coded already, each a run of bytes."""
         layout = layout.model_copy(update={"counts": tuple(len(run) for run in runs)})
         return cls(layout, {"data": torch.from_numpy(np.concatenate(runs))})
 
