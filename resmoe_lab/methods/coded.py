@@ -87,7 +87,8 @@ class CodedMethod(Method):
         self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
     ) -> Compressed:
         """Round experts, or their residuals, at the step that fits; see :meth:`compress` for what is stored."""
-        plan = self._plan(stack, _budget(stack.shape, keep), center)
+        plan = self._plan(self._curves(stack, center), _budget(stack.shape, keep))
+        center = center if plan.uses_center else None
         matrices = (quantize(m.float().cpu().numpy(), plan.stops, plan.steps) for m in _matrices(stack, center))
         return Compressed(map(SymbolMatrix, matrices))
 
@@ -113,15 +114,9 @@ class CodedMethod(Method):
             If `keep` is out of range, there is no center where the method needs one, a weight is not finite, or so few
             bytes do not hold even the headers.
         """
-        KEEP.validate(keep)
         center = self._used(center, statistics)
-        layout = self.layout(stack.shape, keep, storage=storage)
-        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks), "center": None})
-        budget = _budget(stack.shape, keep)
-        plan = self._plan(stack, budget, center)
-        if not plan.uses_center:
-            center = None
-        return self._fit(stack, keep, layout=layout, center=center, plan=plan)
+        curves = self._curves(stack, center)
+        return self._compressed(stack, KEEP.validate(keep), center, storage=storage, curves=curves)
 
     def measure(
         self,
@@ -133,17 +128,44 @@ class CodedMethod(Method):
         storage: Storage = DEFAULT_STORAGE,
     ) -> list[Measured]:
         """Return error and bytes of what is stored, at every keep; each is coded."""
-        layers = (self.compress(stack, keep, center, statistics=statistics, storage=storage) for keep in keeps)
-        return [Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes) for layer in layers]
+        curves, measured = self._curves(stack, self._used(center, statistics)), list[Measured]()
+        for keep in keeps:
+            layer = self._compressed(stack, KEEP.validate(keep), center, storage=storage, curves=curves)
+            measured.append(Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes))
+        return measured
 
-    def _plan(self, stack: ExpertStack, budget: float, center: Center | None) -> _Plan:
-        """Choose the steps from curves of rates, and whether there is a center."""
+    def errors(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> list[float]:
+        """Return the errors alone."""
+        return [point.error for point in self.measure(stack, keeps, center, statistics=statistics, storage=storage)]
+
+    def _compressed(
+        self, stack: ExpertStack, keep: float, center: Center | None, *, storage: Storage, curves: _Curves
+    ) -> CompressedLayer:
+        layout = self.layout(stack.shape, keep, storage=storage)
+        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks), "center": None})
+        plan = self._plan(curves, _budget(stack.shape, keep))
+        return self._fit(stack, keep, layout=layout, center=center if plan.uses_center else None, plan=plan)
+
+    def _curves(self, stack: ExpertStack, center: Center | None) -> _Curves:
+        """Look at the weights once: what any step will cost, without a center and with it."""
         scales = _scales(stack)
         alone = _Plan.make(stack, None, scales)
         if center is None or not center.stored:
-            return alone.fitted(budget, self.name)
-        together = _Plan.make(stack, center, scales)
-        if together.least_bytes > budget:
+            return alone, None
+        return alone, _Plan.make(stack, center, scales)
+
+    def _plan(self, curves: _Curves, budget: float) -> _Plan:
+        """Choose the steps, and whether there is a center."""
+        alone, together = curves
+        if together is None or together.least_bytes > budget:
             return alone.fitted(budget, self.name)
         plans = [replace(together, center_factor=factor) for factor in _CENTER_FACTORS]
         best = min((plan.fitted(budget, self.name) for plan in plans), key=lambda plan: plan.error)
@@ -299,6 +321,10 @@ class _Plan:
             finite = too_fine > 0 and fits < float("inf")
             step = (too_fine * fits) ** 0.5 if finite else self.step * (1.05 if too_fine else 0.95)
         return replace(self, step=max(step, self.least_step))
+
+
+#: What is known of a layer before its step is chosen: without a center, and with it (None: there is none).
+_Curves = tuple[_Plan, _Plan | None]
 
 
 def _budget(shape: LayerShape, keep: float) -> float:
