@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .._core.errors import UsageError
-from .._core.params import BITS, KEEP
+from .._core.params import BITS, KEEP, Param
 
 if TYPE_CHECKING:
     from ..compress import CompressionConfig
@@ -29,6 +29,9 @@ Center = Annotated[
 ]
 Keep = Annotated[float, Parameter(help=KEEP.doc)]
 Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, negative=(), help=KEEP.doc)]
+BitsList = Annotated[
+    list[str], Parameter(name="--bits", consume_multiple=True, negative=(), help=f"In place of --keep: {BITS.doc}.")
+]
 Seed = Annotated[int, Parameter(help="For whatever is random.")]
 Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:1.")]
 DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
@@ -82,12 +85,12 @@ def split_names(names: Iterable[str] | None) -> list[str] | None:
     return [name for text in names for name in text.split(",") if name] if names else None
 
 
-def split_numbers(texts: Iterable[str] | None) -> list[float] | None:
+def split_numbers(texts: Iterable[str] | None, param: Param = KEEP) -> list[float] | None:
     names = split_names(texts)
     try:
         return [float(name) for name in names] if names else None
     except ValueError as error:
-        raise UsageError(f"--keep {' '.join(names or [])} is not a list of numbers: {KEEP.doc}") from error
+        raise UsageError(f"--{param.name} {' '.join(names or [])} is not a list of numbers: {param.doc}") from error
 
 
 def center_options(**options: Any) -> dict[str, Any]:

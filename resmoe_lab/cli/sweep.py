@@ -7,10 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .._core.params import BITS
 from ._app import app
 from ._options import (
     DEFAULT_CENTER,
     DEFAULT_VALUES,
+    BitsList,
     CalibrationTask,
     Center,
     CenterValues,
@@ -39,6 +41,7 @@ def sweep(
     out: Annotated[Path, Parameter(help="Folder of the tables: a new one, or that of a sweep that was stopped.")],
     methods: Annotated[list[str] | None, several("Four if not given; `--methods help` lists all.")] = None,
     keep: Keeps | None = None,
+    bits: BitsList | None = None,
     layers: Layers = "all",
     center: Center = DEFAULT_CENTER,
     tasks: Annotated[list[str] | None, several("What is scored; StoryWorld's four tasks if not given.")] = None,
@@ -60,6 +63,7 @@ def sweep(
             layers,
             methods=split_names(methods),
             keeps=split_numbers(keep),
+            bits=split_numbers(bits, BITS),
             center=center,
             tasks=split_names(tasks),
             limit=limit,

@@ -18,7 +18,7 @@ from .._core.deprecation import renamed_arguments
 from .._core.errors import ResmoeWarning
 from .._core.files import folder_lock
 from .._core.machine import machine, versions
-from .._core.params import KEEP
+from .._core.params import KEEP, keep_of_bits
 from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
@@ -27,6 +27,7 @@ from ..centers import DEFAULT_CENTER, Center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
 from ..experts import ExpertStack
+from ..methods import METHODS
 from ..scoring.calibration import TOKENS
 from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
@@ -35,7 +36,7 @@ from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
 from .runner import VariantRunner
 from .sweep import TABLES, UNIT, Sweep
-from .variants import Variant
+from .variants import DEFAULT_BITS, Variant, keeps_of
 
 #: Keeps of the curves that cost nothing more than one sort or one spectrum.
 CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
@@ -51,6 +52,7 @@ def run_sweep(
     layers: Sequence[int],
     methods: Sequence[str] = DEFAULT_METHODS,
     keeps: Sequence[float] = DEFAULT_KEEPS,
+    bits: Sequence[float] = DEFAULT_BITS,
     center: str = DEFAULT_CENTER,
     storage: Storage = DEFAULT_STORAGE,
     tasks: Sequence[str] = EMBEDDED_TASKS,
@@ -72,8 +74,11 @@ def run_sweep(
         Folder of the tables. Scores that a stopped or finished run with the same settings left there are reused.
     layers
         Which layers are compressed.
-    methods, keeps, center, seed
+    methods, center, seed
         What is compared.
+    keeps, bits
+        At which kept fractions, and at how many bits a weight the methods that go by bits; those that one cannot have
+        are left out. In the tables the kept fraction of so many bits is their share of 16.
     storage
         How values are stored: errors, scores and bytes are those of what is stored.
     tasks, limit, data_dir
@@ -111,7 +116,9 @@ def run_sweep(
     options |= {"seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
     with VariantRunner(checkpoint, **options) as runner:
         variants = [runner.original, runner.center_only]
-        variants += [runner.variant(method, keep) for method in methods for keep in keeps]
+        variants += [
+            runner.variant(name, keep) for name in methods for keep in keeps_of(METHODS[name](), keeps=keeps, bits=bits)
+        ]
         if calibration in tasks:
             warnings.warn(
                 f"task {calibration!r} both calibrates and is scored: methods that use it have seen what they are "
@@ -122,6 +129,8 @@ def run_sweep(
         scorer = TaskScorer(tasks, limit=limit, data_dir=data_dir, progress=_indented(progress))
         settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
         settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
+        if any(METHODS[name].method.by_bits for name in methods):
+            settings |= {"bits": list(bits)}
         settings |= {"tasks": list(tasks), "limit": limit, "seed": seed, "storage": storage.model_dump(mode="json")}
         if calibration is not None:
             settings |= {"calibration": calibration, "tokens": tokens}
@@ -158,7 +167,7 @@ def _measure(
     model, tokenizer = runner.loaded  # a model that cannot run fails before the search for centers
     for layer in runner.layers:
         runner.center(layer)
-    keeps = sorted({*CURVE_KEEPS, *settings["keeps"]})
+    keeps = sorted({*CURVE_KEEPS, *settings["keeps"], *map(keep_of_bits, settings.get("bits", ()))})
     layers = {
         layer: _layer_tables(runner, layer, methods=settings["methods"], keeps=keeps)
         for layer in tracked(runner.layers, "error curves", progress)

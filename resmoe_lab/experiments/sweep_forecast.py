@@ -16,7 +16,7 @@ from ..methods import METHODS
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import evaluate_model, task_size
 from .sweep import UNIT
-from .variants import CENTER_ONLY, ORIGINAL
+from .variants import CENTER_ONLY, DEFAULT_BITS, ORIGINAL, keeps_of
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that fixed costs cancel.
 _SAMPLE_SIZES = 4, 20
@@ -52,6 +52,7 @@ def forecast_sweep(
     layers: Sequence[int],
     methods: Sequence[str],
     keeps: Sequence[float],
+    bits: Sequence[float] = DEFAULT_BITS,
     center: str = DEFAULT_CENTER,
     tasks: Sequence[str],
     limit: int | None = None,
@@ -62,7 +63,7 @@ def forecast_sweep(
 
     Parameters
     ----------
-    checkpoint, out, layers, methods, keeps, center, tasks, limit, data_dir
+    checkpoint, out, layers, methods, keeps, bits, center, tasks, limit, data_dir
         As for :func:`~resmoe_lab.experiments.run_sweep.run_sweep`; nothing is written.
     running
         The checkpoint's model and tokenizer.
@@ -75,13 +76,21 @@ def forecast_sweep(
         progress(Tick("measuring", done, len(steps), {"task": name}))
         seconds_a_score += _task_seconds(running, name, limit=limit, data_dir=data_dir)
     compressing, centers = 0.0, 0.0
+    scored_keeps = {name: keeps_of(METHODS[name](), keeps=keeps, bits=bits) for name in methods}
     for done, name in enumerate(methods, start=len(tasks)):
         progress(Tick("measuring", done, len(steps), {"method": name}))
-        config = CompressionConfig(method=name, keep=max(keeps), layers=tuple(layers), center=center, export="dense")
+        scored = scored_keeps[name]
+        if not scored:
+            continue
+        config = CompressionConfig(method=name, keep=max(scored), layers=tuple(layers), center=center, export="dense")
         run = forecast_run(checkpoint, out, config)
-        compressing += run.seconds * len(keeps)
+        compressing += run.seconds * len(scored)
         centers = max(centers, run.seconds if METHODS[name].uses_center else 0.0)
-    names = [f"{ORIGINAL}-1", f"{CENTER_ONLY}-0", *(f"{name}-{keep:g}" for name in methods for keep in keeps)]
+    names = [
+        f"{ORIGINAL}-1",
+        f"{CENTER_ONLY}-0",
+        *(f"{name}-{keep:g}" for name in methods for keep in scored_keeps[name]),
+    ]
     # The load of the routers is measured at the end, on all of the running text.
     routing = _task_seconds(running, "storyworld_perplexity", limit=None, data_dir=data_dir)
     finished = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .._core.params import keep_of_bits
+from ..methods import Method
+
+#: Bits a weight at which methods that go by them are compared.
+DEFAULT_BITS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
 #: The variants that are no method: before any compression, and with every residual dropped.
 ORIGINAL, CENTER_ONLY = "original", "center-only"
 
@@ -35,3 +40,10 @@ class Variant:
     def mean_keep(self) -> float:
         """The mean of the layers' kept fractions."""
         return sum(self.keep.values()) / len(self.keep) if isinstance(self.keep, Mapping) else self.keep
+
+
+def keeps_of(method: Method, *, keeps: Sequence[float], bits: Sequence[float]) -> list[float]:
+    """Return the kept fractions at which a method is scored: those of its bits where it goes by them."""
+    if not method.by_bits:
+        return list(keeps)
+    return [keep_of_bits(value) for value in bits if method.takes_bits(value)]

@@ -182,6 +182,10 @@ class Method(ABC):
         """Whether it stores residuals from a center."""
         return self.entry.uses_center
 
+    def takes_bits(self, bits: float) -> bool:
+        """Whether a method that goes by bits can store so many a weight."""
+        return self.by_bits and 0 < bits <= 16
+
     @abstractmethod
     def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
         """Return the rank, rows or values of each compressed matrix, from the sizes of the layer alone.

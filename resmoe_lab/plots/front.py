@@ -40,15 +40,17 @@ def front_lines(
         scale=alt.Scale(type="log" if log else "linear", domain=domain, nice=False),
         axis=log_axis(*domain) if log else alt.Axis(tickCount=5, format="~p"),
     )
+    points, front = (table.assign(bits=16 * table["true_share"]) for table in (points, front))
     x = alt.X(
-        "true_share:Q",
-        title="stored bytes of the experts / original bytes",
-        scale=alt.Scale(domain=[0, max(1.0, float(points["true_share"].max())) * 1.02], nice=False),
-        axis=alt.Axis(format="~p", tickCount=6),
+        "bits:Q",
+        title="stored bits a weight of the experts, center and indices included (original: 16)",
+        scale=alt.Scale(domain=[0, max(16.0, float(points["bits"].max())) * 1.02], nice=False),
+        axis=alt.Axis(values=[0, 1, 2, 3, 4, 6, 8, 12, 16]),
     )
     tooltip = [
         alt.Tooltip("series:N", title="method"),
         alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
+        alt.Tooltip("bits:Q", title="bits a weight", format=".3~g"),
         alt.Tooltip("true_share:Q", title="bytes", format=".1%"),
         alt.Tooltip("value:Q", title=metric_label(metric), format=".4~g"),
     ]

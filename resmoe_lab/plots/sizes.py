@@ -9,6 +9,8 @@ from .series import add_series, order_series, round_significant
 from .slider import keep_slider
 from .theme import FONT, INK, MUTED, color_scale, styled
 
+#: Bits of a weight of the original, in which sizes are compared.
+_ORIGINAL_BITS = 16
 _COUNTS = {"paper_bytes": "paper's count", "true_bytes": "really stored"}
 
 
@@ -27,7 +29,8 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
     pandas.DataFrame
         Columns ``series``, ``keep``, ``format``, ``paper_bytes``, ``true_bytes``, ``original_bytes``,
         ``model_bytes``, ``original_model_bytes``, ``paper_share`` and ``true_share`` of the original experts'
-        bytes, and ``model_share`` of the whole model's.
+        bytes, ``model_share`` of the whole model's, and ``bits``, stored for each weight of the experts, center and
+        indices included.
 
     Examples
     --------
@@ -35,6 +38,8 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
     >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
     >>> size_table(pd.DataFrame([row]))["true_share"].tolist()
     [0.56]
+    >>> round(size_table(pd.DataFrame([row]))["bits"][0], 2)
+    8.96
     """
     table = add_series(sizes)
     if keep is not None:
@@ -44,13 +49,14 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
         paper_share=table["paper_bytes"] / table["original_bytes"],
         true_share=table["true_bytes"] / table["original_bytes"],
         model_share=table["model_bytes"] / table["original_model_bytes"],
+        bits=_ORIGINAL_BITS * table["true_bytes"] / table["original_bytes"],
     )
     rank = {name: i for i, name in enumerate(order_series(table["series"]))}
     table = table.sort_values(
         ["series", "keep"], key=lambda column: column.map(rank) if column.name == "series" else column
     )
     counts = ["format", "paper_bytes", "true_bytes", "original_bytes", "model_bytes", "original_model_bytes"]
-    return table[["series", "keep", *counts, "paper_share", "true_share", "model_share"]].reset_index(drop=True)
+    return table[["series", "keep", *counts, "paper_share", "true_share", "model_share", "bits"]].reset_index(drop=True)
 
 
 def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:

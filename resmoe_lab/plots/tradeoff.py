@@ -65,7 +65,7 @@ def score_by_bytes(scores: pd.DataFrame, sizes: pd.DataFrame, task: str) -> alt.
 
 def _by_bytes(table: pd.DataFrame, title: str, *, log: bool, original: float | None = None) -> alt.HConcatChart:
     slider = keep_slider(table["keep"])
-    table = round_significant(table[["series", "keep", "value", *_PANELS]])
+    table = round_significant(table[["series", "keep", "value", "bits", *_PANELS]])
     values = [*table["value"], *([] if original is None else [original])]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low or 1.0)
@@ -106,6 +106,7 @@ def _panel(
             alt.Tooltip("series:N", title="method"),
             alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
             alt.Tooltip(f"{share}:Q", title="bytes", format=".1%"),
+            alt.Tooltip("bits:Q", title="stored bits a weight", format=".3~g"),
             alt.Tooltip("value:Q", format=".4~g"),
         ],
     )

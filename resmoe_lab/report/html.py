@@ -18,25 +18,27 @@ class Cell:
     best: bool = False
 
 
-def table(header: Sequence[str], bodies: Mapping[str, Iterable[Sequence[Cell | str]]]) -> str:
-    """Return a table whose bodies are shown one at a time by the page's kept-fraction slider.
+def table(header: Sequence[str], bodies: Mapping[str, Iterable[Sequence[Cell | str]]], *, by: str = "keep") -> str:
+    """Return a table whose bodies are shown one at a time by a slider of the page.
 
     Parameters
     ----------
     header
         Column names; the first column holds names, the others numbers.
     bodies
-        Kept fraction, as text, to rows. An empty text is a body that always shows.
+        The slider's value, as text, to rows. An empty text is a body that always shows.
+    by
+        Which slider: ``"keep"`` or ``"bits"``.
     """
     head = "".join(f"<th scope='col'>{escape(name).replace('_', '_<wbr>')}</th>" for name in header)
-    parts = [_body(keep, rows) for keep, rows in bodies.items()]
+    parts = [_body(value, rows, by) for value, rows in bodies.items()]
     narrow = " class='narrow'" if len(header) < 4 else ""
     return f"<div class='scroll'><table{narrow}><thead><tr>{head}</tr></thead>{''.join(parts)}</table></div>"
 
 
-def _body(keep: str, rows: Iterable[Sequence[Cell | str]]) -> str:
+def _body(value: str, rows: Iterable[Sequence[Cell | str]], by: str) -> str:
     lines = "".join(f"<tr>{''.join(_cell(i, cell) for i, cell in enumerate(row))}</tr>" for row in rows)
-    return f"<tbody{f' data-keep={escape(keep)!r}' if keep else ''}>{lines}</tbody>"
+    return f"<tbody{f' data-{by}={escape(value)!r}' if value else ''}>{lines}</tbody>"
 
 
 def _cell(column: int, cell: Cell | str) -> str:

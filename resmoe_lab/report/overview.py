@@ -96,3 +96,18 @@ def best_for_bytes(summary: Summary, true_share: float) -> BestForBytes | None:
         return None
     best = candidates.sort_values("error").iloc[0]
     return BestForBytes(str(best["series"]), float(best["keep"]), float(best["error"]), float(best["true_share"]))
+
+
+def at_bits(summary: Summary, bits: float) -> pd.DataFrame:
+    """Return each series' scored point of the least error that stores no more than so many bits a weight.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of the summary's table, the least error first; none for a series of which nothing fits.
+    """
+    table = summary.table[summary.table["bits"] <= bits + 1e-9].dropna(subset=["error"])
+    scored = [column.name for column in summary.columns]
+    if scored:
+        table = table.dropna(subset=scored, how="all")
+    return table.sort_values("error").drop_duplicates("series")

@@ -12,13 +12,17 @@ from IPython.display import HTML
 from .. import plots
 from .._core.params import KEEP
 from ..experiments.sweep import Sweep
+from ..methods import METHODS
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
 from ..plots.series import lower_is_better
+from ..plots.theme import SERIES_SEPARATOR
 from ..workbench.views import ErrorsView, SweepView
 from .html import Cell, bullets, definitions, human_bytes, number_ranges, table
-from .overview import Summary, best_for_bytes, summarise
+from .overview import Summary, at_bits, best_for_bytes, summarise
 
+#: Bits a weight that the slider of equal bytes stops at.
+_BITS = (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 10, 12, 14, 16)
 _PROVENANCE = ("date", "settings", "versions", "machine")
 
 
@@ -77,12 +81,19 @@ def _answer(summary: Summary, keep: float) -> Iterable[str]:
     stored = f"It really stores {best['true_share']:.1%} of the experts' bytes; "
     stored += f"the paper's way of counting says {best['paper_share']:.1%}."
     if rival.series == best["series"]:
-        yield f"{stored} No other method in this sweep does better with as many bytes."
+        yield f"{stored} No other method in this sweep does better with as many bytes{_unless_quantized(summary)}."
     else:
         yield (
             f"{stored} With as many bytes, <b>{escape(rival.series)}</b> does better: "
             f"relative error {rival.error:.3f} at keep {rival.keep:g}."
         )
+
+
+def _unless_quantized(summary: Summary) -> str:
+    """Say so where nothing that rounds every weight was compared."""
+    names = {str(name).split(SERIES_SEPARATOR)[0] for name in summary.table["series"]}
+    rounded = any(name in METHODS and METHODS[name].method.by_bits for name in names)
+    return "" if rounded else " (no plain quantizer was among them)"
 
 
 def _cards(summary: Summary, keep: float) -> str:
@@ -190,6 +201,40 @@ def byte_table(sweep: Sweep) -> HTML:
         "<p class='note'>At keep <output data-shows='keep'></output>:</p>"
         + table([*header, "whole model", "original model"], bodies)
     )
+
+
+def bits_table(sweep: Sweep) -> HTML:
+    """Tabulate what each method reaches with no more than so many stored bits a weight, at the slider's bits."""
+    summary = summarise(sweep)
+    bodies = {}
+    for bits in _BITS:
+        rows = at_bits(summary, bits)
+        if len(rows):
+            bodies[f"{bits:g}"] = _bits_rows(summary, rows)
+    if not bodies:
+        return _missing("Nothing in this sweep was scored.")
+    stops = [float(bits) for bits in bodies]
+    start = min(stops, key=lambda value: abs(value - 4))
+    slider = (
+        f"<label class='keep still'><span>stored bits a weight, at most</span> <input type='range' id='page-bits' "
+        f"min='{stops[0]:g}' max='{stops[-1]:g}' step='0.5' value='{start:g}'> <output>{start:g}</output></label>"
+    )
+    note = "<p class='note'>Center, indices, scales and tables included; the original has 16. Of each method the best "
+    note += "point that was scored and fits into <output data-shows='bits'></output> bits a weight:</p>"
+    header = ["method", "keep", "stored bits", "relative error", *(column.label for column in summary.columns)]
+    return HTML(slider + note + table(header, bodies, by="bits"))
+
+
+def _bits_rows(summary: Summary, rows: pd.DataFrame) -> list[list[Cell | str]]:
+    ends = {"error": rows["error"].min()}
+    ends |= {c.name: rows[c.name].min() if c.lower_is_better else rows[c.name].max() for c in summary.columns}
+    result: list[list[Cell | str]] = []
+    for _, row in rows.iterrows():
+        numbers = [("error", _number(row["error"], False))]
+        numbers += [(column.name, _number(row[column.name], column.percent)) for column in summary.columns]
+        cells = [Cell(text, best=len(rows) > 1 and row[name] == ends[name]) for name, text in numbers]
+        result.append([str(row["series"]), f"{row['keep']:.3g}", f"{row['bits']:.2f}", *cells])
+    return result
 
 
 def similarity_chart(sweep: Sweep) -> HTML:

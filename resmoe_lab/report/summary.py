@@ -7,35 +7,47 @@ from typing import Any
 
 from .._core.params import KEEP
 from ..experiments.sweep import Sweep
+from ..experiments.variants import ORIGINAL
+from ..methods import METHODS
+from ..plots.series import REFERENCES
 
 _MAIN_METRICS = ("perplexity", "acc")
 
 
 def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> list[dict[str, Any]]:
-    """Return one row a method: mean relative error, the main score of every task, and both counts of bytes.
+    """Return one row a method: stored bits a weight, mean relative error, main scores, and both counts of bytes.
 
     Parameters
     ----------
     source
         A sweep, or the folder of one.
     keep
-        Which keep; the original model and the center alone are shown beside it.
+        Which keep; the original model and the center alone are shown beside it. Methods that go by bits have a row for
+        each that was scored.
     """
     sweep = source if isinstance(source, Sweep) else Sweep.load(source)
-    errors = sweep.errors[sweep.errors.keep == keep].groupby("method").relative_error.mean()
-    sizes = sweep.sizes[sweep.sizes.keep == keep].set_index("method")
+    keys = ["method", "keep"]
+    errors = sweep.errors.groupby(keys).relative_error.mean()
+    sizes = sweep.sizes.set_index(keys)
     main = sweep.scores[sweep.scores.metric.isin(_MAIN_METRICS)]
     rows: list[dict[str, Any]] = []
-    for name, scores in main[main.keep.isin([keep, 0.0, 1.0])].groupby("method", sort=False):
-        method = str(name)
-        row: dict[str, Any] = {"method": method}
-        row["relative error"] = float(errors[method]) if method in errors else None
-        for score in scores[scores.keep.isin([keep] if method in errors else [0.0, 1.0])].to_dict("records"):
+    for (name, at), scores in main.groupby(keys, sort=False):
+        method, by_bits = str(name), _goes_by_bits(str(name))
+        if method not in REFERENCES and not by_bits and abs(at - keep) > 1e-9:
+            continue
+        row: dict[str, Any] = {"method": f"{method}, {16 * at:g} bits" if by_bits else method, "bits": None}
+        row["relative error"] = float(errors[method, at]) if (method, at) in errors else None
+        for score in scores.to_dict("records"):
             row[str(score["task"]).replace("storyworld_", "")] = float(score["value"])
-        if method in sizes.index:
-            row["paper MB"] = round(float(sizes.paper_bytes[method]) / 1e6, 3)
-            row["true MB"] = round(float(sizes.true_bytes[method]) / 1e6, 3)
-        elif method == "original":
-            row["paper MB"] = row["true MB"] = round(float(sweep.sizes.original_bytes.iloc[0]) / 1e6, 3)
+        original = float(sweep.sizes.original_bytes.iloc[0])
+        paper, true = (original, original) if method == ORIGINAL else (None, None)
+        if (method, at) in sizes.index:
+            paper, true = (float(sizes.loc[(method, at), count]) for count in ("paper_bytes", "true_bytes"))
+        if paper is not None and true is not None:
+            row |= {"bits": 16 * true / original, "paper MB": round(paper / 1e6, 3), "true MB": round(true / 1e6, 3)}
         rows.append(row)
     return [{name: row.get(name) for name in rows[-1]} for row in rows]
+
+
+def _goes_by_bits(method: str) -> bool:
+    return method in METHODS and METHODS[method].method.by_bits

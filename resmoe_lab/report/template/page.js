@@ -1,36 +1,47 @@
-// The page's own slider moves the charts', theirs move it, and the tables show the nearest computed kept fraction.
+// The page's own sliders: the one of kept fractions moves the charts, and theirs move it; tables show the nearest value.
 (() => {
-  const slider = document.getElementById("page-keep");
-  const tables = new Map();
-  for (const body of document.querySelectorAll("tbody[data-keep]")) {
-    const table = body.parentElement;
-    if (!tables.has(table)) tables.set(table, []);
-    tables.get(table).push(body);
-  }
-  function nearest(bodies, keep) {
-    const distance = (body) => Math.abs(Number(body.dataset.keep) - keep);
+  function nearest(bodies, name, value) {
+    const distance = (body) => Math.abs(Number(body.dataset[name]) - value);
     return bodies.reduce((best, body) => (distance(body) < distance(best) ? body : best));
   }
 
-  function show(keep) {
-    for (const bodies of tables.values()) {
-      const shown = nearest(bodies, keep);
-      for (const body of bodies) body.hidden = body !== shown;
-      const output = bodies[0].closest("section").querySelector("output[data-shows=keep]");
-      if (output) output.value = shown.dataset.keep;
+  // The slider of that name, and a function that shows a value in every table that follows it.
+  function follow(name) {
+    const slider = document.getElementById(`page-${name}`);
+    const tables = new Map();
+    for (const body of document.querySelectorAll(`tbody[data-${name}]`)) {
+      const table = body.parentElement;
+      if (!tables.has(table)) tables.set(table, []);
+      tables.get(table).push(body);
     }
-    if (slider) slider.parentElement.querySelector("output").value = keep;
+    function show(value) {
+      for (const bodies of tables.values()) {
+        const shown = nearest(bodies, name, value);
+        for (const body of bodies) body.hidden = body !== shown;
+        const output = bodies[0].closest("section").querySelector(`output[data-shows=${name}]`);
+        if (output) output.value = shown.dataset[name];
+      }
+      if (slider) slider.parentElement.querySelector("output").value = value;
+    }
+    return [slider, show];
   }
 
+  const [keep, showKeep] = follow("keep");
   document.addEventListener("resmoe:keep", (event) => {
-    if (slider) slider.value = event.detail;
-    show(Number(event.detail));
+    if (keep) keep.value = event.detail;
+    showKeep(Number(event.detail));
   });
-  if (slider) {
-    slider.addEventListener("input", () => {
-      show(Number(slider.value));
-      window.resmoe.set("keep", Number(slider.value));
+  if (keep) {
+    keep.addEventListener("input", () => {
+      showKeep(Number(keep.value));
+      window.resmoe.set("keep", Number(keep.value));
     });
-    show(Number(slider.value));
+    showKeep(Number(keep.value));
+  }
+
+  const [bits, showBits] = follow("bits");
+  if (bits) {
+    bits.addEventListener("input", () => showBits(Number(bits.value)));
+    showBits(Number(bits.value));
   }
 })();
