@@ -27,12 +27,12 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
     """
     sweep = source if isinstance(source, Sweep) else Sweep.load(source)
     keys = ["method", "keep"]
-    errors = sweep.errors.groupby(keys).relative_error.mean()
-    sizes = sweep.sizes.set_index(keys)
+    errors = dict(sweep.errors.groupby(keys).relative_error.mean())
+    sizes = {(row["method"], row["keep"]): row for row in sweep.sizes.to_dict("records")}
     main = sweep.scores[sweep.scores.metric.isin(_MAIN_METRICS)]
     rows: list[dict[str, Any]] = []
-    for (name, at), scores in main.groupby(keys, sort=False):
-        method, by_bits = str(name), _goes_by_bits(str(name))
+    for (method, at), scores in ((tuple(key), rows) for key, rows in main.groupby(keys, sort=False)):
+        by_bits = _goes_by_bits(method)
         if method not in REFERENCES and not by_bits and abs(at - keep) > 1e-9:
             continue
         row: dict[str, Any] = {"method": f"{method}, {16 * at:g} bits" if by_bits else method, "bits": None}
@@ -41,8 +41,8 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
             row[str(score["task"]).replace("storyworld_", "")] = float(score["value"])
         original = float(sweep.sizes.original_bytes.iloc[0])
         paper, true = (original, original) if method == ORIGINAL else (None, None)
-        if (method, at) in sizes.index:
-            paper, true = (float(sizes.loc[(method, at), count]) for count in ("paper_bytes", "true_bytes"))
+        if (method, at) in sizes:
+            paper, true = (float(sizes[method, at][count]) for count in ("paper_bytes", "true_bytes"))
         if paper is not None and true is not None:
             row |= {"bits": 16 * true / original, "paper MB": round(paper / 1e6, 3), "true MB": round(true / 1e6, 3)}
         rows.append(row)
