@@ -89,8 +89,7 @@ class Center:
     def rounded(self, encoded: Sequence[Encoded]) -> Center:
         """Return the center whose matrix is what :meth:`encode` has stored of it."""
         dtype = self.matrix.dtype
-        parts = [block.encoding.encoder.decode(block.encoding, block.parts, dtype) for block in encoded]
-        return replace(self, matrix=torch.cat(parts, dim=1))
+        return replace(self, matrix=torch.cat([block.decode(dtype) for block in encoded], dim=1))
 
 
 class CenterMethod(ABC):

@@ -32,6 +32,11 @@ class Statistics:
         The calibration text's name.
     tokens
         How many tokens it had.
+    expert_tokens
+        (N,) int64: how many tokens each expert received; None if not known.
+    input_moments, neuron_moments
+        (N, p, p) and (N, p_I, p_I) float32: E[x x^T] of an expert's inputs and E[h h^T] of what its neurons hand on to
+        W2, over its own tokens; None if not asked for.
     """
 
     usage: torch.Tensor
@@ -42,6 +47,9 @@ class Statistics:
     fisher: torch.Tensor | None
     source: str
     tokens: int
+    expert_tokens: torch.Tensor | None = None
+    input_moments: torch.Tensor | None = None
+    neuron_moments: torch.Tensor | None = None
 
     @classmethod
     def even(cls, stack: ExpertStack) -> Statistics:
@@ -57,6 +65,9 @@ class Statistics:
             fisher=torch.ones(count, dtype=torch.float64),
             source="none",
             tokens=0,
+            expert_tokens=torch.full((count,), 2**31),
+            input_moments=torch.eye(p).expand(count, p, p),
+            neuron_moments=torch.eye(neurons).expand(count, neurons, neurons),
         )
 
     @property

@@ -17,8 +17,8 @@ class CalibrationText:
     device: str
 
 
-def calibrated(checkpoint: Any, layers: list[int], text: CalibrationText, *, fisher: bool, progress: Any) -> Any:
-    """Run the model on calibration text, and return the statistics of each layer."""
+def calibrated(checkpoint: Any, layers: list[int], text: CalibrationText, **options: Any) -> Any:
+    """Run the model on calibration text, and return the statistics of each layer; options are those of `calibrate`."""
     from ..experts import family_of
     from ..runtime import load_pair
     from ..scoring.calibration import calibrate, calibration_requests
@@ -26,4 +26,4 @@ def calibrated(checkpoint: Any, layers: list[int], text: CalibrationText, *, fis
     model, tokenizer = load_pair(checkpoint, device=text.device)
     requests = calibration_requests(model, tokenizer, text=text.task, tokens=text.tokens, data_dir=text.data_dir)
     family = family_of(checkpoint)
-    return calibrate(model, family, requests, layers=layers, source=text.task, fisher=fisher, progress=progress)
+    return calibrate(model, family, requests, layers=layers, source=text.task, **options)

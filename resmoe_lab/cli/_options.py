@@ -53,10 +53,13 @@ Format = Annotated[
         help="How packed experts are stored; the smallest form if not given.",
     ),
 ]
-Values = Annotated[str, Parameter(help="How values are stored: bf16, fp16, fp32, int8.")]
+Values = Annotated[str, Parameter(help="How values are stored: bf16, fp16, fp32, int8, int4, int3, int2.")]
 CenterValues = Annotated[
     str | None,
-    Parameter(help="How the center's values are stored; if not given as the others, in bf16 beside int8."),
+    Parameter(help="How the center's values are stored; if not given as the others, in bf16 beside integers."),
+]
+Group = Annotated[
+    int | None, Parameter(help="Weights that share a scale, for methods that round weights in groups: 32, 64 or 128.")
 ]
 Scheduler = Annotated[
     str | None, Parameter(help="local:2 for two processes, or the address of a dask scheduler (tcp://host:8786).")
@@ -98,18 +101,20 @@ def center_options(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def storage_options(values: str, center_values: str | None, format: str | None = None) -> Any:
+def storage_options(
+    values: str, center_values: str | None, *, format: str | None = None, group: int | None = None
+) -> Any:
     """Return how values are to be stored, as one object.
 
     Raises
     ------
     UsageError
-        If there is no such encoding.
+        If there is no such encoding, or no such group.
     """
     from ..store import Encoding, Storage
 
     center = None if center_values is None else Encoding.parse(center_values)
-    return Storage(encoding=Encoding.parse(values), center=center, format=format)
+    return Storage(encoding=Encoding.parse(values), center=center, format=format, group=group)
 
 
 @Parameter(name="*")
@@ -128,6 +133,7 @@ class CompressionOptions:
     format: Format = None
     values: Values = DEFAULT_VALUES
     center_values: CenterValues = None
+    group: Group = None
     scheduler: Scheduler = None
 
     def config(self, **settings: Any) -> CompressionConfig:
@@ -147,7 +153,7 @@ class CompressionOptions:
             layers=self.layers,
             center=self.center,
             center_options=center_options(solver=self.solver, mode=self.mode),
-            storage=storage_options(self.values, self.center_values, self.format),
+            storage=storage_options(self.values, self.center_values, format=self.format, group=self.group),
             export=self.export,
             **settings,
         )

@@ -48,7 +48,8 @@ def compress(
         if calibration is not None:
             source = CalibrationText(calibration, tokens, data_dir, device)
             layers = list(config.layer_numbers)
-            statistics = calibrated(opened, layers, source, fisher=config.needs_fisher, progress=progress)
+            needs = {"fisher": config.needs_fisher, "moments": config.needs_moments}
+            statistics = calibrated(opened, layers, source, **needs, progress=progress)
         manifest = compress_checkpoint(
             opened, out, config, statistics=statistics, scheduler=options.scheduler, progress=progress
         )

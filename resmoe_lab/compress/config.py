@@ -112,7 +112,9 @@ expert (the paper's '75 % compression' is 0.25)
         if not METHODS[method].method.by_bits:
             known = ", ".join(name for name in METHODS if METHODS[name].method.by_bits)
             raise UsageError(f"method {method!r} goes by keep, expected bits for one of {known}: give keep")
-        return {**settings, "keep": keep_of_bits(bits)}
+        keep = keep_of_bits(bits)
+        METHODS[method].method.check_bits(bits)
+        return {**settings, "keep": keep}
 
     @model_validator(mode="before")
     @classmethod
@@ -164,6 +166,11 @@ expert (the paper's '75 % compression' is 0.25)
     def needs_fisher(self) -> bool:
         """Whether it also takes the Fisher information of that text."""
         return CENTERS[self.center].needs_fisher
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether it also takes the full second moments of every expert's inputs and neurons."""
+        return METHODS[self.method].method.needs_moments
 
     def check_calibrated(self, available: bool) -> None:
         """Refuse a run that cannot do without calibration text and has none.

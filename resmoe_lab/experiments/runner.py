@@ -168,12 +168,20 @@ class VariantRunner:
     @cached_property
     def statistics(self) -> dict[int, Statistics]:
         """Calibration statistics of each layer; empty without calibration text."""
+        return self._calibrated(moments=False)
+
+    @cached_property
+    def full_statistics(self) -> dict[int, Statistics]:
+        """The same with the full second moments, for the methods that need them."""
+        return self._calibrated(moments=True)
+
+    def _calibrated(self, *, moments: bool) -> dict[int, Statistics]:
         if self._calibration is None:
             return {}
         model, tokenizer = self.loaded
         options: dict[str, Any] = {"text": self._calibration, "tokens": self._tokens, "data_dir": self._data_dir}
         requests = calibration_requests(model, tokenizer, **options)
-        options = {"source": self._calibration, "fisher": self._center_method.needs_fisher}
+        options = {"source": self._calibration, "fisher": self._center_method.needs_fisher, "moments": moments}
         return calibrate(model, self.family, requests, layers=self.layers, progress=self._progress, **options)
 
     def stack(self, layer: int) -> ExpertStack:
@@ -201,7 +209,7 @@ class VariantRunner:
         stack = self.stack(layer) if stack is None else stack
         method = METHODS[variant.method](seed=self.seed)
         base = self.center(layer) if method.uses_center else None
-        statistics = self.statistics.get(layer)
+        statistics = (self.full_statistics if method.needs_moments else self.statistics).get(layer)
         return method.compress(stack, variant.keep_of(layer), base, statistics=statistics, storage=self.storage)
 
     def _load_model(self) -> tuple[Any, Any]:

@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 
 from .._core.deprecation import warn_renamed
 from .._core.errors import UsageError
-from .._core.params import KEEP
+from .._core.params import BITS, KEEP
 from .._core.registry import Registry
 from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack, LayerShape
@@ -154,19 +154,31 @@ class Method(ABC):
         The kind of compressed matrices that it makes.
     needs_statistics
         Whether it cannot do without calibration text.
+    needs_moments
+        Whether that text has to tell the full second moments of every expert's inputs and neurons.
     by_bits
         Whether it keeps every weight in fewer bits: its kept fraction is then that of 16 bits, 0.25 for 4.
     may_drop_center
         Whether it stores no center where that makes the layer better.
     variable_size
         Whether only doing it tells how many bytes it takes: no more than forecast, and few less.
+    takes_group
+        Whether it rounds weights in groups whose size users may choose.
+    grows
+        Whether a larger kept fraction takes more bytes: not where a format has one number of bits.
+    scale_free
+        Whether its relative error stays the same when all weights are multiplied by a number.
     """
 
     matrix_type: ClassVar[type[CompressedMatrix]]
     needs_statistics: ClassVar[bool] = False
+    needs_moments: ClassVar[bool] = False
     by_bits: ClassVar[bool] = False
     may_drop_center: ClassVar[bool] = False
     variable_size: ClassVar[bool] = False
+    takes_group: ClassVar[bool] = False
+    grows: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
 
     def __init__(self, entry: MethodEntry, *, seed: int = 0) -> None:
         self.entry = entry
@@ -182,9 +194,29 @@ class Method(ABC):
         """Whether it stores residuals from a center."""
         return self.entry.uses_center
 
-    def takes_bits(self, bits: float) -> bool:
+    @classmethod
+    def check_bits(cls, bits: float) -> None:
+        """Refuse bits of a weight that a method which goes by bits does not have.
+
+        Raises
+        ------
+        UsageError
+            Saying which it has.
+        """
+        BITS.validate(bits)
+
+    @classmethod
+    def takes_bits(cls, bits: float) -> bool:
         """Whether a method that goes by bits can store so many a weight."""
-        return self.by_bits and 0 < bits <= 16
+        try:
+            cls.check_bits(bits)
+        except UsageError:
+            return False
+        return cls.by_bits
+
+    def prepared_for(self, layout: Layout) -> Self:
+        """Return the method with what it has to know of how its matrices will be stored: most need not."""
+        return self
 
     @abstractmethod
     def counts(self, shape: LayerShape, keep: float) -> tuple[int, ...]:
@@ -240,7 +272,7 @@ class Method(ABC):
         layout = self.layout(stack.shape, keep, storage=storage, has_center=has_center)
         layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks)})
         center, center_blocks = stored_center(center, layout)
-        compressed = self.compress_exact(stack, keep, center, statistics)
+        compressed = self.prepared_for(layout).compress_exact(stack, keep, center, statistics)
         layout = layout.model_copy(update={"groups": compressed.groups})
         return CompressedLayer(
             method=self.name,
@@ -301,6 +333,10 @@ class Method(ABC):
         UsageError
             If so little cannot be kept, or the method's matrices do not fit into the format.
         """
+        if storage.group is not None and not self.takes_group:
+            raise UsageError(
+                f"method {self.name!r} rounds no weights in groups, found group {storage.group}: leave it out"
+            )
         has_center = self.uses_center if has_center is None else has_center
         counts = self.counts(shape, KEEP.validate(keep))
         layout = Layout.model_construct(

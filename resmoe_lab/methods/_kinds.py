@@ -78,7 +78,8 @@ class MatrixMethod(Method):
         layout, center = self._prepared(stack, keep, self._used(center, None), storage)
         pairs = zip(self._residuals(stack, center), self.hints(stack, center, None), strict=False)
         matrix, hint = next(islice(pairs, expert, None))
-        stored = FORMATS[layout.format].pack([self.compress_matrix(matrix, keep, hint)], layout)
+        compressed = self.prepared_for(layout).compress_matrix(matrix, keep, hint)
+        stored = FORMATS[layout.format].pack([compressed], layout)
         return matrix, stored.restore_aligned(0, matrix.dtype)
 
     def errors(
@@ -97,11 +98,12 @@ class MatrixMethod(Method):
             return []
         layout, center = self._prepared(stack, max(keeps), self._used(center, statistics), storage)
         pairs = zip(self._residuals(stack, center), self.hints(stack, center, statistics), strict=False)
+        method = self.prepared_for(layout)
 
         def curve(pair: tuple[torch.Tensor, Any]) -> list[float]:
             if layout.encoding.lossless:
-                return self.exact_errors(pair[0], keeps, pair[1])
-            return self.stored_errors(pair[0], keeps, layout, pair[1])
+                return method.exact_errors(pair[0], keeps, pair[1])
+            return method.stored_errors(pair[0], keeps, layout, pair[1])
 
         curves = map_parallel(curve, pairs)
         return [sum(errors) / stack.num_experts for errors in zip(*curves, strict=True)]

@@ -31,7 +31,8 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
     sizes = {(row["method"], row["keep"]): row for row in sweep.sizes.to_dict("records")}
     main = sweep.scores[sweep.scores.metric.isin(_MAIN_METRICS)]
     rows: list[dict[str, Any]] = []
-    for (method, at), scores in ((tuple(key), rows) for key, rows in main.groupby(keys, sort=False)):
+    for key, scores in main.groupby(keys, sort=False):
+        method, at = str(key[0]), float(str(key[1]))
         by_bits = _goes_by_bits(method)
         if method not in REFERENCES and not by_bits and abs(at - keep) > 1e-9:
             continue

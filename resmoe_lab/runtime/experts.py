@@ -108,7 +108,7 @@ class ResMoEExperts(nn.Module):
         }
         if self.center_encoding.encoder.by_rows:
             parts = {name: part.flatten(0, 1) for name, part in parts.items()}
-        return Encoded(self.center_encoding, parts)
+        return Encoded(self.center_encoding, parts, self.layout.columns[0].stop)
 
     def read_center(self, dtype: torch.dtype | None = None) -> Tensor | None:
         """Return the (B, p_I, p) center as floats, by default of the stored type; None where there is none."""
@@ -119,8 +119,7 @@ class ResMoEExperts(nn.Module):
             return self._decode_center(stored, dtype or self.dtype)
         if dtype is None:
             dtype = stored.data.dtype if stored.data.is_floating_point() else self.dtype
-        matrix = stored.encoding.encoder.decode(stored.encoding, stored.parts, dtype)
-        return matrix.unflatten(0, (len(self.layout.blocks), -1))
+        return stored.decode(dtype).unflatten(0, (len(self.layout.blocks), -1))
 
     def _decode_center(self, stored: Encoded, dtype: torch.dtype) -> Tensor:
         """Decode a center that cannot be read by rows, and keep it: it is one matrix for all experts."""

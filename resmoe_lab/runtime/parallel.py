@@ -101,7 +101,8 @@ def shard_neurons(block: ResMoEExperts, rank: int, world_size: int) -> ResMoEExp
     if center is not None:
         neurons = shard_range(layout.neurons, rank, world_size)
         rows = torch.arange(len(layout.blocks) * layout.neurons).view(len(layout.blocks), -1)[:, neurons].flatten()
-        center = Encoded(center.encoding, {name: part[rows].detach().clone() for name, part in center.parts.items()})
+        parts = {name: part[rows].detach().clone() for name, part in center.parts.items()}
+        center = Encoded(center.encoding, parts, center.columns)
     return _like(block, center, block.residual.shard_neurons(rank, world_size))
 
 
@@ -112,7 +113,8 @@ def shard_experts(block: ResMoEExperts, rank: int, world_size: int) -> ResMoEExp
     stored = sorted(set(groups[routed]))
     center = block.stored_center()
     if center is not None:
-        center = Encoded(center.encoding, {name: part.detach().clone() for name, part in center.parts.items()})
+        parts = {name: part.detach().clone() for name, part in center.parts.items()}
+        center = Encoded(center.encoding, parts, center.columns)
     shard = block.residual.shard_experts(stored)
     if block.groups is not None:
         numbers = tuple(stored.index(group) for group in groups[routed])

@@ -75,6 +75,7 @@ def calibrate(
     layers: Sequence[int],
     source: str = TEXT,
     fisher: bool = False,
+    moments: bool = False,
     progress: Progress = silent,
 ) -> dict[int, Statistics]:
     """Run text through a model and record statistics of the experts of some layers.
@@ -93,6 +94,8 @@ def calibrate(
         The text's name, for reports.
     fisher
         Also the mean squared gradient of the loss by each expert's weights, which takes a backward pass.
+    moments
+        Also the full second moments of every expert's inputs and neurons, which take 4 N (p^2 + p_I^2) bytes a layer.
     progress
         Called after every window; raising from it cancels.
 
@@ -107,7 +110,7 @@ def calibrate(
     CheckpointError
         If the family's experts do not receive tokens and selected experts separately (Llama 4).
     """
-    recorders = {layer: _Recorder(model, family, layer) for layer in layers}
+    recorders = {layer: _Recorder(model, family, layer, moments=moments) for layer in layers}
     tokens = 0
     with ExitStack() as hooks:
         for recorder in recorders.values():
@@ -140,7 +143,7 @@ def _run_window(model: Any, request: Request, recorders: Mapping[int, _Recorder]
 class _Recorder:
     """Sums over the tokens that pass one layer's experts."""
 
-    def __init__(self, model: Any, family: Family, layer: int) -> None:
+    def __init__(self, model: Any, family: Family, layer: int, *, moments: bool = False) -> None:
         self.family, self.layer = family, layer
         self.experts = family.experts_module(model, layer)
         self.router: Tensor = family.router_module(model, layer).get_parameter("weight")
@@ -152,6 +155,10 @@ class _Recorder:
         self.all_neurons = torch.zeros(count, neurons, **sums)
         self.moments, self.logits = torch.zeros(p, p, **sums), torch.zeros(count, count, **sums)
         self.squares = torch.zeros(count, **sums)
+        self.input_moments = self.neuron_moments = None
+        if moments:  # in float32: they are by far the largest
+            sums["dtype"] = torch.float32
+            self.input_moments, self.neuron_moments = (torch.zeros(count, n, n, **sums) for n in (p, neurons))
 
     @property
     def weights(self) -> list[Tensor]:
@@ -193,9 +200,14 @@ class _Recorder:
         logits = hidden @ self.router.detach().float().T
         self.logits += logits.double().T @ logits.double()
         for k in range(self.stack.num_experts):
-            squares = neuron_values(module, self.stack, k, hidden).double().square()
+            values = neuron_values(module, self.stack, k, hidden)
+            squares = values.double().square()
             self.neurons[k] += squares[selected[:, k]].sum(0)
             self.all_neurons[k] += squares.sum(0)
+            if self.input_moments is not None and self.neuron_moments is not None:
+                for sums, seen in ((self.input_moments[k], hidden), (self.neuron_moments[k], values)):
+                    own = seen[selected[:, k]].float()
+                    sums.addmm_(own.T, own)
 
     def add_gradients(self, gradients: Mapping[Tensor, Tensor | None]) -> None:
         """Add one window's squared gradients."""
@@ -221,7 +233,14 @@ class _Recorder:
             fisher=self.squares / self.stack.weights[0].numel() if fisher else None,
             source=source,
             tokens=tokens,
+            expert_tokens=self.counts.long(),
+            input_moments=self._mean_moments(self.input_moments),
+            neuron_moments=self._mean_moments(self.neuron_moments),
         )
+
+    def _mean_moments(self, sums: Tensor | None) -> Tensor | None:
+        """Turn sums over each expert's tokens into means, in place."""
+        return None if sums is None else sums.div_(self.counts.clamp(min=1).float()[:, None, None])
 
 
 def _selected(index: Tensor, num_experts: int) -> Tensor:

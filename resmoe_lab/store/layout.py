@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from .._core.errors import CheckpointError, ResmoeError
+from .._core.errors import CheckpointError, ResmoeError, UsageError
 from ..experts import Block, LayerShape
 from .encodings import BF16, FP32, Encoding, TensorSpec
 
+#: How many weights may share a scale.
+GROUPS = range(16, 257)
 #: Names of the fields in version 0.1.0, and what they are called now.
 _RENAMED = {"form": "format", "values": "encoding"}
 
@@ -27,6 +37,13 @@ class Storage(BaseModel):
         How the center's values are; if not given, the same floats, or 16 bits beside integers.
     format
         A name in the registry of formats; if not given, the smallest one that the method's matrices fit into.
+    group
+        Weights that share a scale, from 16 to 256, for the methods that round weights in groups; 64 if not given.
+
+    Raises
+    ------
+    UsageError
+        If a group is smaller or larger.
 
     Examples
     --------
@@ -39,6 +56,21 @@ class Storage(BaseModel):
     encoding: Encoding = BF16
     center: Encoding | None = None
     format: str | None = None
+    group: int | None = None
+
+    @model_validator(mode="after")
+    def _possible_group(self) -> Self:
+        if self.group is not None and not GROUPS[0] <= self.group <= GROUPS[-1]:
+            raise UsageError(f"groups of {self.group} weights, expected {GROUPS[0]} to {GROUPS[-1]}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_chosen(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a group that is not given, as every version before there were groups did."""
+        content: dict[str, Any] = handler(self)
+        if self.group is None:
+            content.pop("group", None)
+        return content
 
     @property
     def center_encoding(self) -> Encoding:

@@ -115,7 +115,12 @@ def _factors(scale: Tensor | None, rows: int) -> np.ndarray:
 
 
 def _can_compile(matrix: Tensor) -> bool:
-    return matrix.device.type == "cpu" and matrix.dtype == torch.float32 and not _FORKED
+    return matrix.dtype == torch.float32 and runs_compiled(matrix)
+
+
+def runs_compiled(tensor: Tensor) -> bool:
+    """Whether compiled loops may run on a tensor: on the CPU, and not in a forked process."""
+    return tensor.device.type == "cpu" and not _FORKED
 
 
 def _note_fork() -> None:

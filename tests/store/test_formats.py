@@ -6,16 +6,20 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import CheckpointError, UsageError
+from resmoe_lab.methods.rtn import round_to_nearest
 from resmoe_lab.store import FORMATS, Encoding, Layout, encoding_names
 from resmoe_lab.store.coder import quantize
-from resmoe_lab.store.encodings import Encoded
+from resmoe_lab.store.encodings import Encoded, encode_rows
+from resmoe_lab.store.encodings.microscaled import MXFP4
 from resmoe_lab.store.formats import Format, formats_of
 from resmoe_lab.store.matrices import (
     CompressedMatrix,
     DenseMatrix,
     LowRankMatrix,
+    MicroscaledMatrix,
     NeuronClusters,
     NeuronSubset,
+    QuantizedMatrix,
     SeparateLowRankMatrix,
     SparseMatrix,
     SymbolMatrix,
@@ -49,6 +53,14 @@ def _examples(kind: type[CompressedMatrix]) -> list[CompressedMatrix]:
             made.append(NeuronClusters(matrix[: k + 1], torch.arange(NEURONS) % (k + 1)))
         elif kind is SymbolMatrix:
             made.append(SymbolMatrix(quantize(matrix.numpy(), [P, 2 * P, 3 * P], [0.3, 0.4, 0.2 + 0.1 * k])))
+        elif kind is QuantizedMatrix:
+            parts = [round_to_nearest(part, 3, 4) for part in matrix.split(P, dim=1)[:2]]
+            parts.append(round_to_nearest(matrix[:, 2 * P :].T, 3, 4))
+            made.append(QuantizedMatrix(tuple(parts), 3))
+        elif kind is MicroscaledMatrix:
+            weights = (*matrix.split(P, dim=1)[:2], matrix[:, 2 * P :].T)
+            encoded = tuple(encode_rows(part, MXFP4.encoding()) for part in weights)
+            made.append(MicroscaledMatrix(encoded, (torch.ones(()),) * 3))
         else:
             pytest.fail(f"no example of {kind.__name__}: add one")
     return made
@@ -59,8 +71,18 @@ CASES = pytest.mark.parametrize(("name", "kind"), PAIRS, ids=[f"{name}-{kind.__n
 ENCODINGS = pytest.mark.parametrize("encoding", encoding_names())
 
 
+def _encoding(name: str, encoding: str) -> Encoding:
+    """The encoding; a format of codes has their own, of which the user's decides the type of the scales."""
+    parsed = Encoding.parse(encoding)
+    if not FORMATS[name].kinds:
+        return parsed
+    if name == "microscaled":
+        return MXFP4.encoding()
+    return Encoding(kind=FORMATS[name].kinds[0], bits=3, group=4, scale=parsed.beside.kind)
+
+
 def _layout(name: str, encoding: str) -> Layout:
-    return Layout(format=name, encoding=Encoding.parse(encoding), blocks=BLOCKS, neurons=NEURONS, counts=(0,) * N)
+    return Layout(format=name, encoding=_encoding(name, encoding), blocks=BLOCKS, neurons=NEURONS, counts=(0,) * N)
 
 
 def _packed(name: str, kind: type[CompressedMatrix], encoding: str = "fp32") -> tuple[list[CompressedMatrix], Format]:
@@ -72,7 +94,10 @@ def _packed(name: str, kind: type[CompressedMatrix], encoding: str = "fp32") -> 
 @ENCODINGS
 def test_what_goes_in_comes_out_to_the_encoding_s_rounding(name: str, kind: type, encoding: str) -> None:
     matrices, stored = _packed(name, kind, encoding)
-    tolerance = {"fp32": 1e-5, "fp16": 4e-3, "bf16": 0.03, "int8": 0.06}.get(encoding, 0.5)
+    rounding = {"fp32": 1e-5, "fp16": 4e-3, "bf16": 0.03, "int8": 0.06, "int4": 0.25, "int3": 0.5, "int2": 1.0}
+    tolerance = rounding.get(encoding, 0.5)
+    if kind is NeuronClusters and encoding in ("int4", "int3", "int2"):
+        tolerance *= 2  # W2 is stored as often as a cluster has neurons, and its rows share a scale with W1 and W3
     for k, matrix in enumerate(matrices):
         expected = matrix.restore()
         restored = stored.restore_aligned(k, torch.float32)
@@ -139,7 +164,7 @@ def test_multiplied_as_it_is_stored_it_is_the_restored_expert(name: str, kind: t
 
 
 @CASES
-@pytest.mark.parametrize("encoding", ["fp32", "int8"])
+@pytest.mark.parametrize("encoding", ["fp32", "int8", "int3"])
 def test_shards_of_experts_are_those_experts(name: str, kind: type, encoding: str) -> None:
     _, stored = _packed(name, kind, encoding)
     shard = stored.shard_experts([2, 3])
@@ -200,7 +225,7 @@ def test_an_encoding_is_its_name(encoding: str) -> None:
     parsed = Encoding.parse(encoding)
     assert parsed.name == encoding
     assert Encoding.model_validate(parsed.model_dump(mode="json")) == parsed
-    assert parsed.encoder.specs(parsed, 3, 4)["data"].nbytes == 3 * 4 * parsed.bits // 8
+    assert parsed.encoder.specs(parsed, 3, 8)["data"].nbytes == 3 * 8 * parsed.bits // 8
 
 
 @ENCODINGS

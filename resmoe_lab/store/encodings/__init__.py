@@ -7,6 +7,7 @@ from ._base import Encoded as Encoded
 from ._base import Encoder as Encoder
 from ._base import Encoding as Encoding
 from ._base import TensorSpec as TensorSpec
+from ._base import cut_encoding as cut_encoding
 from ._base import encode_ragged as encode_ragged
 from ._base import encode_rows as encode_rows
 from ._base import encoding_names as encoding_names

@@ -132,10 +132,17 @@ class Encoded:
     parts
         Tensors by name. ``"data"`` has one entry for each row, or for each value of ragged rows; every other part has
         one entry for each row.
+    columns
+        How many values a row has; None where rows are ragged.
     """
 
     encoding: Encoding
     parts: Mapping[str, Tensor]
+    columns: int | None = None
+
+    def decode(self, dtype: torch.dtype) -> Tensor:
+        """Return the (rows, columns) floats."""
+        return self.encoding.encoder.decode(self.encoding, self.parts, dtype, columns=self.columns)
 
     @property
     def data(self) -> Tensor:
@@ -152,7 +159,8 @@ class Encoded:
         """Put the rows of several matrices below one another; encoded one by one, they take less memory."""
         items = list(encoded)
         names = items[0].parts
-        return cls(items[0].encoding, {name: torch.cat([item.parts[name] for item in items]) for name in names})
+        parts = {name: torch.cat([item.parts[name] for item in items]) for name in names}
+        return cls(items[0].encoding, parts, items[0].columns)
 
     @property
     def nbytes(self) -> int:
@@ -218,7 +226,36 @@ class Encoder(ABC):
     @classmethod
     @abstractmethod
     def encode_ragged(cls, encoding: Encoding, values: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        """Encode the (values,) floats of ragged rows, `counts` (rows,) of them in each."""
+        """Encode the (values,) floats of ragged rows, `counts` (rows,) of them in each: one entry for each value."""
+
+    @classmethod
+    def pack_ragged(cls, encoding: Encoding, values: Tensor) -> Tensor:
+        """Return the stored form of the ``"data"`` of all experts' ragged rows: as it is, unless a kind packs it."""
+        return values
+
+    @classmethod
+    def unpack_ragged(cls, encoding: Encoding, data: Tensor, values: slice) -> Tensor:
+        """Return some of the values that :meth:`pack_ragged` was given."""
+        return data[values]
+
+    @classmethod
+    def cut(
+        cls, encoding: Encoding, parts: Mapping[str, Tensor], columns: slice, *, width: int, group: int | None
+    ) -> dict[str, Tensor]:
+        """Copy some columns of encoded rows.
+
+        Parameters
+        ----------
+        encoding, parts
+            How, and what.
+        columns
+            Which.
+        width
+            How many there are.
+        group
+            How many share a scale in the copy, where the encoding has groups: it divides theirs, and the first column.
+        """
+        return {name: part[:, columns].clone() if name == "data" else part for name, part in parts.items()}
 
     @classmethod
     def unscaled(cls, encoding: Encoding, data: Tensor, dtype: torch.dtype) -> Tensor:
@@ -226,8 +263,18 @@ class Encoder(ABC):
         return data.to(dtype)
 
     @classmethod
-    def decode(cls, encoding: Encoding, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        """Return the (rows, columns) floats of some encoded rows."""
+    def decode(
+        cls, encoding: Encoding, parts: Mapping[str, Tensor], dtype: torch.dtype, *, columns: int | None = None
+    ) -> Tensor:
+        """Return the (rows, columns) floats of some encoded rows.
+
+        Parameters
+        ----------
+        encoding, parts, dtype
+            How, what, and as what.
+        columns
+            How many values a row has, where they are packed and the parts alone do not tell.
+        """
         values, scale = cls.unscaled(encoding, parts["data"], dtype), parts.get("scale")
         return values if scale is None else values * scale[:, None].to(dtype)
 
@@ -237,6 +284,13 @@ class Encoder(ABC):
     ) -> Tensor:
         """Return the floats of a whole (rows, columns) matrix; its shape has to be what was encoded."""
         return cls.decode(encoding, parts, dtype)
+
+
+def cut_encoding(encoding: Encoding, columns: slice) -> Encoding:
+    """Return the encoding of a copy of some columns: with groups small enough that one begins where they begin."""
+    if encoding.group is None:
+        return encoding
+    return encoding.model_copy(update={"group": math.gcd(encoding.group, columns.start)})
 
 
 ENCODERS: Registry[type[Encoder]] = Registry("encoding", "resmoe_lab.store.encodings")
@@ -271,7 +325,7 @@ def encode_rows(matrix: Tensor, encoding: str | Encoding) -> Encoded:
         If there is no such encoding, or a value does not fit into it.
     """
     encoding = Encoding.parse(encoding)
-    return Encoded(encoding, encoding.encoder.encode(encoding, matrix))
+    return Encoded(encoding, encoding.encoder.encode(encoding, matrix), matrix.shape[1])
 
 
 def encode_ragged(values: Tensor, counts: Tensor, encoding: str | Encoding) -> Encoded:
@@ -290,5 +344,4 @@ def roundtrip(matrix: Tensor, encoding: Encoding) -> Tensor:
     """Return a (rows, columns) matrix as it is after encoding its rows and decoding them again, in its own dtype."""
     if encoding.lossless:
         return matrix
-    encoded = encode_rows(matrix, encoding)
-    return encoding.encoder.decode(encoding, encoded.parts, matrix.dtype)
+    return encode_rows(matrix, encoding).decode(matrix.dtype)

@@ -34,24 +34,30 @@ class IntegerEncoder(Encoder):
     def encode(cls, encoding: Encoding, matrix: Tensor) -> dict[str, Tensor]:
         """Divide each row by its scale and round."""
         largest = matrix.abs().amax(dim=1) if matrix.shape[1] else matrix.new_zeros(len(matrix))
-        scale = _scales(largest, encoding.bits)
-        return {"data": _to_integers(matrix, scale.float()[:, None], encoding.bits), "scale": scale}
+        scale = symmetric_scales(largest, encoding.bits)
+        return {"data": to_integers(matrix, scale.float()[:, None], encoding.bits), "scale": scale}
 
     @classmethod
     def encode_ragged(cls, encoding: Encoding, values: Tensor, counts: Tensor) -> dict[str, Tensor]:
         """Divide each row by its scale and round."""
-        row = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)
-        largest = values.new_zeros(len(counts)).scatter_reduce_(0, row, values.abs(), "amax")
-        scale = _scales(largest, encoding.bits)
-        return {"data": _to_integers(values, scale.float()[row], encoding.bits), "scale": scale}
+        row, largest = largest_of_rows(values, counts)
+        scale = symmetric_scales(largest, encoding.bits)
+        return {"data": to_integers(values, scale.float()[row], encoding.bits), "scale": scale}
 
 
-def _scales(largest: Tensor, bits: int) -> Tensor:
-    """The bfloat16 scales of rows whose largest magnitudes are given; 1 for a row of zeros."""
+def largest_of_rows(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (values,) row of each value of ragged rows, and the (rows,) largest magnitudes."""
+    row = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)
+    return row, values.new_zeros(len(counts)).scatter_reduce_(0, row, values.abs(), "amax")
+
+
+def symmetric_scales(largest: Tensor, bits: int) -> Tensor:
+    """Return the bfloat16 scales of rows or groups whose largest magnitudes are given; 1 for a row of zeros."""
     return torch.where(largest > 0, largest / _limit(bits), torch.ones_like(largest)).bfloat16()
 
 
-def _to_integers(values: Tensor, scale: Tensor, bits: int) -> Tensor:
+def to_integers(values: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Return the int8 multiples of their scales that are nearest to values."""
     return (values / scale).round_().clamp_(-_limit(bits), _limit(bits)).to(torch.int8)
 
 

@@ -39,6 +39,8 @@ class Format(nn.Module, ABC):
         The kinds of compressed matrices that it can store.
     residuals_only, experts_only
         Whether it stores nothing but residuals beside a center, or nothing but experts without one.
+    kinds
+        The kinds of encodings that it stores values in; none named: any that users may choose.
     values_item
         What a ledger calls its values: ``"values"`` or ``"factors"``.
     multiplies
@@ -53,6 +55,7 @@ class Format(nn.Module, ABC):
     stores: ClassVar[tuple[type[CompressedMatrix], ...]]
     residuals_only: ClassVar[bool] = False
     experts_only: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = ()
     values_item: ClassVar[str] = "values"
     multiplies: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
@@ -106,7 +109,8 @@ class Format(nn.Module, ABC):
         """Return the lines of the ledger, from the layout alone: values, scales and indices."""
         sizes = {cls.values_item: 0, "scales": 0, "indices": 0}
         for name, spec in cls.tensors(layout).items():
-            item = {"data": cls.values_item, "scale": "scales"}.get(name.rpartition(".")[2], "indices")
+            items = {"data": cls.values_item, "scale": "scales", "zero": "scales"}
+            item = items.get(name.rpartition(".")[2], "indices")
             sizes[item] += spec.nbytes
         return [Entry(item, cls.name, nbytes) for item, nbytes in sizes.items() if nbytes or item == cls.values_item]
 

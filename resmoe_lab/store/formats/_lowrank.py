@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ..encodings import Encoded, TensorSpec, encode_rows
+from ..encodings import Encoded, TensorSpec, cut_encoding, encode_rows
 from ..layout import Layout
 from ._base import Format
 from ._shards import expert_index, expert_slices, shard_range
@@ -36,10 +36,14 @@ class LowRankFormat(Format):
 
     def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(layout, tensors)
-        blocks = range(len(layout.blocks))
-        lefts = range(1) if self.joint else blocks
-        self.left = nn.ModuleList(stored_rows(f"left.{block}", tensors, layout.encoding) for block in lefts)
-        self.right = nn.ModuleList(stored_rows(f"right.{block}", tensors, layout.encoding) for block in blocks)
+        encoding, lefts = layout.encoding, range(1 if self.joint else len(layout.blocks))
+        self.left = nn.ModuleList(
+            stored_rows(f"left.{block}", tensors, encoding, columns=layout.neurons) for block in lefts
+        )
+        self.right = nn.ModuleList(
+            stored_rows(f"right.{number}", tensors, encoding, columns=block.stop - block.start)
+            for number, block in enumerate(layout.columns)
+        )
         self.max_batch_experts = _BATCH_EXPERTS if len(set(self.counts)) == 1 else 1
         self._slices = expert_slices(self.counts)
 
@@ -121,10 +125,18 @@ class LowRankFormat(Format):
     def shard_neurons(self, rank: int, world_size: int) -> LowRankFormat:
         """Copy a part of the left factors' columns, and all of the right factors."""
         neurons = shard_range(self.num_neurons, rank, world_size)
-        tensors = self._take(slice(None))
-        for name in [name for name in tensors if name.startswith("left.") and name.endswith(".data")]:
-            tensors[name] = tensors[name][:, neurons].clone()
-        return type(self)(self.layout.model_copy(update={"neurons": neurons.stop - neurons.start}), tensors)
+        old, encoding = self.layout.encoding, cut_encoding(self.layout.encoding, neurons)
+        tensors = dict[str, Tensor]()
+        for side, modules in (("left", self.left), ("right", self.right)):
+            for block, module in enumerate(modules):
+                assert isinstance(module, StoredRows)
+                assert module.columns is not None
+                width, parts = module.columns, module.take(slice(None)).parts
+                columns = neurons if side == "left" else slice(0, width)
+                cut = old.encoder.cut(old, parts, columns, width=width, group=encoding.group)
+                tensors |= prefixed(f"{side}.{block}", cut)
+        update = {"neurons": neurons.stop - neurons.start, "encoding": encoding}
+        return type(self)(self.layout.model_copy(update=update), tensors)
 
     def shard_experts(self, experts: Sequence[int]) -> LowRankFormat:
         """Copy the factors of some experts."""

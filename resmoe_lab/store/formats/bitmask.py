@@ -59,12 +59,12 @@ class BitmaskFormat(SparseFormat):
     def shard_neurons(self, rank: int, world_size: int) -> BitmaskFormat:
         """Copy some rows of every expert's mask, and their values."""
         starts = torch.stack([mask_starts(bits) for bits in self.bits])
-        neurons, index, counts = self._shard_rows(starts, rank, world_size)
-        tensors = self._take_values(index, (slice(None), neurons)) | {"bits": self.bits[:, neurons].detach().clone()}
+        neurons, spans, counts = self._shard_rows(starts, rank, world_size)
+        tensors = self._take_values(spans, (slice(None), neurons)) | {"bits": self.bits[:, neurons].detach().clone()}
         return BitmaskFormat(self._shard_layout(counts, neurons.stop - neurons.start), tensors)
 
     def shard_experts(self, experts: Sequence[int]) -> BitmaskFormat:
         """Copy some experts' masks and values."""
-        layout, index = self._experts_layout(experts)
-        tensors = self._take_values(index, (list(experts), slice(None)))
+        layout, spans = self._experts_layout(experts)
+        tensors = self._take_values(spans, (list(experts), slice(None)))
         return BitmaskFormat(layout, tensors | {"bits": self.bits[list(experts)].detach().clone()})

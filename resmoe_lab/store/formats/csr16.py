@@ -74,15 +74,20 @@ class Csr16Format(SparseFormat):
 
     def shard_neurons(self, rank: int, world_size: int) -> Csr16Format:
         """Copy some rows of every expert."""
-        neurons, index, counts = self._shard_rows(self.starts, rank, world_size)
+        neurons, spans, counts = self._shard_rows(self.starts, rank, world_size)
         starts = self.starts[:, neurons.start : neurons.stop + 1].detach()
-        tensors = self._take_values(index, (slice(None), neurons))
-        tensors |= {"starts": starts - starts[:, :1], "columns": self.columns[index].detach().clone()}
+        tensors = self._take_values(spans, (slice(None), neurons))
+        tensors |= {
+            "starts": starts - starts[:, :1],
+            "columns": torch.cat([self.columns[span] for span in spans]).detach().clone(),
+        }
         return Csr16Format(self._shard_layout(counts, neurons.stop - neurons.start), tensors)
 
     def shard_experts(self, experts: Sequence[int]) -> Csr16Format:
         """Copy some experts' values and columns."""
-        layout, index = self._experts_layout(experts)
-        tensors = self._take_values(index, (list(experts), slice(None)))
+        layout, spans = self._experts_layout(experts)
+        tensors = self._take_values(spans, (list(experts), slice(None)))
         tensors |= {"starts": self.starts[list(experts)].detach().clone()}
-        return Csr16Format(layout, tensors | {"columns": self.columns[index].detach().clone()})
+        return Csr16Format(
+            layout, tensors | {"columns": torch.cat([self.columns[span] for span in spans]).detach().clone()}
+        )

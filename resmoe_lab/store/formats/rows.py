@@ -26,7 +26,7 @@ class RowsFormat(Format):
 
     def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(layout, tensors)
-        self.values = stored_rows("values", tensors, layout.encoding)
+        self.values = stored_rows("values", tensors, layout.encoding, columns=layout.width)
         self.neurons = nn.Parameter(tensors["neurons"], requires_grad=False)
         self._slices = expert_slices(self.counts)
 

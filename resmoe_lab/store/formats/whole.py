@@ -44,7 +44,7 @@ class WholeFormat(Format):
 
     def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(layout, tensors)
-        self.values = stored_rows("values", tensors, layout.encoding)
+        self.values = stored_rows("values", tensors, layout.encoding, columns=layout.width)
         self._slices = expert_slices(self.counts)
         self._origins: list[_Origin] | None = None
 
