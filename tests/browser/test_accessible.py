@@ -17,13 +17,13 @@ def test_axe_finds_nothing_serious(browser: Browser, report: Path, scheme: str) 
     page = context.new_page()
     page.goto(report.as_uri())
     page.wait_for_function("window.resmoe && resmoe.charts.length > 8 && resmoe.charts.every((chart) => chart.view)")
-    found = Axe().run(page).response["violations"]
-    bad = [
+    violations = Axe().run(page).response["violations"]
+    serious = [
         f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:160]}"
-        for one in found
+        for one in violations
         if one["impact"] in ("serious", "critical")
     ]
-    assert bad == []
+    assert serious == []
     charts = page.locator("[role=graphics-document]")
     labels = charts.evaluate_all("(charts) => charts.map((chart) => chart.getAttribute('aria-label'))")
     assert len(labels) > 8
