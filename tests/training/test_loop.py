@@ -11,6 +11,7 @@ import torch
 from resmoe_lab._core.errors import Cancelled, DataError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.training import loop as training
+from resmoe_lab.training._optimization import learning_rate
 from resmoe_lab.training.batches import IGNORED, document_positions, paired_batches
 from resmoe_lab.training.corpus import read_book, training_documents
 from resmoe_lab.training.tokenizer import EOS_ID, train_tokenizer
@@ -141,7 +142,7 @@ def test_every_kind_of_model_trains(of: Recipe, recipe: Recipe, corpus: Path, tm
 
 def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
     phase = Phase(source_weights={}, tokens=0, batch_size=1, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
-    rates = [training.learning_rate(phase, step=step, steps=100) for step in range(100)]
+    rates = [learning_rate(phase, step=step, steps=100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert np.argmax(rates) in (9, 10)
