@@ -15,7 +15,7 @@ from ..compress import CompressionConfig, forecast_run
 from ..methods import METHODS
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import evaluate_model, task_size
-from .sweep import UNIT
+from .sweep import ROUTING_TASK, UNIT
 from .variants import CENTER_ONLY, ORIGINAL
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that fixed costs cancel.
@@ -82,8 +82,8 @@ def forecast_sweep(
         compressing += run.seconds * len(keeps)
         centers = max(centers, run.seconds if METHODS[name].uses_center else 0.0)
     names = [f"{ORIGINAL}-1", f"{CENTER_ONLY}-0", *(f"{name}-{keep:g}" for name in methods for keep in keeps)]
-    # The load of the routers is measured at the end, on all of the running text.
-    routing = _task_seconds(running, "storyworld_perplexity", limit=None, data_dir=data_dir)
+    # The load of the routers is measured at the end.
+    routing = _task_seconds(running, ROUTING_TASK, limit=limit, data_dir=data_dir)
     finished = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
     left = 1 - finished / len(names)
     seconds = centers + routing + left * (len(names) * seconds_a_score + compressing)
