@@ -252,7 +252,8 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(tmp_path: Path) -> None
     code += "from resmoe_lab.cli import main; main()"
     command = [sys.executable, "-c", code, "sweep", "mixtral-tiny", "--out", str(tmp_path / "out")]
     # Long enough after the first score that the interrupt comes in the middle, on a fast machine too.
-    command += ["--methods", "up", "--keep", "0.25", "--limit", "100", "--json"]
+    command += ["--methods", "up", "--keep", "0.25", "--layers", "3", "--tasks", "storyworld_perplexity"]
+    command += ["--limit", "100", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/scores-*.json")):

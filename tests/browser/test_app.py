@@ -18,8 +18,8 @@ from .voila import running_app
 pytestmark = pytest.mark.browser
 
 
-def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp_path: Path) -> None:
-    with running_app(tmp_path, str(tiny.folder)) as address:
+def test_the_panels_of_the_app_are_alive(browser: Browser, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with running_app(tmp_path, str(pico_checkpoint.folder)) as address:
         bare = address.split("?")[0]
         with urlopen(bare) as answer:
             assert "/login" in answer.url, "without the token there is nothing but the question for it"

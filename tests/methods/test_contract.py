@@ -32,18 +32,18 @@ def _is_sparse(name: str) -> bool:
     return METHODS[name].method.matrix_type is SparseMatrix
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack() -> ExpertStack:
     weights = torch.randn(3, 10, 24, generator=torch.Generator().manual_seed(5))
     return ExpertStack(weights, BLOCKS, layer=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def center(stack: ExpertStack) -> Center:
     return find_center(stack)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def calibrated() -> Statistics:
     return statistics(3, 10, 12)
 
