@@ -33,8 +33,7 @@ WORKERS ?= 2
 test: export HF_HUB_OFFLINE = 1
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 \
-	    --nbmake --nbmake-timeout=300 notebooks/[0-9]*.ipynb tests resmoe_lab
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 lab: $(VENV)/.lab
 	$(BIN)/resmoe-lab lab

@@ -10,6 +10,20 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+#: Files that take longest begin first: workers get whole files, and a long one at the end would leave the others idle.
+_FIRST = ("tests/notebooks", "tests/browser", "tests/workbench", "resmoe_lab/experiments")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(config.rootpath).as_posix()
+        return next((number for number, folder in enumerate(_FIRST) if path.startswith(folder)), len(_FIRST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the whole run, its kernels and its other processes included, one empty cache of scores."""

@@ -69,20 +69,22 @@ class Model:
     def _stories(self) -> list[Request]:
         """Calibration text from the worlds of the training, so that nothing that is scored has been seen."""
         window, halves = model_window(self.running, self.tokenizer), bool(self.running.config.is_encoder_decoder)
-        random, told, requests = Random(1), worlds("train", 1), list[Request]()
+        random, train_worlds, requests = Random(1), worlds("train", 1), list[Request]()
         while sum(len(request.context) + len(request.continuation) for request in requests) < TOKENS:
-            requests += text_windows(self.tokenizer, story_row(next(told), random)["text"], window, halves=halves)
+            requests += text_windows(
+                self.tokenizer, story_row(next(train_worlds), random)["text"], window, halves=halves
+            )
         return requests
 
     def centers(self, name: str, seed: int) -> tuple[list[Center], float]:
-        """Common experts of all layers, and the seconds that finding them took, once."""
+        """Centers of all layers, found once, and the seconds that it took."""
         if (name, seed) not in self._centers:
             begun = time.perf_counter()
-            found = [
+            centers = [
                 find_center(stack, center=name, seed=seed, statistics=self.statistics[stack.layer])
                 for stack in self.stacks
             ]
-            self._centers[name, seed] = (found, time.perf_counter() - begun)
+            self._centers[name, seed] = (centers, time.perf_counter() - begun)
         return self._centers[name, seed]
 
     def matched(self, name: str, keep: float, center: str) -> float:
@@ -95,9 +97,9 @@ class Model:
     def measure(self, name: str, center: str, keep: float, seed: int) -> dict[str, Any]:
         """One row: errors, scores, bytes, FLOPs of a token, seconds."""
         method = METHODS[name](seed=seed)
-        found, seconds = self.centers(center, seed) if method.uses_center else ([None] * len(self.stacks), 0.0)
+        centers, seconds = self.centers(center, seed) if method.uses_center else ([None] * len(self.stacks), 0.0)
         begun = time.perf_counter()
-        pairs = list(zip(self.stacks, found, strict=True))
+        pairs = list(zip(self.stacks, centers, strict=True))
         layers: list[CompressedLayer] = [
             method.compress(stack, keep, fitted, statistics=self.statistics[stack.layer]) for stack, fitted in pairs
         ]

@@ -125,11 +125,11 @@ def original(shape: Shape, implementation: str) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def timings(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def timings(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each way, all of them run once in every round."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-1, rounds):  # the first round compiles and fills caches
-        for name, work in ways.items():
+        for name, work in calls.items():
             begun = time.perf_counter()
             work()
             if number >= 0:
@@ -139,7 +139,7 @@ def timings(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 def compare_time(shape: Shape, rounds: int) -> None:
     """Time of every form against the fastest of transformers' own."""
-    own = {name: original(shape, name) for name in ("eager", "grouped_mm", "batched_mm")}
+    baselines = {name: original(shape, name) for name in ("eager", "grouped_mm", "batched_mm")}
     modules: dict[str, nn.Module] = {
         "factored, separate": packed(shape, "lowrank-separate", mode="factored", cache=1),
         "factored, joint": packed(shape, "lowrank-joint", mode="factored", cache=1),
@@ -150,16 +150,16 @@ def compare_time(shape: Shape, rounds: int) -> None:
         hidden = torch.randn(tokens, shape.hidden)
         index = torch.stack([torch.randperm(shape.experts)[: shape.top_k] for _ in range(tokens)])
         weights = torch.full((tokens, shape.top_k), 1 / shape.top_k)
-        peers = {name: module for name, module in own.items() if tokens == 1 or name != _FEW_TOKENS_ONLY}
-        ways = {name: partial(module, hidden, index, weights) for name, module in (peers | modules).items()}
+        compared = {name: module for name, module in baselines.items() if tokens == 1 or name != _FEW_TOKENS_ONLY}
+        calls = {name: partial(module, hidden, index, weights) for name, module in (compared | modules).items()}
         with torch.inference_mode():
-            found = timings(ways, rounds)
-        fastest = min(peers, key=found.__getitem__)
-        print(f"  {tokens} tokens; the fastest of transformers is {fastest}, {found[fastest] * 1e3:.2f} ms")
-        for name in ways:
+            seconds = timings(calls, rounds)
+        fastest = min(compared, key=seconds.__getitem__)
+        print(f"  {tokens} tokens; the fastest of transformers is {fastest}, {seconds[fastest] * 1e3:.2f} ms")
+        for name in calls:
             goal = {"factored, separate": f"(goal {wanted})"}.get(name, "")
             goal = "(goal 1.5)" if name.startswith("bitmask") and tokens > 1 else goal
-            print(f"    {name:<28} {found[name] / found[fastest]:7.2f} {goal}")
+            print(f"    {name:<28} {seconds[name] / seconds[fastest]:7.2f} {goal}")
 
 
 _LOAD = """

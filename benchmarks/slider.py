@@ -52,8 +52,8 @@ def measure(checkpoint: str) -> list[float]:
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "mixtral-tiny"
-    found = sorted(measure(name))
+    times = sorted(measure(name))
     print(
-        f"errors panel of {name}, {len(found)} moves: median {statistics.median(found):.0f} ms, fastest "
-        f"{found[0]:.0f}, slowest {found[-1]:.0f}; load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores"
+        f"errors panel of {name}, {len(times)} moves: median {statistics.median(times):.0f} ms, fastest "
+        f"{times[0]:.0f}, slowest {times[-1]:.0f}; load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores"
     )

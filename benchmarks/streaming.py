@@ -141,8 +141,8 @@ print(done - own, done - begun, read() - before, file=sys.stderr)
 def inspecting(folder: Path) -> None:
     """Ask what is in it, in a process of its own."""
     done = subprocess.run([sys.executable, "-c", _INSPECT, folder], capture_output=True, text=True, check=True)
-    own, whole, nbytes = (float(word) for word in done.stderr.split()[-3:])
-    print(f"inspect: {own:.2f} s, {whole:.2f} s with imports, {nbytes / 1e6:.2f} MB read")
+    seconds, with_imports, nbytes = (float(word) for word in done.stderr.split()[-3:])
+    print(f"inspect: {seconds:.2f} s, {with_imports:.2f} s with imports, {nbytes / 1e6:.2f} MB read")
 
 
 def compressing(folder: Path, out: Path, method: str, center: str, layers: str) -> dict[str, Any]:
@@ -154,8 +154,9 @@ def compressing(folder: Path, out: Path, method: str, center: str, layers: str) 
     manifest: dict[str, Any] = json.loads(Path(json.loads(done.stdout)["manifest"]).read_text())
     forecast = manifest["forecast"]
     for name, unit in (("seconds", 1), ("peak_rss_bytes", 1e9)):
-        told, found = forecast[name] / unit, manifest[name] / unit
-        print(f"  layers {layers:<4} {name:<15} forecast {told:9.2f}, measured {found:9.2f}: {told / found:.2f}")
+        predicted, measured = forecast[name] / unit, manifest[name] / unit
+        figures = f"forecast {predicted:9.2f}, measured {measured:9.2f}: {predicted / measured:.2f}"
+        print(f"  layers {layers:<4} {name:<15} {figures}")
     return manifest
 
 

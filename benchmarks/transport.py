@@ -3,7 +3,7 @@
     python benchmarks/transport.py switch      # p_I 3,072, D 1,537, 8 experts: against ot.lp.free_support_barycenter
     python benchmarks/transport.py deepseek    # p_I 1,408, D 6,144, 64 experts, copies
     python benchmarks/transport.py mixtral     # p_I 14,336, D 12,288, 8 experts, copies
-    python benchmarks/transport.py strangers   # the same, unrelated
+    python benchmarks/transport.py unrelated   # the same, unrelated
     python benchmarks/transport.py growth      # time against p_I, D and N, with fitted exponents
 
 Ratios are of times measured in the same run on the same machine. Besides wall time, the processor time of all threads
@@ -173,7 +173,7 @@ def growth() -> None:
 
 
 BENCHMARKS = {
-    "switch": switch, "deepseek": deepseek, "mixtral": mixtral, "strangers": unrelated_experts, "growth": growth
+    "switch": switch, "deepseek": deepseek, "mixtral": mixtral, "unrelated": unrelated_experts, "growth": growth
 }  # fmt: skip
 
 

@@ -48,21 +48,21 @@ def table(name: str, *, methods: list[str], limit: int, protocol: str, equal: st
     checkpoint, progress = open_checkpoint(name), TqdmProgress()
     options: dict[str, Any] = {"methods": methods, "keep": KEEP, "equal": equal, "protocol": protocol}
     limits = {task: max(2, limit // _SHARE[protocol]) if task == "wikitext" else limit for task in TASKS}
-    found = score_methods(checkpoint, tasks=TASKS, limit=limits, progress=progress, **options)
+    scores = score_methods(checkpoint, tasks=TASKS, limit=limits, progress=progress, **options)
     progress.close()
-    return found[found.main]
+    return scores[scores.main]
 
 
-def markdown(found: pd.DataFrame) -> str:
+def markdown(scores: pd.DataFrame) -> str:
     """One row a method; a value, its standard error, and in brackets what the difference to the original is."""
-    tasks = list(dict.fromkeys(found.task))
+    tasks = list(dict.fromkeys(scores.task))
     heads = []
     for task in tasks:
-        first = found[found.task == task].iloc[0]
+        first = scores[scores.task == task].iloc[0]
         heads.append(f"{task} ({first.metric}, n = {first.n})")
     lines = [f"| method | keep | experts, MB | {' | '.join(heads)} |", "|---" * (3 + len(tasks)) + "|"]
-    for method in dict.fromkeys(found.method):
-        rows = found[found.method == method].set_index("task")
+    for method in dict.fromkeys(scores.method):
+        rows = scores[scores.method == method].set_index("task")
         first = rows.iloc[0]
         cells = [_cell(rows.loc[task]) for task in tasks]
         lines.append(f"| {method} | {first.keep:.3g} | {first.true_bytes / 2**20:.0f} | {' | '.join(cells)} |")
@@ -78,31 +78,31 @@ def _cell(row: pd.Series) -> str:
 
 
 def _facts() -> str:
-    told = versions()
-    parts = [machine(), f"{torch.get_num_threads()} threads", f"torch {told['torch']}"]
-    return ", ".join([*parts, f"transformers {told['transformers']}", f"load {os.getloadavg()[0]:.1f}"])
+    installed = versions()
+    parts = [machine(), f"{torch.get_num_threads()} threads", f"torch {installed['torch']}"]
+    return ", ".join([*parts, f"transformers {installed['transformers']}", f"load {os.getloadavg()[0]:.1f}"])
 
 
 def print_tables(options: argparse.Namespace) -> None:
     for protocol in options.protocols:
         for equal in options.equal:
             begun = time.perf_counter()
-            found = table(options.model, methods=options.methods, limit=options.limit, protocol=protocol, equal=equal)
+            scores = table(options.model, methods=options.methods, limit=options.limit, protocol=protocol, equal=equal)
             print(f"\n**{options.model}, protocol {protocol}, equal {equal}, limit {options.limit}**\n")
-            print(markdown(found))
-            cached = "all known before" if found.cached.all() else f"{time.perf_counter() - begun:.0f} s"
+            print(markdown(scores))
+            cached = "all known before" if scores.cached.all() else f"{time.perf_counter() - begun:.0f} s"
             print(f"\n{_facts()}; {cached}", flush=True)
 
 
 def print_divergence(options: argparse.Namespace) -> None:
     checkpoint, how = open_checkpoint(options.model), {"methods": options.methods, "keep": KEEP}
-    found = divergence_of_methods(checkpoint, text="wikitext", tokens=options.tokens, **how)
+    divergence = divergence_of_methods(checkpoint, text="wikitext", tokens=options.tokens, **how)
     print("| method | KL, nats a token | same likeliest token |\n|---|---|---|")
-    for row in found.itertuples():
+    for row in divergence.itertuples():
         print(
             f"| {row.method} | {row.kl:.4f} ± {row.kl_stderr:.2g} | {row.agreement:.1%} ± {row.agreement_stderr:.1%} |"
         )
-    print(f"\n{found.tokens.iloc[0]} tokens of wikitext, keep {KEEP}; {_facts()}\n")
+    print(f"\n{divergence.tokens.iloc[0]} tokens of wikitext, keep {KEEP}; {_facts()}\n")
     written = generate_side_by_side(checkpoint, **how)
     for prompt, rows in written.groupby("prompt", sort=False):
         print(f"\n'{prompt}' goes on:\n")
@@ -135,9 +135,9 @@ def print_speed(options: argparse.Namespace) -> None:
         for _ in range(options.repeat):
             seconds["plain"].append(_seconds(model, tokenizer, task, limit, _no_shared_prefixes()))
             seconds["shared prefixes"].append(_seconds(model, tokenizer, task, limit, nullcontext()))
-        middle = {way: statistics.median(found) for way, found in seconds.items()}
-        ratios = ", ".join(f"{way} {middle['plain'] / value:.2f} x" for way, value in middle.items())
-        print(f"{name}, {limit} rows: plain {middle['plain']:.1f} s; {ratios}", flush=True)
+        medians = {way: statistics.median(times) for way, times in seconds.items()}
+        ratios = ", ".join(f"{way} {medians['plain'] / value:.2f} x" for way, value in medians.items())
+        print(f"{name}, {limit} rows: plain {medians['plain']:.1f} s; {ratios}", flush=True)
     print(_facts())
 
 

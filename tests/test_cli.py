@@ -147,12 +147,12 @@ def test_evaluate_and_sweep_and_report(run, pico_folder: Path, tmp_path: Path) -
 def test_what_there_is_to_warn_of_is_one_line(run, tmp_path: Path) -> None:
     options = ("--methods", "up", "--keep", 0.25, "--layers", 3, "--limit", 2, "--tasks", "storyworld_perplexity")
     arguments = ("mixtral-tiny", "--out", tmp_path / "sweep", *options, "--calibrate", "storyworld_perplexity")
-    found = run("sweep", *arguments, "--tokens", 600, "--json")
-    assert found.json["rows"]
-    said = [line for line in found.err.replace("\r", "\n").splitlines() if "both calibrates and is scored" in line]
+    result = run("sweep", *arguments, "--tokens", 600, "--json")
+    assert result.json["rows"]
+    said = [line for line in result.err.replace("\r", "\n").splitlines() if "both calibrates and is scored" in line]
     assert len(said) == 1
     assert said[0].startswith("resmoe-lab: task 'storyworld_perplexity' both")
-    assert "warnings.warn" not in found.err
+    assert "warnings.warn" not in result.err
 
 
 def _truncate(folder: Path) -> None:
@@ -252,7 +252,8 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(tmp_path: Path) -> None
     code += "from resmoe_lab.cli import main; main()"
     command = [sys.executable, "-c", code, "sweep", "mixtral-tiny", "--out", str(tmp_path / "out")]
     # Long enough after the first score that the interrupt comes in the middle, on a fast machine too.
-    command += ["--methods", "up", "--keep", "0.25", "--limit", "100", "--json"]
+    command += ["--methods", "up", "--keep", "0.25", "--layers", "3", "--tasks", "storyworld_perplexity"]
+    command += ["--limit", "100", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/scores-*.json")):

@@ -37,7 +37,7 @@ def test_every_layer_gets_its_figures_and_a_sentence(
     for key in ("spectrum", "permutation_distance", "similarity", "equal_bytes"):
         assert layer[key]
     assert layer["routing_load"]["largest"] >= 1 / 8
-    assert layer["advice"].startswith("A common expert")
+    assert layer["advice"].startswith("A center")
 
 
 def test_without_a_run_of_the_model_there_is_no_load(
@@ -45,7 +45,7 @@ def test_without_a_run_of_the_model_there_is_no_load(
 ) -> None:
     code, out, _ = _run(monkeypatch, capsys, "mixtral-tiny", "--layers", "1", "--centers", "average", "--no-routing")
     assert code == 0
-    assert "Layer 1. A common expert" in out
+    assert "Layer 1. A center" in out
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_equal_bytes_decide_what_is_kept(
     arguments = ("--out", str(tmp_path / "out"), "--layers", "0", "--method", method, "--match-bytes", str(budget))
     code, out, err = _call(monkeypatch, capsys, "compress", str(checkpoint), *arguments, "--json")
     assert code == 0, err
-    found = json.loads(out)
-    assert 0 < found["keep"] < 1
-    assert 0.6 * budget < found["bytes"] <= budget
+    result = json.loads(out)
+    assert 0 < result["keep"] < 1
+    assert 0.6 * budget < result["bytes"] <= budget
 
 
 def test_a_calibrated_method_is_told_its_text(

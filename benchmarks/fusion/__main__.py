@@ -32,12 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--networks", type=Path, help="folder where trained networks are kept")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as spare:
-        for name in chosen.parts or PARTS:
+        for name in arguments.parts or PARTS:
             started = time.perf_counter()
-            PARTS[name](Trained(chosen.networks or Path(spare)))
+            PARTS[name](Trained(arguments.networks or Path(spare)))
             print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 

@@ -31,8 +31,8 @@ def convolutions(trained: Trained) -> None:
 
 def _ways(kind: str, images: Images, norms: torch.Tensor) -> dict[str, dict[str, object]]:
     ways: dict[str, dict[str, object]] = {"weights, batch norms averaged": {}}
-    for by, seen in {"weights": {}, "activations": {"by": "activations", "samples": images.sample(100)}}.items():
-        how = seen | {"batch_norm_inputs": norms}
+    for by, options in {"weights": {}, "activations": {"by": "activations", "samples": images.sample(100)}}.items():
+        how = options | {"batch_norm_inputs": norms}
         ways[by] = how
         if kind == "resnet":
             ways[f"{by}, streams averaged"] = how | {"residual": "average"}

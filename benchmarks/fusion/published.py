@@ -21,11 +21,11 @@ def _pair() -> list[nn.Module]:
 
 def _draws(count: int, *, seeds: Sequence[int] = SEEDS, **options: object) -> tuple[str, str, float]:
     """Fuse by the activations of several draws of samples; fused, aligned A, seconds at most."""
-    found = []
+    rows = []
     for seed in seeds:
         fusion = fuse(_pair(), by="activations", samples=digits("train").sample(count, seed=seed), **options)
-        found.append((accuracy(fusion.network, digits("test")), accuracy(fusion.aligned[0], digits("test")), fusion))
-    fused, aligned, fusions = zip(*found, strict=True)
+        rows.append((accuracy(fusion.network, digits("test")), accuracy(fusion.aligned[0], digits("test")), fusion))
+    fused, aligned, fusions = zip(*rows, strict=True)
     return spread(fused), spread(aligned), max(fusion.seconds for fusion in fusions)
 
 
@@ -52,8 +52,8 @@ def sinkhorn(_: Trained) -> None:
     rows = []
     for constant in (0.1, 0.05, 0.02, 0.01, 0.005, 0.002):
         fusion = fuse(_pair(), regularization=constant)
-        found = (accuracy(fusion.network, test), accuracy(fusion.aligned[0], test), fusion.seconds)
-        rows.append((f"{constant:g}", *found))
+        figures = (accuracy(fusion.network, test), accuracy(fusion.aligned[0], test), fusion.seconds)
+        rows.append((f"{constant:g}", *figures))
     show("Sinkhorn by weights (paper at 0.05: 95.66, 96.32)", pd.DataFrame(rows, columns=["constant", *columns]))
     cases = ((0.5, 200), (0.2, 200), (0.1, 200), (0.05, 200), (0.05, 50), (0.05, 10))
     rows = [

@@ -46,11 +46,11 @@ def hidden(trained: Trained) -> None:
             starts = (seed, 100 + seed)
             pair = [trained.get(name, lambda w=widths: MLPNet(w), images, start=each, epochs=SHORT) for each in starts]
             for by in ("weights", "activations"):
-                found = compare(pair, test, by=by, samples=images.sample(SAMPLES, seed=seed))
-                found = found.set_index("method")["accuracy"]
-                best = max(found["network 0"], found["network 1"])
-                gaps = {f"gap of {way}": 100 * (1 - found[way] / best) for way in (VANILLA, FUSED)}
-                rows.append({"layers": str(layers), "by": by, **found, **gaps})
+                scores = compare(pair, test, by=by, samples=images.sample(SAMPLES, seed=seed))
+                scores = scores.set_index("method")["accuracy"]
+                best = max(scores["network 0"], scores["network 1"])
+                gaps = {f"gap of {way}": 100 * (1 - scores[way] / best) for way in (VANILLA, FUSED)}
+                rows.append({"layers": str(layers), "by": by, **scores, **gaps})
     table = pd.DataFrame(rows).groupby(["layers", "by"], sort=False).agg(lambda values: spread(values.tolist()))
     show(f"two networks of one width, {SHORT} epochs on 10,000 images, two seeds", table.reset_index())
 
@@ -68,16 +68,18 @@ def students(trained: Trained) -> None:
     """Tables S12, S14 and S15: finetuned, and distilled at the paper's best temperature and weight."""
     images, test = _sixth(), digits("test")
     for name, small, temperature, weight in (("half", HALF, 4.0, 0.05), ("tenth", TENTH, 20.0, 0.7)):
-        found = []
+        tables = []
         for seed in SEEDS[:2]:
             teacher, starts = _starts(trained, name, small, seed)
             options = {"epochs": EPOCHS, "seed": 200 + seed}
-            tuned = train_students(starts, images, test, **options).assign(learning="labels alone")
-            wise = Teacher(teacher, temperature, weight)
-            taught = train_students(starts, images, test, teacher=wise, **options).assign(learning="distillation")
-            found += [tuned, taught]
+            finetuned = train_students(starts, images, test, **options).assign(learning="labels alone")
+            distilling = Teacher(teacher, temperature, weight)
+            distilled = train_students(starts, images, test, teacher=distilling, **options).assign(
+                learning="distillation"
+            )
+            tables += [finetuned, distilled]
             print(f"    teacher {accuracy(teacher, test):.2f}", flush=True)
-        table = pd.concat(found).groupby(["learning", "start"])[["before", "after"]].agg(lambda v: spread(v.tolist()))
+        table = pd.concat(tables).groupby(["learning", "start"])[["before", "after"]].agg(lambda v: spread(v.tolist()))
         title = f"student of a {name} of the width, temperature {temperature:g}, weight {weight:g}"
         show(f"{title}, {EPOCHS} epochs more, two seeds", table.reset_index())
 

@@ -39,7 +39,7 @@ def equal_curves(
     methods
         Names in the registry of methods.
     centers
-        The layer's common experts, each with the residual methods.
+        The layer's centers, each with the residual methods.
     keeps
         Kept fractions; a method that cannot keep so little has no row there.
     shares

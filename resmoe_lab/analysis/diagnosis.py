@@ -23,13 +23,13 @@ from .similarity import expert_similarity
 DEFAULT_CENTERS: tuple[str, ...] = ("wasserstein", "average", "git-rebasin", "ot-fusion")
 #: Shares of the singular values at which spectra are tabulated.
 RANK_SHARES: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
-#: A difference of gains that is worth a word.
+#: Least difference of gains at which the advice mentions alignment.
 _NOTABLE = 0.01
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of one layer before it is compressed.
+    """What the weights of one layer, and calibration text if there is any, tell before it is compressed.
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ class Diagnosis:
     residual_gain
         ``1 - sum_k ||W_k[T_k] - C||^2 / sum_k ||W_k||^2`` of every center.
     best_center
-        The one with the largest gain.
+        The center with the largest gain.
     spectrum
         ``rank_share``, and the share of the experts' squared norm that the remaining singular values hold: of the
         experts (``expert``) and of the residuals from the best center (``residual``).
     permutation_distance
-        Share of the neurons that every center finds elsewhere than where they stand.
+        Mean share of the neurons that the permutations onto each center move.
     similarity
-        Mean cosine similarity of two different experts, as they stand and in the order of the best center.
+        Mean cosine similarity of two different experts: ``as_they_stand``, and ``aligned`` with the best center.
     routing_load
         Smallest and largest share of the tokens, how many experts would share equally (exp of the entropy), and the
         experts that no token reaches; None without calibration text.
@@ -78,7 +78,7 @@ def diagnose(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
-    """Tell what a center would gain in one layer.
+    """Compute what a center would gain in one layer.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def diagnose(
     }
     gains = {name: 1 - center.objective / scale if scale else 0.0 for name, center in candidates.items()}
     best = candidates[max(gains, key=lambda name: gains[name])]
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "layer": stack.layer,
         "num_experts": stack.num_experts,
         "residual_gain": gains,
@@ -122,18 +122,18 @@ def diagnose(
         "routing_load": None if statistics is None else routing_load(statistics),
         "equal_bytes": _equal_bytes(stack, best, keep, scale),
     }
-    return Diagnosis(**facts, advice=advise(facts))
+    return Diagnosis(**fields, advice=advise(fields))
 
 
 def permutation_distance(permutations: torch.Tensor) -> float:
-    """Share of all neurons that an (N, p_I) set of permutations moves, against the expert that it moves least."""
+    """Return the mean share of neurons that (N, p_I) permutations move, without the expert that is moved least."""
     moved = (permutations != torch.arange(permutations.shape[1])).double().mean(dim=1)
     others = moved.sort().values[1:]
     return float(others.mean()) if len(others) else 0.0
 
 
 def routing_load(statistics: Statistics) -> dict[str, Any]:
-    """Sum up who receives the tokens."""
+    """Summarize how the router spreads the tokens over the experts."""
     usage = statistics.usage.cpu().numpy()
     entropy = -float((usage[usage > 0] * np.log(usage[usage > 0])).sum())
     return {
@@ -147,19 +147,19 @@ def routing_load(statistics: Statistics) -> dict[str, Any]:
 
 
 def advise(facts: Mapping[str, Any]) -> str:
-    """Say in plain sentences what follows from the figures of a :class:`Diagnosis`."""
+    """Return advice in plain sentences, from the fields of a :class:`Diagnosis`."""
     best, gains, equal = facts["best_center"], facts["residual_gain"], facts["equal_bytes"]
     gain, by_chance = gains[best], 1 / facts["num_experts"]
     errors = f"{equal['resmoe_up']:.3f} against {equal['up']:.3f} of the experts' squared norm lost at equal bytes"
     if equal["resmoe_up"] < equal["up"]:
-        text = f"A common expert helps here: {best} explains {gain:.1%} of the experts ({errors})."
+        text = f"A center helps here: {best} explains {gain:.1%} of the experts ({errors})."
         plain = gains.get("average")
         if plain is not None and gain - plain > _NOTABLE:
             text += f" Alignment matters: the plain average explains {plain:.1%}."
         elif plain is not None:
             text += " The experts stand aligned already: the plain average does as well."
     else:
-        text = f"A common expert will not help here: {best} explains {gain:.1%} of the experts"
+        text = f"A center will not help here: {best} explains {gain:.1%} of the experts"
         if gain < 1.5 * by_chance:
             text += f", and an average of {facts['num_experts']} unrelated ones would explain {by_chance:.1%}"
         text += f"; its bytes are better spent on the experts themselves ({errors})."
@@ -171,15 +171,15 @@ def advise(facts: Mapping[str, Any]) -> str:
 
 def _spectrum(stack: ExpertStack, best: Center, scale: float) -> dict[str, list[float]]:
     rank = min(stack.intermediate_size, stack.width)
-    outside = [rank - round(share * rank) for share in RANK_SHARES]
+    tail_lengths = [rank - round(share * rank) for share in RANK_SHARES]
 
-    def left(matrices: Iterable[torch.Tensor]) -> list[float]:
+    def tail_shares(matrices: Iterable[torch.Tensor]) -> list[float]:
         """Mean share of the squared norm outside the first singular directions."""
-        sums = [first_sums(squared_spectrum(matrix), outside) for matrix in matrices]
+        sums = [first_sums(squared_spectrum(matrix), tail_lengths) for matrix in matrices]
         return [sum(column) / len(sums) / scale if scale else 0.0 for column in zip(*sums, strict=True)]
 
-    whole, residual = left(stack.weights), left(best.residuals(stack))
-    return {"rank_share": list(RANK_SHARES), "expert": whole, "residual": residual}
+    expert, residual = tail_shares(stack.weights), tail_shares(best.residuals(stack))
+    return {"rank_share": list(RANK_SHARES), "expert": expert, "residual": residual}
 
 
 def _mean_similarity(stack: ExpertStack, center: Center | None) -> float:

@@ -31,7 +31,7 @@ class Center:
     name
         The way it was found (a key of the registry of centers).
     matrix
-        (p_I, D) float32 tensor: the common expert.
+        (p_I, D) float32 tensor.
     permutations
         (N, p_I) int64 tensor: row i of the aligned expert k is row ``permutations[k, i]`` of W_k.
     objective

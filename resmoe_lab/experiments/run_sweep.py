@@ -35,7 +35,7 @@ from ..scoring.zeroshot import model_windows
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
 from .runner import VariantRunner
-from .sweep import TABLES, UNIT, Sweep
+from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
 from .variants import DEFAULT_BITS, Variant, keeps_of
 
 #: Keeps of the curves that cost nothing more than one sort or one spectrum.
@@ -82,7 +82,8 @@ def run_sweep(
     storage
         How values are stored: errors, scores and bytes are those of what is stored.
     tasks, limit, data_dir
-        What is scored, on how many rows. Scores that are in the user's cache are not computed again.
+        What is scored, on how many rows; the routers' load is measured on as many rows of StoryWorld's running text.
+        Scores that are in the user's cache are not computed again.
     calibration, tokens
         Task whose running text calibrates methods and centers that use it, and how many of its tokens.
     device
@@ -173,7 +174,7 @@ def _measure(
         for layer in tracked(runner.layers, "error curves", progress)
     }
     scores = pd.concat([_scores(runner, variant, scorer, out) for variant in tracked(variants, "scores", progress)])
-    windows = model_windows(model, tokenizer, [row["text"] for row in TASKS["storyworld_perplexity"].rows()])
+    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
     stack = runner.stack(runner.layers[0])
     options: dict[str, Any] = {"methods": settings["methods"], "keeps": keeps, "centers": [runner.center_name]}
     options["storage"] = runner.storage
@@ -184,7 +185,7 @@ def _measure(
         scores=scores[list(TABLES["scores"])],
         sizes=size_table(runner.checkpoint, stack, layers=len(layers), stored=errors, **options),
         centers=pd.DataFrame([tables.center for tables in layers.values()], columns=list(TABLES["centers"])),
-        routing=runner.routing_shares(windows),
+        routing=runner.routing_shares(model_windows(model, tokenizer, texts)),
         similarity={layer: tables.similarity for layer, tables in layers.items()},
         permutations={layer: tables.permutations for layer, tables in layers.items()},
     )

@@ -117,14 +117,14 @@ class VariantRunner:
         UsageError
             If the method does not exist or needs calibration text, or a kept fraction is not allowed.
         """
-        chosen = METHODS[method]()
-        if chosen.needs_statistics and self._calibration is None:
+        instance = METHODS[method]()
+        if instance.needs_statistics and self._calibration is None:
             raise UsageError(
                 f"method {method!r} needs calibration text: name a task of running text (--calibration TASK)"
             )
         for value in keep.values() if isinstance(keep, Mapping) else (keep,):
             KEEP.validate(value)
-        return Variant(method, self.center_name if chosen.uses_center else NO_CENTER, keep)
+        return Variant(method, self.center_name if instance.uses_center else NO_CENTER, keep)
 
     def variants(self, methods: Sequence[str], *, keep: float = KEEP.default, equal: EqualBy = "keep") -> list[Variant]:
         """Return the original and the model compressed by each method.

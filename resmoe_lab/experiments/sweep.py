@@ -33,6 +33,8 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 #: Tables that a sweep does not measure itself; empty until they are added.
 _OPTIONAL = ("speed",)
+#: The task on whose running text the load of the routers is measured.
+ROUTING_TASK = "storyworld_perplexity"
 #: How the files of single variants' scores begin, which a sweep leaves in its folder.
 UNIT = "scores-"
 _FACTS, _ARRAYS = "sweep.json", "arrays.npz"

@@ -15,7 +15,7 @@ from ..compress import CompressionConfig, forecast_run
 from ..methods import METHODS
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import evaluate_model, task_size
-from .sweep import UNIT
+from .sweep import ROUTING_TASK, UNIT
 from .variants import CENTER_ONLY, DEFAULT_BITS, ORIGINAL, keeps_of
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that fixed costs cancel.
@@ -91,8 +91,8 @@ def forecast_sweep(
         f"{CENTER_ONLY}-0",
         *(f"{name}-{keep:g}" for name in methods for keep in scored_keeps[name]),
     ]
-    # The load of the routers is measured at the end, on all of the running text.
-    routing = _task_seconds(running, "storyworld_perplexity", limit=None, data_dir=data_dir)
+    # The load of the routers is measured at the end.
+    routing = _task_seconds(running, ROUTING_TASK, limit=limit, data_dir=data_dir)
     finished = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
     left = 1 - finished / len(names)
     seconds = centers + routing + left * (len(names) * seconds_a_score + compressing)

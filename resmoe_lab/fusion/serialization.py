@@ -79,8 +79,8 @@ def load_mlpnet(path: str | Path) -> MLPNet:
     rows = [state[f"{name}.weight"] for name in names if f"{name}.weight" in state]
     is_chain = all(a.ndim == b.ndim == 2 and len(a) == b.shape[1] for a, b in pairwise(rows))
     if not rows or len(rows) < len(names) or not is_chain or not set(state) <= allowed:
-        found = ", ".join(sorted(state)[:4])
-        raise CheckpointError(f"{path} holds {found} ..., expected fc1.weight to fcL.weight of one chain")
+        present = ", ".join(sorted(state)[:4])
+        raise CheckpointError(f"{path} holds {present} ..., expected fc1.weight to fcL.weight of one chain")
     network = MLPNet([rows[0].shape[1], *map(len, rows)], bias="fc1.bias" in state)
     network.load_state_dict(state)
     return network.eval()

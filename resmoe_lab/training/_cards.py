@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +76,24 @@ def model_facts(checkpoint: Checkpoint, recipe: Any, log: list[dict[str, Any]]) 
     }
 
 
+def layer_shares(facts: dict[str, Any]) -> dict[int, list[float]]:
+    """Return each layer's shares of the tokens, one an expert, from the rows of a routing table."""
+    shares: dict[int, list[float]] = {}
+    for row in facts["shares"]:
+        shares.setdefault(row["layer"], []).append(row["share"])
+    return dict(sorted(shares.items()))
+
+
+def percentages(shares: Iterable[float]) -> str:
+    """Return shares as a line of percentages."""
+    return ", ".join(f"{share:.1%}" for share in shares)
+
+
+def source_shares(weights: Mapping[str, float]) -> str:
+    """Return the sources of a training and their shares, in words."""
+    return ", ".join(f"{name} {weight:.0%}" for name, weight in weights.items())
+
+
 def save_card(folder: Path, facts: dict[str, Any], text: str) -> None:
     """Write a card, its facts, and its figure of the training loss."""
     training_loss(facts["log"]).savefig(folder / FIGURE_FILE, dpi=110)
@@ -88,6 +106,9 @@ def requirement_lines(unmet_requirements: list[str], *, whose: str) -> list[str]
     verdict = "NOT met: " + "; ".join(unmet_requirements) if unmet_requirements else "all met"
     return ["", f"{whose}: {verdict}.", "", "## Training", "", f"![training loss]({FIGURE_FILE})", ""]
 
+
+#: What a card's scores of the centers alone are.
+CENTERS_ALONE = "'Centers alone' replaces every expert of every layer by the layer's Wasserstein center."
 
 #: Descriptions of the training text, by the names of :func:`~resmoe_lab.training.corpus.training_documents`.
 SOURCES = {

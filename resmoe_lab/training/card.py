@@ -16,14 +16,18 @@ from ..scoring.tasks import EMBEDDED_TASKS, TASKS
 from ..scoring.zeroshot import model_windows
 from ..zoo.recipes import RECIPES, Recipe
 from ._cards import (
+    CENTERS_ALONE,
     SOURCES,
     footer_lines,
+    layer_shares,
     model_facts,
+    percentages,
     replacing_folder,
     requirement_lines,
     save_card,
     save_model,
     shuffle_neurons,
+    source_shares,
     training_folder,
 )
 from .loop import train
@@ -144,20 +148,15 @@ def card_text(facts: dict[str, Any]) -> str:
             (name, row[name], alone[task][name]) for name in ("word_perplexity", "byte_perplexity") if name in row
         ]
         lines += [f"| {task} | {name} | {value:.4g} | {other:.4g} | {guess} |" for name, value, other in metrics]
-    lines += ["", "'Centers alone' replaces every expert of every layer by the layer's Wasserstein center.", ""]
+    lines += ["", CENTERS_ALONE, ""]
     lines += [f"## Share of the tokens that each expert receives (top-{recipe['top_k']} picks, held-out text)", ""]
-    layers = sorted({row["layer"] for row in facts["shares"]})
-    for layer in layers:
-        shares = [row["share"] for row in facts["shares"] if row["layer"] == layer]
-        lines.append(
-            f"- layer {layer}: " + ", ".join(f"{share:.1%}" for share in shares) + f" (least {min(shares):.1%})"
-        )
+    for layer, shares in layer_shares(facts).items():
+        lines.append(f"- layer {layer}: {percentages(shares)} (least {min(shares):.1%})")
     lines += requirement_lines(facts["unmet"], whose="Demands of the zoo")
     for phase in RECIPES[facts["name"]].phases:
         plan, last = recipe[phase], [row for row in facts["log"] if row["phase"] == phase][-1]
-        sources = ", ".join(f"{name} {weight:.0%}" for name, weight in plan["source_weights"].items())
         lines.append(
-            f"- {phase}: {plan['tokens']:,} tokens ({sources}), "
+            f"- {phase}: {plan['tokens']:,} tokens ({source_shares(plan['source_weights'])}), "
             f"{plan['batch_size']} x {recipe['sequence_length']} a step, "
             f"{last['seconds'] / 60:.0f} minutes, peak learning rate {plan['peak_lr']:g}, "
             f"final training loss {last['loss']:.3f} nats per token."

@@ -7,8 +7,6 @@ expert has tokens of its own and neurons of its own to learn from them.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -19,19 +17,20 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .._core.progress import Progress, Tick, silent
+from .._core.progress import Progress, silent
 from ..zoo.recipes import Phase
 from ..zoo.upcycle_recipes import Upcycling
+from ._optimization import Losses, OptimizerLoop, Reporting
 from ._training_state import TrainingState
 from .activation_shards import ActivationShard, ActivationShards, rotary_embeddings, run_layers
 from .corpus import training_documents, wikitext_passages
-from .loop import Trained, learning_rate, load_balance
+from .loop import Trained, load_balance
 from .upcycling import upcycle_dense_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Steps between two lines of the log, and between two saved states.
+#: Steps between two rows of the log, and between two saved states.
 REPORT_STEPS, SAVE_STEPS = 10, 50
 #: Batches on which routers and experts are initialized.
 _CLUSTERING_BATCHES = 8
@@ -132,32 +131,33 @@ def _train(
     routers = [layer.mlp.gate.weight.requires_grad_() for layer in upper]
     groups = [{"params": experts, "share": 1.0}, {"params": routers, "share": recipe.router_lr}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    first = saved.load(blocks, optimizer, log)
-    if not first:
+    loop = OptimizerLoop(blocks, optimizer, saved=saved, log=log)
+    if not loop.first:
         initialize_experts(
             sparse, upper, [batches[number] for number in range(min(_CLUSTERING_BATCHES, len(batches)))], recipe
         )
-    phase = Phase({}, 0, recipe.batch_size, recipe.peak_lr, recipe.end_lr, recipe.warmup_steps)
-    begun = time.perf_counter() - (log[-1]["seconds"] if first else 0.0)
-    smooth = log[-1]["loss"] if first else math.nan
-    for step, number in enumerate(islice(_order(len(batches), recipe), first, recipe.steps), start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = group["share"] * learning_rate(phase, step=step, steps=recipe.steps)
-        cross_entropy, balance = _losses(sparse, upper, batches[number], recipe)
-        (cross_entropy + recipe.balance * balance).backward()
-        torch.nn.utils.clip_grad_norm_([*experts, *routers], 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss = float(cross_entropy.detach())
-        smooth = loss if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == recipe.steps:
-            row = {"phase": "sparse", "step": step + 1, "loss": smooth, "seconds": time.perf_counter() - begun}
-            row |= {"balance": float(balance.detach())}
-            log.append(row | {"residual_share": residual_share(layer.mlp for layer in upper)})
-            shown = {name: log[-1][name] for name in ("loss", "residual_share")}
-            progress(Tick(f"train {recipe.name}", step + 1, recipe.steps, shown))
-        if (step + 1) % SAVE_STEPS == 0 or step + 1 == recipe.steps:
-            saved.save(blocks, optimizer, log, step=step + 1)
+
+    def columns(losses: Losses) -> dict[str, float]:
+        balance = 0.0 if losses.balance is None else float(losses.balance.detach())
+        return {"balance": balance, "residual_share": residual_share(layer.mlp for layer in upper)}
+
+    loop.run(
+        _order(len(batches), recipe),
+        lambda number: _losses(sparse, upper, batches[number], recipe),
+        balance=recipe.balance,
+        schedule=Phase({}, 0, recipe.batch_size, recipe.peak_lr, recipe.end_lr, recipe.warmup_steps),
+        steps=recipe.steps,
+        reporting=Reporting(
+            "sparse",
+            f"train {recipe.name}",
+            REPORT_STEPS,
+            SAVE_STEPS,
+            smoothing=0.95,
+            columns=columns,
+            shown=("loss", "residual_share"),
+        ),
+        progress=progress,
+    )
 
 
 def upper_layers(sparse: PreTrainedModel, recipe: Upcycling) -> list[Any]:
@@ -172,10 +172,7 @@ def _order(count: int, recipe: Upcycling) -> Iterator[int]:
         yield from np.random.default_rng([recipe.seed, epoch]).permutation(count).tolist()
 
 
-def _losses(
-    sparse: PreTrainedModel, upper: list[Any], batch: ActivationShard, recipe: Upcycling
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cross-entropy in nats per token, and the routers' balancing loss."""
+def _losses(sparse: PreTrainedModel, upper: list[Any], batch: ActivationShard, recipe: Upcycling) -> Losses:
     decoder, head = sparse.get_decoder(), sparse.get_output_embeddings()
     inputs, targets = batch.hidden.to(sparse.device), batch.tokens[:, 1:].to(sparse.device)
     with _recorded_router_logits(upper) as router_logits:
@@ -183,7 +180,7 @@ def _losses(
     cross_entropy = F.cross_entropy(head(hidden[:, :-1]).flatten(0, 1), targets.flatten())
     counted = torch.ones(batch.tokens.shape, device=sparse.device)
     balance = [load_balance(logits, counted=counted, top_k=recipe.top_k) for logits in router_logits]
-    return cross_entropy, torch.stack(balance).mean()
+    return Losses(cross_entropy, torch.stack(balance).mean())
 
 
 @contextmanager

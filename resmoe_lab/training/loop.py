@@ -8,21 +8,19 @@ is trained with all its experts from scratch.
 
 from __future__ import annotations
 
-import math
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .._core.errors import UsageError
-from .._core.progress import Progress, Tick, silent
+from .._core.progress import Progress, silent
 from ..zoo.recipes import Phase, Recipe
+from ._optimization import Losses, OptimizerLoop, Reporting
 from ._training_state import TrainingState
 from .batches import IGNORED, Batch, causal_batches, encode, paired_batches
 from .corpus import training_documents
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
-#: Steps between two lines of the log, and between two saved states.
+#: Steps between two rows of the log, and between two saved states.
 REPORT_STEPS, SAVE_STEPS = 50, 500
 
 
@@ -156,14 +154,6 @@ def _balance(output: Any, batch: Batch, top_k: int) -> torch.Tensor:
     return torch.stack([load_balance(logits, counted=counted, top_k=top_k) for logits, counted in layers]).mean()
 
 
-def learning_rate(phase: Phase, *, step: int, steps: int) -> float:
-    """Return a phase's learning rate at a step: linear warm-up to the peak, then a half cosine down to the end."""
-    if step < phase.warmup_steps:
-        return phase.peak_lr * (step + 1) / phase.warmup_steps
-    fraction = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
-    return phase.end_lr + (phase.peak_lr - phase.end_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
-
-
 def _run_phase(
     model: PreTrainedModel,
     name: str,
@@ -178,34 +168,30 @@ def _run_phase(
     steps = phase.tokens // (phase.batch_size * recipe.sequence_length)
     if steps < 1:
         raise UsageError(f"phase {name} has {phase.tokens} tokens, expected at least one batch: raise its tokens")
-    sparse = name == "sparse"
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=0.0, betas=(0.9, 0.95))
     saved = TrainingState(work / f"{name}.safetensors", fingerprint=repr(recipe))
-    first = saved.load(model, optimizer, log)
+    loop = OptimizerLoop(model, optimizer, saved=saved, log=log)
     # Compiled steps are about 1.4 times as fast where every batch has one shape; without a C++ compiler the plain
     # model trains just as well.
-    compiled = shutil.which("g++") and first < steps and not model.config.is_encoder_decoder
+    compiled = shutil.which("g++") and loop.first < steps and not model.config.is_encoder_decoder
     forward = torch.compile(model) if compiled else model
+    sparse = name == "sparse"
     model.train()
-    begun = time.perf_counter() - (log[-1]["seconds"] if first else 0.0)
-    smooth = log[-1]["loss"] if first else math.nan
-    for step, cpu_batch in enumerate(islice(batches, first, steps), start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(phase, step=step, steps=steps)
+
+    def losses(cpu_batch: Batch) -> Losses:
         batch = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in cpu_batch.items()}
         output = forward(**batch, output_router_logits=sparse)
-        balance = recipe.balance * _balance(output, batch, recipe.top_k) if sparse else 0.0
-        (output.loss + balance).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss = float(output.loss.detach())
-        smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == steps:
-            log.append({"phase": name, "step": step + 1, "loss": smooth, "seconds": time.perf_counter() - begun})
-            progress(Tick(f"train {name}", step + 1, steps, {"loss": smooth}))
-        if (step + 1) % SAVE_STEPS == 0 or step + 1 == steps:
-            saved.save(model, optimizer, log, step=step + 1)
+        return Losses(output.loss, _balance(output, batch, recipe.top_k) if sparse else None)
+
+    loop.run(
+        batches,
+        losses,
+        balance=recipe.balance,
+        schedule=phase,
+        steps=steps,
+        reporting=Reporting(name, f"train {name}", REPORT_STEPS, SAVE_STEPS, smoothing=0.98),
+        progress=progress,
+    )
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

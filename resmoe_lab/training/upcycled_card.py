@@ -19,13 +19,17 @@ from ..scoring.tasks import find_task
 from ..scoring.zeroshot import stream_windows, task_outcome
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
 from ._cards import (
+    CENTERS_ALONE,
     footer_lines,
+    layer_shares,
     model_facts,
+    percentages,
     replacing_folder,
     requirement_lines,
     save_card,
     save_model,
     shuffle_neurons,
+    source_shares,
     training_folder,
 )
 from .dense import dense_model
@@ -213,27 +217,26 @@ def card_text(facts: dict[str, Any]) -> str:
             f"| {row['value']:.4g} ± {row['stderr']:.2g} | {value:+.3g} ({low:+.3g} to {high:+.3g}) "
             f"| {'not measured' if row['center_only'] is None else format(row['center_only'], '.4g')} |"
         )
-    lines += ["", "'Centers alone' replaces every expert of a layer by the layer's wasserstein center.", ""]
+    lines += ["", CENTERS_ALONE, ""]
     lines += [
         "## Experts",
         "",
         "| layer | residual | neurons found | residual without aligning | shares of the tokens |",
     ]
     lines += ["|---|---|---|---|---|"]
+    shares = layer_shares(facts)
     for row in facts["layers"]:
-        shares = [share["share"] for share in facts["shares"] if share["layer"] == row["layer"]]
         lines.append(
             f"| {row['layer']} | {row['residual']:.2%} | {row['neurons_found']:.2%} | {row['average_residual']:.1%} "
-            f"| {', '.join(f'{share:.1%}' for share in shares)} |"
+            f"| {percentages(shares[row['layer']])} |"
         )
     lines += requirement_lines(facts["unmet"], whose="Demands")
     num_tokens = last["step"] * recipe["batch_size"] * recipe["sequence_length"]
-    sources = ", ".join(f"{name} {share:.0%}" for name, share in recipe["source_weights"].items())
     lines.append(
-        f"- {num_tokens:,} tokens ({sources}) in {last['step']} steps of {recipe['batch_size']} x "
-        f"{recipe['sequence_length']}, {last['seconds'] / 60:.0f} minutes; AdamW, peak learning rate "
-        f"{recipe['peak_lr']:g} ({recipe['router_lr']:g} of it for the routers), cosine to {recipe['end_lr']:g}; "
-        f"balance {recipe['balance']:g}; final training loss {last['loss']:.3f} nats per token."
+        f"- {num_tokens:,} tokens ({source_shares(recipe['source_weights'])}) in {last['step']} steps of "
+        f"{recipe['batch_size']} x {recipe['sequence_length']}, {last['seconds'] / 60:.0f} minutes; AdamW, "
+        f"peak learning rate {recipe['peak_lr']:g} ({recipe['router_lr']:g} of it for the routers), cosine to "
+        f"{recipe['end_lr']:g}; balance {recipe['balance']:g}; final training loss {last['loss']:.3f} nats per token."
     )
     return "\n".join([*lines, *footer_lines(facts, recipe["source_weights"])])
 

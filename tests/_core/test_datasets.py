@@ -52,17 +52,17 @@ def test_nowhere_names_all_four(nowhere: Path, name: str) -> None:
 
 
 def test_the_hub_is_asked_last_and_once(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
 
     def load_dataset(hub_id: str, config: str, split: str) -> list[dict[str, str]]:
-        asked.append((hub_id, config, split))
+        requests.append((hub_id, config, split))
         return HUB_ROWS
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     path = find_data(NAME)
     assert path.read_text() == " \n = Title = \n \n Some words . \n"
     assert find_data(NAME) == path
-    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "test")]
+    assert requests == [("Salesforce/wikitext", "wikitext-2-raw-v1", "test")]
     assert path.is_relative_to(nowhere / "cache")
 
 

@@ -100,9 +100,9 @@ def test_a_temporary_folder_goes_with_the_block_and_takes_those_of_dead_processe
     dying.kill()
     dying.wait()
     assert f"process {dying.pid} on" in (left / ".lock").read_text()
-    with temporary_folder("lower-") as own:
-        assert f"process {os.getpid()} on" in (own / ".lock").read_text()
-        assert {path.name for path in tmp_path.iterdir()} == {own.name, theirs.name}
+    with temporary_folder("lower-") as folder:
+        assert f"process {os.getpid()} on" in (folder / ".lock").read_text()
+        assert {path.name for path in tmp_path.iterdir()} == {folder.name, theirs.name}
         assert (theirs / "states").read_text() == "x"
     assert [path.name for path in tmp_path.iterdir()] == [theirs.name]
     living.kill()

@@ -18,20 +18,20 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_it_acts_once_after_the_modules_code_has_run(module: str) -> None:
-    seen = []
-    when_imported(module, lambda: seen.append(sys.modules[module].value))
+    calls = []
+    when_imported(module, lambda: calls.append(sys.modules[module].value))
     assert module not in sys.modules
-    assert not seen
+    assert not calls
     for _ in range(2):
         __import__(module)
-    assert seen == [7]
+    assert calls == [7]
 
 
 def test_it_acts_at_once_where_the_module_is_there_already(module: str) -> None:
     __import__(module)
-    seen = []
-    when_imported(module, lambda: seen.append(1))
-    assert seen == [1]
+    calls = []
+    when_imported(module, lambda: calls.append(1))
+    assert calls == [1]
 
 
 def test_a_module_that_is_not_there_stays_missing(module: str) -> None:

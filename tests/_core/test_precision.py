@@ -42,33 +42,33 @@ def test_the_setting_holds_until_the_last_of_two_threads_is_done() -> None:
 
 
 def test_the_setting_comes_back_after_an_error() -> None:
-    before, seen = setting(), list[str]()
+    before, settings = setting(), list[str]()
 
     def fail() -> None:
         with bfloat16_products():
-            seen.append(setting())
+            settings.append(setting())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert seen == ["bf16"]
+    assert settings == ["bf16"]
     assert setting() == before
 
 
 def test_whoever_needs_float32_waits_for_the_others_and_keeps_the_setting_off() -> None:
-    before, seen = setting(), list[str]()
+    before, settings = setting(), list[str]()
 
     def exact() -> None:
         with float32_products():
-            seen.append(setting())
+            settings.append(setting())
 
     thread = threading.Thread(target=exact)
     with bfloat16_products():
         thread.start()
         thread.join(0.1)
-        assert seen == []
+        assert settings == []
     thread.join()
-    assert seen == [before]
+    assert settings == [before]
     with float32_products(), bfloat16_products():
         assert setting() == before
 

@@ -17,10 +17,10 @@ def test_a_renderer_cancels_by_raising() -> None:
         if tick.done == 1:
             raise Cancelled("stopped")
 
-    seen: list[int] = []
+    ticks: list[int] = []
     with pytest.raises(Cancelled):
-        seen.extend(tracked([1, 2, 3], "work", stop))
-    assert seen == [1]
+        ticks.extend(tracked([1, 2, 3], "work", stop))
+    assert ticks == [1]
 
 
 def test_tqdm_shows_facts_and_finishes(capsys: pytest.CaptureFixture[str]) -> None:

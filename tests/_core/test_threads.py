@@ -92,10 +92,10 @@ def test_results_come_in_order_and_a_buffer_belongs_to_one_job_at_a_time():
 @pytest.mark.parametrize("fails", [False, True])
 def test_jobs_with_buffers_give_the_threads_back(fails):
     before = torch.get_num_threads()
-    seen = []
+    counts = []
 
     def job(_):
-        seen.append(torch.get_num_threads())
+        counts.append(torch.get_num_threads())
         if fails:
             raise ValueError("no")
 
@@ -105,7 +105,7 @@ def test_jobs_with_buffers_give_the_threads_back(fails):
     else:
         map_with_buffers([job, job], BUFFERS)
     assert torch.get_num_threads() == before
-    assert all(count == max(1, before // 2) for count in seen)
+    assert all(count == max(1, before // 2) for count in counts)
 
 
 def test_chunked():

@@ -28,10 +28,10 @@ def test_it_finds_what_trying_everything_finds(layers: int, points: int, seed: i
     losses, sizes = rng.random((layers, points)), rng.integers(1, 50, (layers, points))
     low, high = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
     budget = low + share * (high - low)
-    found = allocate(losses, sizes, budget)
-    assert found.nbytes == sum(sizes[i, c] for i, c in enumerate(found.choices)) <= budget
-    assert found.loss == pytest.approx(sum(losses[i, c] for i, c in enumerate(found.choices)))
-    assert found.loss == pytest.approx(_best(losses, sizes, budget), abs=1e-9)
+    allocation = allocate(losses, sizes, budget)
+    assert allocation.nbytes == sum(sizes[i, c] for i, c in enumerate(allocation.choices)) <= budget
+    assert allocation.loss == pytest.approx(sum(losses[i, c] for i, c in enumerate(allocation.choices)))
+    assert allocation.loss == pytest.approx(_best(losses, sizes, budget), abs=1e-9)
 
 
 def test_bytes_of_a_large_model_are_never_passed() -> None:

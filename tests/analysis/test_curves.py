@@ -19,8 +19,8 @@ def test_both_curves_are_what_the_single_functions_say(tiny: Checkpoint) -> None
     budget = forecast_ledger(METHODS["resmoe-up"](), stack.shape, keep=0.25).true_bytes
     share = budget / (2 * stack.weights.numel())
     keeps, matched = equal_curves(stack, methods=_METHODS, centers=[center], keeps=[0.25, 0.5], shares=[share])
-    known = rl.error_curves(stack, methods=_METHODS, keeps=[0.25, 0.5], center=center)
-    pd.testing.assert_frame_equal(keeps, known)
+    expected = rl.error_curves(stack, methods=_METHODS, keeps=[0.25, 0.5], center=center)
+    pd.testing.assert_frame_equal(keeps, expected)
     assert matched["method"].tolist() == _METHODS
     for row in matched.itertuples():
         assert row.keep == pytest.approx(keep_at_equal_bytes(row.method, 0.25, stack.shape))

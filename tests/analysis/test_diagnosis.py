@@ -18,11 +18,11 @@ BLOCKS = (Block("w1", 0, 16), Block("w2", 16, 32))
 N, NEURONS = 4, 24
 
 
-def _strangers() -> ExpertStack:
+def _unrelated() -> ExpertStack:
     return ExpertStack(torch.randn(N, NEURONS, 32, generator=torch.Generator().manual_seed(0)), BLOCKS, layer=2)
 
 
-def _relatives(*, shuffled: bool, noise: float = 0.1) -> ExpertStack:
+def _near_duplicates(*, shuffled: bool, noise: float = 0.1) -> ExpertStack:
     generator = torch.Generator().manual_seed(1)
     base = torch.randn(NEURONS, 32, generator=generator)
     copies = [base + noise * torch.randn(NEURONS, 32, generator=generator) for _ in range(N)]
@@ -32,69 +32,69 @@ def _relatives(*, shuffled: bool, noise: float = 0.1) -> ExpertStack:
 
 
 def test_unrelated_experts_are_told_that_no_center_helps() -> None:
-    """An average of N strangers explains 1/N of them, and its bytes are better spent on themselves."""
-    found = diagnose(_strangers())
-    assert found.residual_gain["average"] == pytest.approx(1 / N, abs=0.03)
-    assert found.advice.startswith("A common expert will not help here")
-    assert found.equal_bytes["resmoe_up"] > found.equal_bytes["up"]
-    assert found.equal_bytes["matched_keep"] == pytest.approx(0.25 + 1 / N, abs=0.01)
-    assert found.similarity["as_they_stand"] == pytest.approx(0.0, abs=0.1)
+    """An average of N unrelated experts explains 1/N of them, and its bytes are better spent on themselves."""
+    diagnosis = diagnose(_unrelated())
+    assert diagnosis.residual_gain["average"] == pytest.approx(1 / N, abs=0.03)
+    assert diagnosis.advice.startswith("A center will not help here")
+    assert diagnosis.equal_bytes["resmoe_up"] > diagnosis.equal_bytes["up"]
+    assert diagnosis.equal_bytes["matched_keep"] == pytest.approx(0.25 + 1 / N, abs=0.01)
+    assert diagnosis.similarity["as_they_stand"] == pytest.approx(0.0, abs=0.1)
 
 
-def test_shuffled_relatives_are_told_to_align() -> None:
-    found = diagnose(_relatives(shuffled=True))
-    assert found.advice.startswith("A common expert helps here")
-    assert "Alignment matters" in found.advice
-    assert found.residual_gain["wasserstein"] > 0.98
-    assert found.residual_gain["average"] < 0.5
-    assert found.permutation_distance["wasserstein"] > 0.8
-    assert found.permutation_distance["average"] == 0.0
-    assert found.similarity["aligned"] > 0.98 > found.similarity["as_they_stand"]
+def test_alignment_is_advised_for_shuffled_near_duplicates() -> None:
+    diagnosis = diagnose(_near_duplicates(shuffled=True))
+    assert diagnosis.advice.startswith("A center helps here")
+    assert "Alignment matters" in diagnosis.advice
+    assert diagnosis.residual_gain["wasserstein"] > 0.98
+    assert diagnosis.residual_gain["average"] < 0.5
+    assert diagnosis.permutation_distance["wasserstein"] > 0.8
+    assert diagnosis.permutation_distance["average"] == 0.0
+    assert diagnosis.similarity["aligned"] > 0.98 > diagnosis.similarity["as_they_stand"]
 
 
-def test_relatives_in_order_need_no_alignment() -> None:
-    found = diagnose(_relatives(shuffled=False))
-    assert "stand aligned already" in found.advice
-    assert found.permutation_distance["wasserstein"] == 0.0
+def test_near_duplicates_in_order_need_no_alignment() -> None:
+    diagnosis = diagnose(_near_duplicates(shuffled=False))
+    assert "stand aligned already" in diagnosis.advice
+    assert diagnosis.permutation_distance["wasserstein"] == 0.0
 
 
 def test_the_gain_is_the_formula_s() -> None:
-    stack = _relatives(shuffled=True, noise=0.5)
-    found = diagnose(stack, centers=["average", "wasserstein"])
+    stack = _near_duplicates(shuffled=True, noise=0.5)
+    diagnosis = diagnose(stack, centers=["average", "wasserstein"])
     weights = stack.weights.double().numpy()
     average = 1 - ((weights - weights.mean(0)) ** 2).sum() / (weights**2).sum()
-    assert found.residual_gain["average"] == pytest.approx(average, rel=1e-6)
-    assert set(found.residual_gain) == {"average", "wasserstein"}
+    assert diagnosis.residual_gain["average"] == pytest.approx(average, rel=1e-6)
+    assert set(diagnosis.residual_gain) == {"average", "wasserstein"}
 
 
 def test_spectra_are_the_singular_values_own() -> None:
-    stack = _strangers()
-    found = diagnose(stack, centers=["average"])
-    whole = np.stack([np.linalg.svd(expert, compute_uv=False) ** 2 for expert in stack.weights.double().numpy()])
-    half = whole[:, NEURONS // 2 :].sum() / whole.sum()
-    assert found.spectrum["expert"][found.spectrum["rank_share"].index(0.5)] == pytest.approx(half, rel=1e-6)
-    assert found.spectrum["residual"][0] < found.spectrum["expert"][0]
+    stack = _unrelated()
+    diagnosis = diagnose(stack, centers=["average"])
+    spectra = np.stack([np.linalg.svd(expert, compute_uv=False) ** 2 for expert in stack.weights.double().numpy()])
+    half = spectra[:, NEURONS // 2 :].sum() / spectra.sum()
+    assert diagnosis.spectrum["expert"][diagnosis.spectrum["rank_share"].index(0.5)] == pytest.approx(half, rel=1e-6)
+    assert diagnosis.spectrum["residual"][0] < diagnosis.spectrum["expert"][0]
 
 
 def test_routing_load_counts_and_names() -> None:
     usage = torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64)
-    found = diagnose(_strangers(), centers=["average"], statistics=replace(statistics(N, NEURONS, 16), usage=usage))
-    assert found.routing_load is not None
-    assert found.routing_load["effective_experts"] == pytest.approx(2.0)
-    assert found.routing_load["unreached"] == [2, 3]
-    assert found.advice.endswith("never reaches expert 2, 3.")
-    json.dumps(asdict(found), allow_nan=False)
+    diagnosis = diagnose(_unrelated(), centers=["average"], statistics=replace(statistics(N, NEURONS, 16), usage=usage))
+    assert diagnosis.routing_load is not None
+    assert diagnosis.routing_load["effective_experts"] == pytest.approx(2.0)
+    assert diagnosis.routing_load["unreached"] == [2, 3]
+    assert diagnosis.advice.endswith("never reaches expert 2, 3.")
+    json.dumps(asdict(diagnosis), allow_nan=False)
 
 
 def test_a_layer_of_zeros_has_a_diagnosis() -> None:
     stack = ExpertStack(torch.zeros(N, NEURONS, 32), BLOCKS, layer=0)
-    found = diagnose(stack)
-    assert set(found.residual_gain.values()) == {0.0}
-    json.dumps(asdict(found), allow_nan=False)
+    diagnosis = diagnose(stack)
+    assert set(diagnosis.residual_gain.values()) == {0.0}
+    json.dumps(asdict(diagnosis), allow_nan=False)
 
 
 def test_at_equal_bytes_nobody_weighs_more_than_the_reference() -> None:
-    stack = _relatives(shuffled=True)
+    stack = _near_duplicates(shuffled=True)
     budget = forecast_ledger(METHODS["resmoe-up"](), stack.shape, keep=0.25).true_bytes
     for name in ("up", "sp", "resmoe-up", "meo"):
         keep = keep_at_equal_bytes(name, 0.25, stack.shape)
@@ -104,8 +104,8 @@ def test_at_equal_bytes_nobody_weighs_more_than_the_reference() -> None:
 
 
 def test_tables_of_a_diagnosis_hold_its_figures() -> None:
-    found = [diagnose(_strangers(), centers=["average", "none"])]
-    gains = gain_table(found).set_index("center")
+    diagnoses = [diagnose(_unrelated(), centers=["average", "none"])]
+    gains = gain_table(diagnoses).set_index("center")
     assert gains.gain["none"] == pytest.approx(0.0, abs=1e-9)
-    assert gains.gain["average"] == found[0].residual_gain["average"]
+    assert gains.gain["average"] == diagnoses[0].residual_gain["average"]
     assert set(gains.by_chance) == {1 / N}

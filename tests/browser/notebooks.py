@@ -51,18 +51,18 @@ def move_slider(page: Page, handle: int = 0) -> list[str]:
     """Move a slider with the arrow keys and with the mouse; return the pictures before, between and after."""
     knob = page.locator(HANDLE).nth(handle)
     knob.wait_for(state="visible")
-    seen = [picture(page)]
+    pictures = [picture(page)]
     knob.focus()
     page.keyboard.press("ArrowRight")
-    seen.append(wait_for_another(page, seen[-1]))
+    pictures.append(wait_for_another(page, pictures[-1]))
     box = knob.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + 70, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
-    seen.append(wait_for_another(page, seen[-1]))
-    return seen
+    pictures.append(wait_for_another(page, pictures[-1]))
+    return pictures
 
 
 def slide(page: Page, moves: int) -> None:

@@ -18,8 +18,8 @@ from .voila import running_app
 pytestmark = pytest.mark.browser
 
 
-def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp_path: Path) -> None:
-    with running_app(tmp_path, str(tiny.folder)) as address:
+def test_the_panels_of_the_app_are_alive(browser: Browser, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with running_app(tmp_path, str(pico_checkpoint.folder)) as address:
         bare = address.split("?")[0]
         with urlopen(bare) as answer:
             assert "/login" in answer.url, "without the token there is nothing but the question for it"
@@ -27,9 +27,9 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
             urlopen(Request(f"{bare}api/kernels", method="POST"))
         page = browser.new_page(viewport={"width": 1400, "height": 1600})
         page.set_default_timeout(240_000)
-        asked: list[str] = []
+        requests: list[str] = []
         complaints: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.goto(address, wait_until="commit")
@@ -46,7 +46,7 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tiny: Checkpoint, tmp
         assert len(set(move_slider(page, handle=slider))) == 3
         _learn_and_weigh(page)
         elsewhere = [
-            url for url in asked if not url.startswith((bare, bare.replace("http", "ws", 1), "data:", "blob:"))
+            url for url in requests if not url.startswith((bare, bare.replace("http", "ws", 1), "data:", "blob:"))
         ]
         assert elsewhere == []
         assert complaints == []

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.fusion import MLPNet, save_network
 
+from ..experts import pico
 from ..fusion.test_images import write_mnist
 from .lab import running_lab
 from .notebooks import HANDLE, move_slider, picture, run_notebook, slide, wait_for_another, write_notebook
@@ -23,7 +24,7 @@ _ERRORS = (
 )
 _SWEEP = (
     "from resmoe_lab import workbench\n"
-    "workbench.sweep({checkpoint!r}, out={out!r}, methods=['up', 'resmoe-up'], keeps=[0.1, 0.25, 0.5], limit=64)"
+    "workbench.sweep({checkpoint!r}, out={out!r}, methods=['up', 'resmoe-up'], keeps=[0.1, 0.25, 0.5], limit=24)"
 )
 _FUSION = "from resmoe_lab import workbench\nworkbench.fusion({first!r}, {second!r}, data_dir={data!r})"
 _MOVES, _MOST_BYTES = 100, 30_000_000
@@ -32,9 +33,10 @@ _MOVES, _MOST_BYTES = 100, 30_000_000
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, tiny: Checkpoint) -> object:
     folder = tmp_path_factory.mktemp("lab")
-    checkpoint, notebooks = str(tiny.folder), folder / "notebooks"
-    write_notebook(notebooks, "errors.ipynb", _ERRORS.format(checkpoint=checkpoint))
-    write_notebook(notebooks, "sweep.ipynb", _SWEEP.format(checkpoint=checkpoint, out=str(folder / "sweep")))
+    notebooks, small = folder / "notebooks", str(pico.save(pico.mixtral(), folder / "pico"))
+    write_notebook(notebooks, "errors.ipynb", _ERRORS.format(checkpoint=small))
+    sweep = _SWEEP.format(checkpoint=str(tiny.folder), out=str(folder / "sweep"))
+    write_notebook(notebooks, "sweep.ipynb", sweep)
     first, second = (str(save_network(MLPNet((784, 20, 10)), folder / f"{name}.safetensors")) for name in "ab")
     write_notebook(notebooks, "fusion.ipynb", _FUSION.format(first=first, second=second, data=str(write_mnist(folder))))
     with running_lab(folder, notebooks) as address:
@@ -96,7 +98,7 @@ def test_a_sweep_is_forecast_stopped_and_resumed(page: Page, lab: str) -> None:
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("text=/Stopped: \\d scores are kept in/")
     page.get_by_role("button", name="Resume").click()
-    page.wait_for_selector("text=/with a keep for each layer/", timeout=300_000)  # the model runs 500 times
+    page.wait_for_selector("text=/with a keep for each layer/", timeout=300_000)
     old = picture(page, 1)
     page.locator(HANDLE).first.focus()
     page.keyboard.press("ArrowRight")

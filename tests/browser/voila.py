@@ -40,7 +40,7 @@ def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < end:
         text = log.read_text(errors="replace")
         assert server.poll() is None, text[-2000:]
-        if found := re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", text):
-            return found[0]
+        if match := re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", text):
+            return match[0]
         time.sleep(0.3)
     raise AssertionError(f"Voila did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -1,4 +1,4 @@
-"""The common expert against independent computations: every permutation tried, and POT's own barycenter."""
+"""Centers against independent computations: every permutation tried, and POT's own barycenter."""
 
 from dataclasses import replace
 from itertools import permutations, product
@@ -76,13 +76,13 @@ def test_objective_permutations_and_center_belong_together(name: str, random_sta
     aligned = np.stack(
         [weights[order] for weights, order in zip(random_stack.weights.double(), center.permutations, strict=True)]
     )
-    seen = np.stack([center.expert(k).double().numpy() for k in range(random_stack.num_experts)])
-    spread = ((aligned - seen) ** 2).sum() / random_stack.num_experts
+    centers = np.stack([center.expert(k).double().numpy() for k in range(random_stack.num_experts)])
+    spread = ((aligned - centers) ** 2).sum() / random_stack.num_experts
     assert center.objective == pytest.approx(spread, rel=1e-5)
     for order in center.permutations:
         assert sorted(order.tolist()) == list(range(random_stack.intermediate_size))
     residuals = torch.stack(list(center.residuals(random_stack)))
-    torch.testing.assert_close(residuals, torch.from_numpy(aligned - seen).float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(residuals, torch.from_numpy(aligned - centers).float(), atol=1e-5, rtol=1e-5)
 
 
 def test_shuffled_copies_have_a_center_without_residual() -> None:
@@ -197,19 +197,19 @@ def _stretched() -> ExpertStack:
 def test_points_of_the_learnt_barycenter_are_near_the_best_and_never_better() -> None:
     """Stretching by positive factors is optimal transport: the barycenter is the cloud at the mean of the factors."""
     stack = _stretched()
-    found, best = find_center(stack, center="sampled", directions=6), find_center(stack)
+    sampled, exact = find_center(stack, center="sampled", directions=6), find_center(stack)
     one = stack.weights[0]
     alone = sum(float(((weights[match_rows(one, weights)] - one) ** 2).sum()) for weights in stack.weights) / 3
-    assert best.certificate is not None
-    assert best.certificate.lower_bound <= best.objective <= found.objective
-    assert found.objective < min(1.02 * best.objective, 0.8 * alone)
+    assert exact.certificate is not None
+    assert exact.certificate.lower_bound <= exact.objective <= sampled.objective
+    assert sampled.objective < min(1.02 * exact.objective, 0.8 * alone)
 
 
 def test_a_learnt_barycenter_is_decided_by_its_seed(random_stack: ExpertStack) -> None:
-    found = [find_center(random_stack, center="sampled", seed=seed, steps=5) for seed in (0, 0, 1)]
-    assert torch.equal(found[0].matrix, found[1].matrix)
-    assert torch.equal(found[0].permutations, found[1].permutations)
-    assert not torch.equal(found[0].matrix, found[2].matrix)
+    centers = [find_center(random_stack, center="sampled", seed=seed, steps=5) for seed in (0, 0, 1)]
+    assert torch.equal(centers[0].matrix, centers[1].matrix)
+    assert torch.equal(centers[0].permutations, centers[1].permutations)
+    assert not torch.equal(centers[0].matrix, centers[2].matrix)
 
 
 @pytest.mark.parametrize(

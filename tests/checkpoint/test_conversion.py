@@ -91,8 +91,8 @@ def _gated(w: Weights, at: str, x: torch.Tensor) -> torch.Tensor:
 def _experts(w: Weights, at: str, u: torch.Tensor) -> torch.Tensor:
     scores = linear(u, w[f"{at}.gate.weight"]).softmax(-1)
     value, index = scores.topk(3, dim=-1)
-    chosen = torch.zeros_like(scores).scatter(-1, index, value)
-    routed = sum(chosen[..., k, None] * _gated(w, f"{at}.experts.{k}", u) for k in range(5))
+    weights = torch.zeros_like(scores).scatter(-1, index, value)
+    routed = sum(weights[..., k, None] * _gated(w, f"{at}.experts.{k}", u) for k in range(5))
     return routed + _gated(w, f"{at}.shared_experts", u)
 
 

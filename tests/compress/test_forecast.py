@@ -46,12 +46,12 @@ def test_what_does_not_grow_with_the_layer_is_not_made_to() -> None:
 
 
 def test_bytes_are_those_of_the_checkpoint(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    found = forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**_HOW, export="dense"))
+    forecast = forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**_HOW, export="dense"))
     assert not (tmp_path / "out").exists()
-    assert found.output_bytes == pico_checkpoint.total_bytes
-    assert found.facts()["layers"][1]["output_bytes"] == 3 * 4 * 12 * 8 * 4
-    assert [layer.layer for layer in found.layers] == [0, 1]
-    assert found.seconds > sum(layer.seconds for layer in found.layers) > 0
+    assert forecast.output_bytes == pico_checkpoint.total_bytes
+    assert forecast.facts()["layers"][1]["output_bytes"] == 3 * 4 * 12 * 8 * 4
+    assert [layer.layer for layer in forecast.layers] == [0, 1]
+    assert forecast.seconds > sum(layer.seconds for layer in forecast.layers) > 0
 
 
 def test_forecast_and_measurement_stand_in_the_manifest(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def _needs(config: CompressionConfig, shape: LayerShape, source_bytes: int = 0) 
     return forecast_module._Needs(config, config.make_center(), shape, False, source_bytes)
 
 
-def test_copies_are_told_from_strangers(pico_folder: Path) -> None:
+def test_copies_are_told_from_unrelated_experts(pico_folder: Path) -> None:
     path = pico_folder / "model.safetensors"
     tensors = load_file(path)
     at = "model.layers.0.block_sparse_moe.experts"
@@ -149,15 +149,15 @@ def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, mon
     with pytest.raises(UsageError, match="no rank"):
         METHODS[method]().counts(half, 0.25)
     config = CompressionConfig(method=method, keep=0.25, center="average")
-    found = measured_speed(shape, config, near_duplicates=False, folder=tmp_path)
-    assert found.method.side == 1.0
-    assert found.method.whole() > 0
+    speed = measured_speed(shape, config, near_duplicates=False, folder=tmp_path)
+    assert speed.method.side == 1.0
+    assert speed.method.whole() > 0
 
 
 @pytest.mark.parametrize("method", ["up", "resmoe-up"])
 def test_a_run_without_a_center_is_forecast_and_done(method: str, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = {"layers": [0], "method": method, "keep": 0.5, "center": "none"}
-    found = forecast_module.forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**options))
-    assert found.layers[0].seconds > 0
+    forecast = forecast_module.forecast_run(pico_checkpoint, tmp_path / "out", CompressionConfig(**options))
+    assert forecast.layers[0].seconds > 0
     manifest = compress_checkpoint(pico_checkpoint, tmp_path / "out", CompressionConfig(**options))
     assert manifest["finished"]

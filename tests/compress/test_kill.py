@@ -56,17 +56,17 @@ def test_killed_ten_times_it_ends_the_same(export: str, pico_checkpoint: Checkpo
     expected = _content(tmp_path / "undisturbed")
     begun = time.perf_counter()
     _run(source, tmp_path / "timed", export)
-    whole = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
     killed = 0
     for seed in range(10):
         out = tmp_path / f"killed-{seed}"
-        child = fork.Process(target=_dies, args=(source, out, random.Random(seed).uniform(0, whole), export))
+        child = fork.Process(target=_dies, args=(source, out, random.Random(seed).uniform(0, seconds), export))
         child.start()
         child.join()
         assert child.exitcode in (0, -signal.SIGKILL)
         killed += child.exitcode != 0
         if child.exitcode == 0:
-            whole *= 0.6  # the machine was busier when it was timed
+            seconds *= 0.6  # the machine was busier when it was timed
         _run(source, out, export)
         assert _content(out) == expected, seed
     assert killed >= 5

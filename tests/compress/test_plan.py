@@ -7,7 +7,7 @@ LAYERS = [1, 3, 5, 7, 9]
 
 
 @pytest.mark.parametrize(
-    ("spec", "chosen"),
+    ("spec", "layers"),
     [
         ("all", LAYERS),
         ("top:2", [7, 9]),
@@ -17,8 +17,8 @@ LAYERS = [1, 3, 5, 7, 9]
         (" all ", LAYERS),
     ],
 )
-def test_specifications(spec: str, chosen: list[int]) -> None:
-    assert select_layers(spec, LAYERS) == chosen
+def test_specifications(spec: str, layers: list[int]) -> None:
+    assert select_layers(spec, LAYERS) == layers
 
 
 @pytest.mark.parametrize(

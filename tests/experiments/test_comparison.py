@@ -58,13 +58,13 @@ def cache(tmp_path: Path) -> ScoreCache:
 
 def _by_hand(model: torch.nn.Module, tokenizer: object, before: str, after: str) -> tuple[float, bool]:
     """Summed log-probability of `after`, one plain pass, one token at a time."""
-    first, whole = tokenizer(before)["input_ids"], tokenizer(before + after)["input_ids"]
+    first, tokens = tokenizer(before)["input_ids"], tokenizer(before + after)["input_ids"]
     total, greedy = 0.0, True
-    for place in range(len(first), len(whole)):
+    for place in range(len(first), len(tokens)):
         with torch.no_grad():
-            logits = model(torch.tensor([whole[:place]])).logits[0, -1].double()
-        total += float(logits.log_softmax(-1)[whole[place]])
-        greedy &= int(logits.argmax()) == whole[place]
+            logits = model(torch.tensor([tokens[:place]])).logits[0, -1].double()
+        total += float(logits.log_softmax(-1)[tokens[place]])
+        greedy &= int(logits.argmax()) == tokens[place]
     return total, greedy
 
 
@@ -88,8 +88,8 @@ def test_both_protocols_are_the_hand_computed_figures(pico_model: Path, files: d
         tokens += len(tokenizer(row["text"])["input_ids"]) - 1
     tasks = [files["choices"], files["blanks"], f"last_word:{files['texts']}", files["texts"]]
     for protocol in ("paper", "lm-eval"):
-        found = score_checkpoint(checkpoint, TaskScorer(tasks, protocol=protocol, cache=cache))
-        figures = [found[task].outcomes[0] for task in tasks]
+        scores = score_checkpoint(checkpoint, TaskScorer(tasks, protocol=protocol, cache=cache))
+        figures = [scores[task].outcomes[0] for task in tasks]
         for outcome, right in zip(figures, (choices, blanks, words), strict=False):
             assert outcome.rows.tolist() == [float(answer) for answer in right], protocol
             assert outcome.main.value == pytest.approx(sum(right) / 5)
@@ -137,20 +137,20 @@ def test_another_weight_row_limit_or_method_is_another_score(pico_model: Path, f
 
 def test_a_mapping_gives_each_task_its_own_limit(pico_model: Path, files: dict, cache: ScoreCache) -> None:
     tasks = [files["choices"], files["texts"]]
-    found = score_checkpoint(open_checkpoint(pico_model), TaskScorer(tasks, limit={files["texts"]: 2}, cache=cache))
-    assert [found[task].outcomes[0].main.n for task in tasks] == [5, 2]
+    scores = score_checkpoint(open_checkpoint(pico_model), TaskScorer(tasks, limit={files["texts"]: 2}, cache=cache))
+    assert [scores[task].outcomes[0].main.n for task in tasks] == [5, 2]
 
 
 def test_scores_of_a_method_are_those_of_its_restored_experts(pico_model: Path, files: dict, cache: ScoreCache) -> None:
     """Through cached activations, shared prefixes and score cache, against one plain model with other experts."""
     checkpoint = open_checkpoint(pico_model)
-    found = score_methods(checkpoint, methods=["resmoe-up"], layers=[2], tasks=[files["texts"]], cache=cache, keep=0.5)
+    table = score_methods(checkpoint, methods=["resmoe-up"], layers=[2], tasks=[files["texts"]], cache=cache, keep=0.5)
     model, tokenizer = load_pair(checkpoint)
     stack = family_of(checkpoint).load(checkpoint, 2)
     compressed = compress_layer(stack, method="resmoe-up", keep=0.5, center=find_center(stack))
     with restored_experts(model, checkpoint, [stack.with_weights(compressed.restore())]):
         [expected, *_] = evaluate_model(model, tokenizer, tasks=[files["texts"]])
-    value = found[(found.method == "resmoe-up") & found.main].value.item()
+    value = table[(table.method == "resmoe-up") & table.main].value.item()
     assert value == pytest.approx(expected.value, rel=1e-5)
 
 
@@ -168,21 +168,21 @@ def test_an_interrupted_evaluation_goes_on(
     with pytest.raises(Cancelled):
         score_checkpoint(checkpoint, TaskScorer([task], cache=cache, progress=stop))
     ticks: list[Tick] = []
-    parts = score_checkpoint(checkpoint, TaskScorer([task], cache=cache, progress=ticks.append))
+    resumed = score_checkpoint(checkpoint, TaskScorer([task], cache=cache, progress=ticks.append))
     assert ticks[0].done == 3
     assert "seconds_left" in ticks[-1].facts
-    whole = score_checkpoint(checkpoint, TaskScorer([task], cache=ScoreCache(cache._folder / "other")))
-    assert parts[task].outcomes[0].rows.tolist() == whole[task].outcomes[0].rows.tolist()
+    uninterrupted = score_checkpoint(checkpoint, TaskScorer([task], cache=ScoreCache(cache._folder / "other")))
+    assert resumed[task].outcomes[0].rows.tolist() == uninterrupted[task].outcomes[0].rows.tolist()
     assert not list(cache._folder.glob("*.partial"))
 
 
 def test_equal_bytes_are_nearly_equal(tiny: Checkpoint, cache: ScoreCache) -> None:
-    found = score_methods(
+    table = score_methods(
         tiny, methods=["up", "resmoe-up"], equal="bytes", tasks=["storyworld_action"], limit=4, layers=[3], cache=cache
     )
-    sizes = found.set_index("method").true_bytes
+    sizes = table.set_index("method").true_bytes
     assert sizes["up"] == pytest.approx(sizes["resmoe-up"], rel=0.02)
-    assert found[found.method == "up"].keep.item() > 0.25
+    assert table[table.method == "up"].keep.item() > 0.25
 
 
 @pytest.mark.filterwarnings("ignore:layer 2. no calibration token reaches")

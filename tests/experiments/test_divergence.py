@@ -20,7 +20,7 @@ def test_divergence_is_the_sum_over_the_vocabulary() -> None:
     other.lm_head.weight = model.lm_head.weight
     requests = [Request((1, 2), (3, 4, 5)), Request((6,), (7, 8))]
     states = [predicting_states(one, requests) for one in (model, other)]
-    found = divergence(model, *states)
+    result = divergence(model, *states)
     total, same = 0.0, 0
     for request in requests:
         tokens = torch.tensor([request.context + request.continuation])
@@ -28,15 +28,15 @@ def test_divergence_is_the_sum_over_the_vocabulary() -> None:
             p, q = (one(tokens).logits[0, len(request.context) - 1 : -1].double().softmax(-1) for one in (model, other))
         total += float((p * (p / q).log()).sum())
         same += int((p.argmax(-1) == q.argmax(-1)).sum())
-    assert found.kl == pytest.approx(total / 5, rel=1e-4)
-    assert (found.agreement, found.tokens) == (same / 5, 5)
+    assert result.kl == pytest.approx(total / 5, rel=1e-4)
+    assert (result.agreement, result.tokens) == (same / 5, 5)
     assert divergence(model, states[0], states[0]).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_methods_diverge_and_write_side_by_side(tiny: Checkpoint) -> None:
-    found = divergence_of_methods(tiny, methods=["up", "resmoe-up"], tokens=600).set_index("method")
-    assert found.kl["up"] > 10 * found.kl["resmoe-up"] > 0
-    assert found.agreement["up"] < found.agreement["resmoe-up"] < 1
+    table = divergence_of_methods(tiny, methods=["up", "resmoe-up"], tokens=600).set_index("method")
+    assert table.kl["up"] > 10 * table.kl["resmoe-up"] > 0
+    assert table.agreement["up"] < table.agreement["resmoe-up"] < 1
     written = generate_side_by_side(tiny, methods=["resmoe-up"], prompts=["One morning"], new_tokens=8)
     assert list(written.method) == ["original", "resmoe-up"]
     assert written.same[0] == 8

@@ -76,12 +76,12 @@ def test_a_stopped_sweep_goes_on(tiny: Checkpoint, tmp_path: Path, swept: tuple[
 
     with pytest.raises(Cancelled):
         run_sweep(tiny, tmp_path / "out", tasks=TASKS, progress=stop, **SETTINGS)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("scores-*.json")}
-    assert len(kept) == 2
+    saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("scores-*.json")}
+    assert len(saved) == 2
     with pytest.raises(DataError, match="holds no finished sweep"):
         Sweep.load(tmp_path / "out")
     again = run_sweep(tiny, tmp_path / "out", tasks=TASKS, progress=silent, **SETTINGS)
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in saved.items())
     pd.testing.assert_frame_equal(again.scores, swept[0].scores)
 
 
@@ -111,10 +111,10 @@ def test_calibrated_methods_are_swept_under_names_of_their_own(tiny: Checkpoint,
     with pytest.raises(UsageError, match="'resmoe-up-aware' needs calibration text"):
         run_sweep(tiny, tmp_path / "without", **options)
     assert not (tmp_path / "without").exists()
-    found = run_sweep(tiny, tmp_path / "with", calibration="storyworld_perplexity", tokens=300, **options)
-    assert found.facts["settings"]["calibration"] == "storyworld_perplexity"
-    assert set(found.errors.method) == {"resmoe-up-aware", "meo"}
-    assert set(found.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
+    sweep = run_sweep(tiny, tmp_path / "with", calibration="storyworld_perplexity", tokens=300, **options)
+    assert sweep.facts["settings"]["calibration"] == "storyworld_perplexity"
+    assert set(sweep.errors.method) == {"resmoe-up-aware", "meo"}
+    assert set(sweep.scores.method) == {"original", "center-only", "resmoe-up-aware", "meo"}
 
 
 def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_a_published_layout_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     _write(tmp_path, config, shapes, dtype)
     checkpoint = open_checkpoint(tmp_path)
     family = family_of(checkpoint)
-    found = family.shape(checkpoint.config)
-    assert (found.num_experts, found.hidden_size, found.intermediate_size, found.top_k) == sizes
+    shape = family.shape(checkpoint.config)
+    assert (shape.num_experts, shape.hidden_size, shape.intermediate_size, shape.top_k) == sizes
     assert moe_layers(checkpoint) == layers
     count, hidden, neurons, _ = sizes
     matrices = 2 if dtype == "F32" else 3

@@ -57,18 +57,18 @@ def test_a_skill_is_mixed_in(pair: list[nn.Module], clouds: tuple[Images, Images
     test = clouds[1]
     fusion = fuse(pair)
     table = mixing_curve(pair, test, fusion=fusion, weights=[0.0, 0.3, 1.0])
-    whole = table[table["label"] == "all"].pivot(index="weight", columns="method", values="accuracy")
-    assert set(whole.columns) == {"A", "B", ENSEMBLE, VANILLA, FUSED}
-    assert whole["A"].nunique() == whole["B"].nunique() == 1
-    assert whole.loc[0.3, FUSED] == pytest.approx(accuracy(fusion.mix([0.7, 0.3]), test))
-    assert whole.loc[0.3, VANILLA] == pytest.approx(accuracy(vanilla_average(pair, weights=[0.7, 0.3]), test))
-    assert whole.loc[0.3, ENSEMBLE] == pytest.approx(accuracy(Ensemble(pair, weights=[0.7, 0.3]), test))
-    assert whole.loc[1.0, FUSED] == whole.loc[1.0, VANILLA] == whole.loc[0.0, "B"]
-    assert whole.loc[0.0, FUSED] == whole.loc[0.0, "A"], "aligned, A is A"
+    overall = table[table["label"] == "all"].pivot(index="weight", columns="method", values="accuracy")
+    assert set(overall.columns) == {"A", "B", ENSEMBLE, VANILLA, FUSED}
+    assert overall["A"].nunique() == overall["B"].nunique() == 1
+    assert overall.loc[0.3, FUSED] == pytest.approx(accuracy(fusion.mix([0.7, 0.3]), test))
+    assert overall.loc[0.3, VANILLA] == pytest.approx(accuracy(vanilla_average(pair, weights=[0.7, 0.3]), test))
+    assert overall.loc[0.3, ENSEMBLE] == pytest.approx(accuracy(Ensemble(pair, weights=[0.7, 0.3]), test))
+    assert overall.loc[1.0, FUSED] == overall.loc[1.0, VANILLA] == overall.loc[0.0, "B"]
+    assert overall.loc[0.0, FUSED] == overall.loc[0.0, "A"], "aligned, A is A"
     classes = table[table["label"] != "all"].groupby(["weight", "method"])["accuracy"].mean().unstack()
-    assert classes.loc[0.3, FUSED] == pytest.approx(whole.loc[0.3, FUSED]), "all classes are equally many here"
+    assert classes.loc[0.3, FUSED] == pytest.approx(overall.loc[0.3, FUSED]), "all classes are equally many here"
     assert table.query("method == 'B' and label == '3'")["accuracy"].max() < 5
-    assert whole.loc[0.3, FUSED] > whole.loc[0.3, "B"]
+    assert overall.loc[0.3, FUSED] > overall.loc[0.3, "B"]
 
 
 def test_every_step_of_the_slider_is_there(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
@@ -105,8 +105,8 @@ def test_norms_are_measured_anew_for_both_averages(clouds: tuple[Images, Images]
 def test_pruned_networks_are_repaired(pair: list[nn.Module], clouds: tuple[Images, Images]) -> None:
     table = repair_pruned(pair[0], clouds[1], shares=[0.0, 0.5], norms=["l1", "random"], seed=2)
     assert table[["norm", "share"]].to_numpy().tolist() == [["l1", 0.0], ["l1", 0.5], ["random", 0.0], ["random", 0.5]]
-    whole = table[table["share"] == 0]
-    assert (whole["pruned"] == whole["fused"]).all(), "nothing was lost, so nothing is repaired"
+    unpruned = table[table["share"] == 0]
+    assert (unpruned["pruned"] == unpruned["fused"]).all(), "nothing was lost, so nothing is repaired"
     pruned = prune_neurons(pair[0], 0.5, norm="random", seed=2)
     assert table["pruned"].iloc[-1] == accuracy(pruned, clouds[1])
     assert table["fused"].iloc[-1] == accuracy(fuse([pair[0], pruned]).network, clouds[1])

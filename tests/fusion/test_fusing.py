@@ -34,12 +34,12 @@ def test_published_networks_by_weights(published: list[nn.Module], digits: Image
 
 def test_published_networks_by_activations(published: list[nn.Module], digits: Images, training_digits: Images) -> None:
     """Table S6: 96.21 +- 0.36 at 200 samples over five runs."""
-    found = []
+    accuracies = []
     for seed in range(5):
         fusion = fuse(published, by="activations", samples=training_digits.sample(200, seed=seed))
-        found.append(accuracy(fusion.network, digits))
+        accuracies.append(accuracy(fusion.network, digits))
         assert round(accuracy(fusion.aligned[0], digits), 2) == 97.72
-    assert abs(np.mean(found) - 96.21) < 0.36
+    assert abs(np.mean(accuracies) - 96.21) < 0.36
 
 
 def test_mixing_weights_go_from_one_parent_to_the_other(published: list[nn.Module], digits: Images) -> None:

@@ -82,6 +82,6 @@ def test_bad_choices_are_named() -> None:
         skill_split(images, (0.5, 0.6))
     with pytest.raises(UsageError, match="0 samples are requested"):
         images.sample(0)
-    for read in (mnist, cifar10_sample):
+    for load in (mnist, cifar10_sample):
         with pytest.raises(UsageError, match="part is 'dev'"):
-            read("dev")
+            load("dev")

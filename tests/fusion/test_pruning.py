@@ -14,9 +14,9 @@ def test_the_smallest_neurons_go(norm: str, power: int) -> None:
     network = mlp((12, 8, 6, 4), bias=False)
     pruned = prune_neurons(network, 0.5, norm=norm, layers=["fc2"])
     sizes = network.fc2.weight.abs().pow(power).sum(1)
-    kept = sizes.argsort(descending=True)[:3].sort().values
-    assert torch.equal(pruned.fc2.weight, network.fc2.weight[kept])
-    assert torch.equal(pruned.fc3.weight, network.fc3.weight[:, kept])
+    largest = sizes.argsort(descending=True)[:3].sort().values
+    assert torch.equal(pruned.fc2.weight, network.fc2.weight[largest])
+    assert torch.equal(pruned.fc3.weight, network.fc3.weight[:, largest])
     assert torch.equal(pruned.fc1.weight, network.fc1.weight)
     assert (pruned.fc2.out_features, pruned.fc3.in_features) == (3, 3)
 

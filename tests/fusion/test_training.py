@@ -36,13 +36,13 @@ def test_a_step_is_that_of_the_formula(clouds: Images) -> None:
     network, teacher = mlp(), mlp(seed=1)
     few = clouds.take(torch.arange(8))
     learner = Teacher(teacher, temperature=3.0, weight=0.4)
-    found = train(network, few, epochs=1, learning_rate=0.1, batch_size=8, teacher=learner)
+    trained = train(network, few, epochs=1, learning_rate=0.1, batch_size=8, teacher=learner)
     student = copy.deepcopy(network)
     scores, wished = student(few.inputs), (teacher(few.inputs) / 3).softmax(1).detach()
     truth = -scores.log_softmax(1)[torch.arange(8), few.labels].mean()
     imitation = 9 * (wished * (wished.log() - (scores / 3).log_softmax(1))).sum(1).mean()
     (0.6 * truth + 0.4 * imitation).backward()
-    for mine, parameter in zip(found.parameters(), student.parameters(), strict=True):
+    for mine, parameter in zip(trained.parameters(), student.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter - 0.1 * parameter.grad)
 
 

@@ -20,11 +20,11 @@ def _matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 def test_no_other_choice_of_entries_is_better() -> None:
     matrix = _matrix(3, 4)
-    kept = prune(matrix, 0.25)
-    assert kept.values.numel() == 3
+    pruned = prune(matrix, 0.25)
+    assert pruned.values.numel() == 3
     flat = matrix.flatten().double()
     best = min(float(flat.square().sum() - flat[list(choice)].square().sum()) for choice in combinations(range(12), 3))
-    assert float((matrix.double() - kept.restore().double()).square().sum()) == pytest.approx(best)
+    assert float((matrix.double() - pruned.restore().double()).square().sum()) == pytest.approx(best)
 
 
 def test_equal_entries_keep_the_exact_count() -> None:
@@ -40,12 +40,12 @@ def test_keeping_everything_changes_nothing() -> None:
 def test_no_matrix_of_that_rank_is_nearer() -> None:
     """Eckart-Young: the error is the sum of the squared singular values that are left out."""
     matrix = _matrix(20, 30)
-    kept = truncate(matrix, 0.25)
+    truncated = truncate(matrix, 0.25)
     values = torch.linalg.svdvals(matrix.double())
-    rank = kept.left.shape[1]
-    assert torch.linalg.matrix_rank(kept.restore().double(), rtol=1e-5) == rank
+    rank = truncated.left.shape[1]
+    assert torch.linalg.matrix_rank(truncated.restore().double(), rtol=1e-5) == rank
     expected = float(values[rank:].square().sum())
-    assert float((matrix.double() - kept.restore().double()).square().sum()) == pytest.approx(expected, rel=1e-5)
+    assert float((matrix.double() - truncated.restore().double()).square().sum()) == pytest.approx(expected, rel=1e-5)
     assert truncate_errors(matrix, [0.25])[0] == pytest.approx(expected, rel=1e-5)
 
 
@@ -76,9 +76,9 @@ def test_the_identity_of_appendix_a5() -> None:
     """Scaling centroids by cluster size computes what restoring C^T W~ computes; the error is k-means' inertia."""
     p, neurons, clusters = 5, 24, 6
     expert = _matrix(neurons, 2 * p + 1, seed=3)  # [W1, b1, W2^T]
-    found = KMeans(clusters, n_init=3, random_state=0).fit(expert.double().numpy())
-    assignment = torch.nn.functional.one_hot(torch.from_numpy(found.labels_).long(), clusters).T.double()  # C (c, p_I)
-    centroids = torch.from_numpy(found.cluster_centers_)
+    kmeans = KMeans(clusters, n_init=3, random_state=0).fit(expert.double().numpy())
+    assignment = torch.nn.functional.one_hot(torch.from_numpy(kmeans.labels_).long(), clusters).T.double()  # C (c, p_I)
+    centroids = torch.from_numpy(kmeans.cluster_centers_)
     restored = assignment.T @ centroids
     x = _matrix(4, p, seed=4).double()
 
@@ -88,14 +88,14 @@ def test_the_identity_of_appendix_a5() -> None:
 
     sizes = (assignment @ assignment.T).diagonal()
     torch.testing.assert_close(forward(centroids, sizes), forward(restored, torch.ones(neurons).double()))
-    assert float((expert.double() - restored).square().sum()) == pytest.approx(found.inertia_, rel=1e-6)
+    assert float((expert.double() - restored).square().sum()) == pytest.approx(kmeans.inertia_, rel=1e-6)
 
 
 def test_of_equal_entries_as_many_are_kept_as_there_is_room_for() -> None:
     matrix = torch.tensor([[1.0, -1.0, 2.0], [1.0, 0.0, -1.0]])
     for count in range(1, 7):
-        kept = SparseMatrix.where(largest(matrix.abs(), count), matrix)
-        assert kept.values.numel() == count
+        pruned = SparseMatrix.where(largest(matrix.abs(), count), matrix)
+        assert pruned.values.numel() == count
         expected = sorted(matrix.abs().flatten().tolist(), reverse=True)[:count]
-        assert sorted(kept.values.abs().tolist(), reverse=True) == expected
+        assert sorted(pruned.values.abs().tolist(), reverse=True) == expected
     assert torch.equal(largest(matrix.abs(), 3), torch.tensor([[True, True, True], [False] * 3]))

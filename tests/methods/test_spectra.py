@@ -18,25 +18,25 @@ def test_they_are_the_squared_singular_values(
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     before = matrix.clone()
     wanted = torch.linalg.svdvals(matrix.double()).square().flip(0)
-    found = squared_spectrum(matrix)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * float(wanted[-1]))
+    spectrum = squared_spectrum(matrix)
+    assert spectrum.dtype == torch.float64
+    torch.testing.assert_close(spectrum, wanted, rtol=0, atol=tolerance * float(wanted[-1]))
     assert torch.equal(matrix, before)
 
 
 def test_a_matrix_of_low_rank_has_no_negative_squares() -> None:
     generator = torch.Generator().manual_seed(2)
     matrix = torch.randn(30, 2, generator=generator) @ torch.randn(2, 20, generator=generator)
-    found = squared_spectrum(matrix)
-    assert (found >= 0).all()
-    assert float(found[:-2].sum()) < 1e-10 * float(found.sum())
+    spectrum = squared_spectrum(matrix)
+    assert (spectrum >= 0).all()
+    assert float(spectrum[:-2].sum()) < 1e-10 * float(spectrum.sum())
 
 
 def test_two_threads_get_each_its_own() -> None:
     matrices = [torch.randn(60, 50, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(squared_spectrum, matrices))
-    for own, matrix in zip(found, matrices, strict=True):
+        spectra = list(pool.map(squared_spectrum, matrices))
+    for own, matrix in zip(spectra, matrices, strict=True):
         assert torch.equal(own, squared_spectrum(matrix))
 
 

@@ -23,11 +23,9 @@ def test_they_are_those_of_the_sorted_numbers(values: np.ndarray, data: st.DataO
 def test_many_equal_numbers_and_numbers_that_differ_in_their_last_bit() -> None:
     one, next_to_it = np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1))
     values = torch.tensor([one, next_to_it] * 50 + [0.0] * 20, dtype=torch.float32)
-    found = smallest_sums(
-        values[torch.randperm(120, generator=torch.Generator().manual_seed(0))], [20, 21, 70, 71, 120]
-    )
+    sums = smallest_sums(values[torch.randperm(120, generator=torch.Generator().manual_seed(0))], [20, 21, 70, 71, 120])
     first, second = float(one), float(next_to_it)
-    assert found == pytest.approx([0.0, first, 50 * first, 50 * first + second, 50 * (first + second)], rel=1e-14)
+    assert sums == pytest.approx([0.0, first, 50 * first, 50 * first + second, 50 * (first + second)], rel=1e-14)
 
 
 def test_other_types_are_summed_alike() -> None:

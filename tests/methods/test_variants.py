@@ -46,10 +46,10 @@ def test_structured_pruning_keeps_the_neurons_of_largest_l1_norm() -> None:
     stack = _stack()
     for piece, weights in zip(_matrices("sp", stack, 0.25), stack.weights, strict=True):
         assert isinstance(piece, NeuronSubset)
-        kept = set(piece.places.tolist())
+        kept_rows = set(piece.places.tolist())
         norms = weights.abs().sum(1)
-        assert len(kept) == 2
-        assert all(norms[i] <= min(norms[j] for j in kept) for i in set(range(8)) - kept)
+        assert len(kept_rows) == 2
+        assert all(norms[i] <= min(norms[j] for j in kept_rows) for i in set(range(8)) - kept_rows)
         torch.testing.assert_close(_run(_inputs(), piece.rows), _run(_inputs(), piece.restore()))
 
 
@@ -67,8 +67,8 @@ def test_the_identity_of_appendix_a5_holds_for_what_is_stored(seed: int, neurons
 def test_clustering_is_scikit_learns() -> None:
     matrix = _stack(1, 40).weights[0]
     piece = METHODS["mlp-fusion"](seed=7).compress_matrix(matrix, 0.25)
-    found = KMeans(10, n_init=1, random_state=7).fit(matrix.numpy())
-    assert float((matrix - piece.restore()).square().sum()) == pytest.approx(found.inertia_, rel=1e-4)
+    clustering = KMeans(10, n_init=1, random_state=7).fit(matrix.numpy())
+    assert float((matrix - piece.restore()).square().sum()) == pytest.approx(clustering.inertia_, rel=1e-4)
 
 
 def test_another_seed_clusters_differently() -> None:

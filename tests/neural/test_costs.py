@@ -34,18 +34,18 @@ def test_kl_is_torchs() -> None:
     mean, scale = _randn(2, 4, 3), _randn(2, 4, 3, seed=1).exp()
     plan = ConditionalPlans(torch.empty(2, 4, 1, 3), mean, scale)
     normal = torch.distributions.Normal
-    known = torch.distributions.kl_divergence(normal(mean, scale), normal(torch.full_like(mean, 5), 1.0)).sum(dim=-1)
-    assert torch.allclose(KL(0.7, 5.0)(plan, torch.Generator()), 0.7 * known, atol=1e-4)
+    kl = torch.distributions.kl_divergence(normal(mean, scale), normal(torch.full_like(mean, 5), 1.0)).sum(dim=-1)
+    assert torch.allclose(KL(0.7, 5.0)(plan, torch.Generator()), 0.7 * kl, atol=1e-4)
 
 
 def test_energy_is_the_estimate_of_the_paper_written_out() -> None:
     images = _randn(1, 1, 4, 2)
     prior = Gaussian([1.0, 0.0], torch.eye(2))
-    found = Energy(2.0, prior, draws=3)(ConditionalPlans(images), torch.Generator().manual_seed(5))
+    energy = Energy(2.0, prior, draws=3)(ConditionalPlans(images), torch.Generator().manual_seed(5))
     others = prior.sample(3, torch.Generator().manual_seed(5))
     across = sum(math.dist(x, y) for x in images[0, 0].tolist() for y in others.tolist()) / 12
     inside = sum(math.dist(x, y) for x in images[0, 0].tolist() for y in images[0, 0].tolist()) / 12
-    assert float(found) == pytest.approx(2 * (2 * across - inside), rel=1e-4)
+    assert float(energy) == pytest.approx(2 * (2 * across - inside), rel=1e-4)
 
 
 def test_energy_has_a_finite_slope_where_a_point_meets_itself() -> None:

@@ -103,9 +103,9 @@ def test_errors_of_a_solver_that_knows_the_truth_are_the_floor() -> None:
             maps = gaussian_maps(problem, exact)
             return torch.stack([own.double() @ matrix + b for own, (matrix, b) in zip(points, maps, strict=True)])
 
-    found = gaussian_errors(problem, count=500)(Known())
-    assert found["BW2-UVP"] == pytest.approx(found["floor"])
-    assert found["L2-UVP of maps"] == pytest.approx(0, abs=1e-9)
+    errors = gaussian_errors(problem, count=500)(Known())
+    assert errors["BW2-UVP"] == pytest.approx(errors["floor"])
+    assert errors["L2-UVP of maps"] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_twisters_barycenter_is_a_standard_gaussian() -> None:
@@ -132,16 +132,16 @@ def test_a_posterior_of_a_conjugate_like_case_is_right() -> None:
     random = np.random.default_rng(0)
     covariates = random.standard_normal((200, 1))
     counts = random.poisson(np.exp(0.5 + 0.3 * covariates[:, 0])).astype(float)
-    found = sample_posterior(covariates, counts, power=2, seed=0, offset=0.5)
+    posterior = sample_posterior(covariates, counts, power=2, seed=0, offset=0.5)
     grid = np.linspace(0, 0.7, 4001)
     linear = grid[:, None] * covariates[:, 0] + 0.5
     logs = 2 * (counts * linear - np.exp(linear)).sum(axis=1) - 0.5 * grid**2
     density = np.exp(logs - logs.max())
     mean = (grid * density).sum() / density.sum()
     deviation = np.sqrt(((grid - mean) ** 2 * density).sum() / density.sum())
-    assert found.draws.mean() == pytest.approx(mean, abs=deviation / 50)
-    assert found.draws.std() == pytest.approx(deviation, rel=0.01)
-    assert found.effective > 0.99
+    assert posterior.draws.mean() == pytest.approx(mean, abs=deviation / 50)
+    assert posterior.draws.std() == pytest.approx(deviation, rel=0.01)
+    assert posterior.effective > 0.99
 
 
 def test_hues_come_back_and_colours_are_those_of_bright_pixels() -> None:
@@ -164,9 +164,9 @@ def test_ink_is_moved_between_the_pictures_that_are_most_alike() -> None:
     strokes = torch.zeros(4, SIDE, SIDE)
     for place, column in enumerate((2, 10, 12, 4)):
         strokes[place, 3:11, column] = 1
-    found = ot_interpolations(*strokes.flatten(1).view(2, 2, -1)).view(2, SIDE, SIDE)
-    assert found.sum(dim=1).argmax(dim=1).tolist() == [3, 11]
-    assert found.amax(dim=(1, 2)).tolist() == [1, 1]
+    images = ot_interpolations(*strokes.flatten(1).view(2, 2, -1)).view(2, SIDE, SIDE)
+    assert images.sum(dim=1).argmax(dim=1).tolist() == [3, 11]
+    assert images.amax(dim=(1, 2)).tolist() == [1, 1]
 
 
 def test_pictures_are_painted_alike_every_time() -> None:

@@ -30,8 +30,8 @@ def test_bures_uvp_of_commuting_gaussians() -> None:
     exact = _moments([0, 0], np.diag([4.0, 1.0]))
     assert bures_uvp(exact, exact) == pytest.approx(0, abs=1e-9)
     # W2^2 = |mean|^2 + sum of (root differences)^2, over the trace.
-    found = _moments([0.3, 0], np.diag([9.0, 1.0]))
-    assert bures_uvp(found, exact) == pytest.approx(100 * (0.09 + 1) / 5)
+    estimate = _moments([0.3, 0], np.diag([9.0, 1.0]))
+    assert bures_uvp(estimate, exact) == pytest.approx(100 * (0.09 + 1) / 5)
 
 
 def test_l2_uvp_of_the_mean_alone_is_a_hundred() -> None:
@@ -41,8 +41,8 @@ def test_l2_uvp_of_the_mean_alone_is_a_hundred() -> None:
 
 
 def test_gaussian_kl_in_one_dimension() -> None:
-    found, exact = _moments([1.0], [[4.0]]), _moments([0.0], [[9.0]])
-    assert gaussian_kl(found, exact) == pytest.approx(np.log(3 / 2) + (4 + 1) / 18 - 0.5)
+    estimate, exact = _moments([1.0], [[4.0]]), _moments([0.0], [[9.0]])
+    assert gaussian_kl(estimate, exact) == pytest.approx(np.log(3 / 2) + (4 + 1) / 18 - 0.5)
 
 
 def test_sliced_w2_of_a_shift() -> None:
@@ -55,16 +55,16 @@ def test_sliced_w2_of_a_shift() -> None:
 def test_the_gaussian_barycenter_solves_the_fixed_point_equation() -> None:
     covariances = [random_covariance(4, low=0.3, high=3, seed=seed) for seed in range(3)]
     problem = Problem([Gaussian(np.full(4, s), c) for s, c in enumerate(covariances)], [0.2, 0.3, 0.5])
-    mean, found = gaussian_barycenter(problem)
+    mean, covariance = gaussian_barycenter(problem)
     assert mean.numpy() == pytest.approx(np.full(4, 1.3))
 
     def root(matrix: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(matrix)
         return (vectors * np.sqrt(values)) @ vectors.T
 
-    outer = root(found.numpy())
+    outer = root(covariance.numpy())
     again = sum(w * root(outer @ c @ outer) for w, c in zip([0.2, 0.3, 0.5], covariances, strict=True))
-    assert again == pytest.approx(found.numpy(), abs=1e-5)
+    assert again == pytest.approx(covariance.numpy(), abs=1e-5)
 
 
 def test_exact_maps_push_every_marginal_to_the_barycenter(gaussians: Problem) -> None:

@@ -27,16 +27,16 @@ class _StopAt:
 
 
 def test_a_stopped_training_goes_on_to_the_very_same_end(gaussians: Problem, tmp_path: Path) -> None:
-    whole = solve(gaussians, "nwb", **_QUICK)
-    kept = tmp_path / "nwb.safetensors"
+    uninterrupted = solve(gaussians, "nwb", **_QUICK)
+    path = tmp_path / "nwb.safetensors"
     with pytest.raises(Cancelled):
-        solve(gaussians, "nwb", out=kept, progress=_StopAt(5), **_QUICK)
+        solve(gaussians, "nwb", out=path, progress=_StopAt(5), **_QUICK)
     renderer = _StopAt(99)
-    resumed = solve(gaussians, "nwb", out=kept, progress=renderer, **_QUICK)
+    resumed = solve(gaussians, "nwb", out=path, progress=renderer, **_QUICK)
     assert renderer.ticks[0].done == 5
     assert [row["step"] for row in resumed.history] == list(range(1, 13))
-    assert torch.equal(whole.solver.sample(50), resumed.solver.sample(50))
-    assert solve(gaussians, "nwb", out=kept, **_QUICK).seconds == pytest.approx(resumed.seconds)
+    assert torch.equal(uninterrupted.solver.sample(50), resumed.solver.sample(50))
+    assert solve(gaussians, "nwb", out=path, **_QUICK).seconds == pytest.approx(resumed.seconds)
 
 
 def test_the_seed_decides(gaussians: Problem) -> None:
@@ -56,14 +56,14 @@ def test_divergence_says_at_which_step_and_keeps_the_last_good_state(gaussians: 
     solver = SOLVERS["nwb"](gaussians, SOLVERS["nwb"].settings_type(**_QUICK))
     honest = solver._step
     solver._step = lambda: float("nan") if solver.done == 7 else honest()
-    kept = tmp_path / "state.safetensors"
+    path = tmp_path / "state.safetensors"
     with pytest.raises(
         DivergenceError, match=r"nwb diverged at step 8 \(the loss is nan\); the state of step 7 is kept"
     ):
-        train(solver, out=kept)
+        train(solver, out=path)
     assert solver.done == 7
     assert bool(solver.sample(50).isfinite().all())
-    assert kept.is_file()
+    assert path.is_file()
 
 
 def test_a_training_that_runs_away_is_noticed(gaussians: Problem) -> None:
@@ -77,21 +77,21 @@ def test_a_plateau_ends_it_and_movement_does_not(gaussians: Problem) -> None:
 
 
 def test_a_checkpoint_of_another_training_is_not_taken(gaussians: Problem, tmp_path: Path) -> None:
-    kept = tmp_path / "nwb.safetensors"
-    solve(gaussians, "nwb", out=kept, **_QUICK)
+    path = tmp_path / "nwb.safetensors"
+    solve(gaussians, "nwb", out=path, **_QUICK)
     with pytest.raises(UsageError, match="holds another training"):
-        solve(gaussians, "nwb", out=kept, seed=1, **_QUICK)
+        solve(gaussians, "nwb", out=path, seed=1, **_QUICK)
 
 
 def test_a_checkpoint_is_written_as_time_goes_by(
     gaussians: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resmoe_lab.neural.training.SAVE_SECONDS", 0.0)
-    kept = tmp_path / "folder" / "nwb.safetensors"
-    seen = []
-    solve(gaussians, "nwb", out=kept, progress=lambda tick: seen.append(kept.is_file()), **_QUICK)
-    assert seen[:2] == [False, False]
-    assert all(seen[2:])
+    path = tmp_path / "folder" / "nwb.safetensors"
+    written = []
+    solve(gaussians, "nwb", out=path, progress=lambda tick: written.append(path.is_file()), **_QUICK)
+    assert written[:2] == [False, False]
+    assert all(written[2:])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every notebook must be, and the tour from top to bottom."""
+"""What every notebook must be, and each of them from top to bottom, with small numbers for its parameters."""
 
 from __future__ import annotations
 
@@ -43,8 +43,39 @@ def test_a_notebook_is_stored_clean_and_without_logic(path: Path) -> None:
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
 
 
-def test_the_tour_runs_and_ends_with_the_panel(tiny: Checkpoint) -> None:
-    notebook = run_notebook(_FOLDER / "00_tour.ipynb", {"model": str(tiny.folder)})
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("resmoe-chart" in data.get("text/html", "") and "vegaEmbed" in data["text/html"] for data in shown) >= 2
-    assert "application/vnd.jupyter.widget-view+json" in shown[-1]
+#: Parameters of the runs: every cell runs, on fewer rows, images and steps than a reader's would.
+_SMALL: dict[str, dict[str, object]] = {
+    "00_tour": {},
+    "10_experts": {},
+    "20_transport": {},
+    "30_errors": {},
+    "40_sweep": {"keeps": [0.25, 0.5], "limit": 8},
+    "50_zero_shot": {"limit": 8},
+    "60_fusion": {"images": 2500, "epochs": 1},
+    "70_barycenters": {"steps": 30},
+}
+
+
+def test_every_room_is_run() -> None:
+    assert set(_SMALL) == {path.stem for path in _ROOMS}
+
+
+@pytest.mark.parametrize("path", _ROOMS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outputs = _outputs(run_notebook(path, _SMALL[path.stem]))
+    assert not [output for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    shown = [output.data for output in outputs if "data" in output]
+    widgets = [data for data in shown if "application/vnd.jupyter.widget-view+json" in data]
+    assert len(widgets) == 1, "a room shows one panel"
+    if path.stem == "00_tour":
+        assert shown[-1] is widgets[0]
+        assert sum("resmoe-chart" in html and "vegaEmbed" in html for html in _html(shown)) >= 2
+
+
+def _outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def _html(shown: list[nbformat.NotebookNode]) -> list[str]:
+    return [data.get("text/html", "") for data in shown]

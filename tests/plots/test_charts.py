@@ -20,11 +20,11 @@ Texts = Callable[..., list[str]]
 
 @pytest.mark.parametrize("keep", [0.25, 0.75])
 def test_error_curves_show_the_value_at_the_slider(sweep: Sweep, texts: Texts, keep: float) -> None:
-    seen = texts(plots.error_curves(sweep.errors), keep=keep)
+    labels = texts(plots.error_curves(sweep.errors), keep=keep)
     for method in METHODS:
         rows = sweep.errors.query("method == @method and keep == @keep")
-        assert f"{np.mean(rows['relative_error']):.3f}" in seen
-        assert method in seen
+        assert f"{np.mean(rows['relative_error']):.3f}" in labels
+        assert method in labels
 
 
 def test_error_curves_of_one_layer(sweep: Sweep, texts: Texts) -> None:
@@ -34,14 +34,14 @@ def test_error_curves_of_one_layer(sweep: Sweep, texts: Texts) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_score_curves_show_scores_and_ends(sweep: Sweep, texts: Texts, task: str) -> None:
-    seen = texts(plots.score_curves(sweep.scores, task, chance=0.5 if TASKS[task][0] == "acc" else None), keep=0.5)
+    labels = texts(plots.score_curves(sweep.scores, task, chance=0.5 if TASKS[task][0] == "acc" else None), keep=0.5)
     rows = sweep.scores.query("task == @task and keep == 0.5")
     for value in rows["value"]:
         shown = f"{value:.1%}" if TASKS[task][0] == "acc" else None
-        assert shown is None or shown in seen
-    assert {"original", "center-only"} <= set(seen)
-    assert ("chance" in seen) == (TASKS[task][0] == "acc")
-    assert task in seen
+        assert shown is None or shown in labels
+    assert {"original", "center-only"} <= set(labels)
+    assert ("chance" in labels) == (TASKS[task][0] == "acc")
+    assert task in labels
 
 
 def test_an_unscored_keep_shows_the_nearest_scored_one(sweep: Sweep, texts: Texts) -> None:
@@ -52,15 +52,15 @@ def test_an_unscored_keep_shows_the_nearest_scored_one(sweep: Sweep, texts: Text
 
 
 def test_both_counts_of_bytes_are_shown(sweep: Sweep, texts: Texts) -> None:
-    seen = texts(plots.size_bars(sweep.sizes), keep=0.25)
+    labels = texts(plots.size_bars(sweep.sizes), keep=0.25)
     for row in sweep.sizes.query("keep == 0.25").itertuples():
-        assert f"{row.paper_bytes / row.original_bytes:.1%}  paper's count" in seen
-        assert f"{row.true_bytes / row.original_bytes:.1%}  really stored" in seen
+        assert f"{row.paper_bytes / row.original_bytes:.1%}  paper's count" in labels
+        assert f"{row.true_bytes / row.original_bytes:.1%}  really stored" in labels
 
 
 def test_every_way_to_run_shows_its_four_numbers(sweep: Sweep, texts: Texts) -> None:
-    seen = texts(plots.speed_bars(sweep.speed))
-    assert {"original", "restored", "factored", "60", "41", "71", "46.1", "72.3", "31.4", "41.3", "47.9"} <= set(seen)
+    labels = texts(plots.speed_bars(sweep.speed))
+    assert {"original", "restored", "factored", "60", "41", "71", "46.1", "72.3", "31.4", "41.3", "47.9"} <= set(labels)
 
 
 def test_the_size_table_takes_the_smallest_format() -> None:
@@ -95,24 +95,24 @@ def _values(spec: dict) -> list[dict]:
 
 
 def test_score_against_bytes_draws(sweep: Sweep, texts: Texts) -> None:
-    seen = texts(plots.score_by_bytes(sweep.scores, sweep.sizes, "wikitext2"))
-    assert "wikitext2 against bytes" in seen
-    assert "word perplexity" in seen
+    labels = texts(plots.score_by_bytes(sweep.scores, sweep.sizes, "wikitext2"))
+    assert "wikitext2 against bytes" in labels
+    assert "word perplexity" in labels
 
 
 def test_similarity_shows_the_layers_numbers(sweep: Sweep, texts: Texts) -> None:
-    seen = texts(plots.similarity_heatmap(sweep.similarity), layer=2)
+    labels = texts(plots.similarity_heatmap(sweep.similarity), layer=2)
     values = sweep.similarity[2]
     shown = [f"{values[i, j]:.2f}" for i in range(8) for j in range(8) if i != j]
-    assert sorted(text for text in seen if text in shown)[: len(shown)]
-    assert sum(text in set(shown) for text in seen) >= len(shown)
-    assert "Cosine similarity of the aligned experts, layer 2" in seen
+    assert sorted(text for text in labels if text in shown)[: len(shown)]
+    assert sum(text in set(shown) for text in labels) >= len(shown)
+    assert "Cosine similarity of the aligned experts, layer 2" in labels
 
 
 def test_routing_shows_every_share(sweep: Sweep, texts: Texts) -> None:
-    seen = texts(plots.routing_load(sweep.routing))
-    assert {f"{share:.1%}" for share in sweep.routing["share"]} <= set(seen)
-    assert "uniform routing: 12.5%" in seen
+    labels = texts(plots.routing_load(sweep.routing))
+    assert {f"{share:.1%}" for share in sweep.routing["share"]} <= set(labels)
+    assert "uniform routing: 12.5%" in labels
 
 
 def test_center_history_is_relative_to_the_bound(texts: Texts) -> None:

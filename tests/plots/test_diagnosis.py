@@ -13,5 +13,5 @@ def test_gains_name_centers_layers_and_chance(texts: Texts) -> None:
     rows = [
         (layer, center, gain, 0.125) for layer in (0, 3) for center, gain in (("average", 0.2), ("wasserstein", 0.7))
     ]
-    seen = texts(plots.gain_bars(pd.DataFrame(rows, columns=["layer", "center", "gain", "by_chance"])))
-    assert {"0", "3", "average", "wasserstein", "unrelated experts: 12.5%"} <= set(seen)
+    labels = texts(plots.gain_bars(pd.DataFrame(rows, columns=["layer", "center", "gain", "by_chance"])))
+    assert {"0", "3", "average", "wasserstein", "unrelated experts: 12.5%"} <= set(labels)

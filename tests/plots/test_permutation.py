@@ -42,12 +42,12 @@ def test_no_neuron_of_a_wide_layer_is_lost() -> None:
 
 def test_the_map_says_how_much_moved(sweep: Sweep, texts: Callable[..., list[str]]) -> None:
     for layer, stack in sweep.permutations.items():
-        seen = texts(permutation_map(sweep.permutations), layer=layer)
+        labels = texts(permutation_map(sweep.permutations), layer=layer)
         for expert, permutation in enumerate(stack):
             moved = float(np.mean(permutation != np.arange(len(permutation))))
-            assert f"expert {expert}" in seen
-            captions = [text for text in seen if text.startswith(f"{moved:.0%} moved")]
-            assert captions if moved else "identity" in seen
+            assert f"expert {expert}" in labels
+            captions = [text for text in labels if text.startswith(f"{moved:.0%} moved")]
+            assert captions if moved else "identity" in labels
 
 
 def test_a_large_model_stays_small() -> None:

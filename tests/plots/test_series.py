@@ -81,9 +81,9 @@ def test_a_task_has_its_first_metric_its_ends_and_its_interval() -> None:
     assert table["high"].tolist() == pytest.approx([12 + 0.98, 11.0])
 
 
-@pytest.mark.parametrize(("metric", "lower"), [("word_perplexity", True), ("bits_per_byte", True), ("acc", False)])
-def test_which_end_is_good(metric: str, lower: bool) -> None:
-    assert lower_is_better(metric) is lower
+@pytest.mark.parametrize(("metric", "expected"), [("word_perplexity", True), ("bits_per_byte", True), ("acc", False)])
+def test_which_end_is_good(metric: str, expected: bool) -> None:
+    assert lower_is_better(metric) is expected
 
 
 def test_rounding_keeps_the_leading_digits() -> None:

@@ -22,7 +22,7 @@ def _evaluate(slider: Slider, value: float) -> float:
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=30, unique=True), st.floats(0, 1))
 def test_it_shows_the_nearest_computed_value(hundredths: list[int], value: float) -> None:
-    keeps = [whole / 100 for whole in hundredths]
+    keeps = [percent / 100 for percent in hundredths]
     slider = keep_slider(keeps)
     nearest = min(abs(keep - value) for keep in keeps)
     assert abs(_evaluate(slider, value) - value) == pytest.approx(nearest, abs=1e-6)

@@ -35,7 +35,7 @@ def test_without_scores_every_computed_keep_counts() -> None:
 @pytest.mark.parametrize("budget", [0.05, 0.3, 0.44, 0.7, 2.0])
 def test_the_best_for_a_budget_is_the_least_error_that_fits(budget: float) -> None:
     sweep = make_sweep()
-    found = best_for_bytes(summarise(sweep), budget)
+    best = best_for_bytes(summarise(sweep), budget)
     errors = sweep.errors.groupby(["method", "keep"])["relative_error"].mean()
     fitting = [
         (errors[row.method, row.keep], row.method, row.keep)
@@ -43,11 +43,11 @@ def test_the_best_for_a_budget_is_the_least_error_that_fits(budget: float) -> No
         if row.true_bytes / row.original_bytes <= budget + 1e-9
     ]
     if not fitting:
-        assert found is None
+        assert best is None
         return
-    assert found is not None
-    assert found.error == pytest.approx(min(fitting)[0])
-    assert found.true_share <= budget + 1e-9
+    assert best is not None
+    assert best.error == pytest.approx(min(fitting)[0])
+    assert best.true_share <= budget + 1e-9
 
 
 def test_other_methods_can_win_at_equal_bytes() -> None:

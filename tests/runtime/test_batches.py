@@ -9,14 +9,14 @@ from resmoe_lab.runtime.batches import batches, spans
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.integers(1, 16))
 def test_spans_hold_all_tokens_and_are_not_filled_up_much(counts: list[int], most: int) -> None:
-    found = list(spans(counts, most))
-    places = [place for span in found for place in range(span.start, span.stop)]
+    slices = list(spans(counts, most))
+    places = [place for span in slices for place in range(span.start, span.stop)]
     assert places == sorted(set(places))
     assert sum(counts[place] for place in places) == sum(counts)
-    for span in found:
-        own = counts[span]
-        assert len(own) <= most
-        assert len(own) == 1 or len(own) * max(own) <= 1.75 * sum(own)
+    for span in slices:
+        batch_counts = counts[span]
+        assert len(batch_counts) <= most
+        assert len(batch_counts) == 1 or len(batch_counts) * max(batch_counts) <= 1.75 * sum(batch_counts)
 
 
 @given(st.integers(0, 30), st.integers(1, 6), st.integers(1, 8), st.randoms(use_true_random=False))
@@ -27,13 +27,13 @@ def test_weights_arrive_where_they_were_sent(tokens: int, experts: int, most: in
     ).view(tokens, 2)
     weights = torch.rand(tokens, 2, dtype=torch.float64)
     expected = torch.zeros(tokens, experts + 1, dtype=torch.float64).scatter_add_(1, index, weights)[:, :experts]
-    found = torch.zeros(tokens, experts, dtype=torch.float64)
+    totals = torch.zeros(tokens, experts, dtype=torch.float64)
     for batch in batches(index, weights, num_experts=experts, max_experts=most):
         assert batch.tokens.shape == batch.weights.shape[:2]
         for row, expert in enumerate(range(batch.experts.start, batch.experts.stop)):
-            own = torch.zeros(tokens, 1, dtype=torch.float64)
+            total = torch.zeros(tokens, 1, dtype=torch.float64)
             type(batch)(batch.experts, batch.tokens[row : row + 1], batch.weights).scatter_add(
-                batch.weights[row : row + 1], own
+                batch.weights[row : row + 1], total
             )
-            found[:, expert] += own[:, 0]
-    torch.testing.assert_close(found, expected)
+            totals[:, expert] += total[:, 0]
+    torch.testing.assert_close(totals, expected)

@@ -112,8 +112,8 @@ def test_it_is_the_restored_experts(mode, blocks, make, center, tokens, grad) ->
         index[1] = index[1, 0]  # one expert twice
     hidden, weights = random(tokens, P), random(tokens, 2)
     with torch.set_grad_enabled(grad):
-        found = module(hidden, index, weights)
-    torch.testing.assert_close(found, reference(module, blocks, hidden, index, weights), rtol=1e-10, atol=1e-10)
+        output = module(hidden, index, weights)
+    torch.testing.assert_close(output, reference(module, blocks, hidden, index, weights), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("make", [separate, joint, rows])
@@ -124,9 +124,9 @@ def test_gradients_flow_as_through_the_restored_experts(make) -> None:
     hidden = random(3, P).requires_grad_()
     module.center.requires_grad_()
     wanted = [hidden, module.center]
-    found = torch.autograd.grad(module(hidden, index, weights).square().sum(), wanted)
+    gradients = torch.autograd.grad(module(hidden, index, weights).square().sum(), wanted)
     expected = torch.autograd.grad(reference(module, GATED, hidden, index, weights).square().sum(), wanted)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("mode", ["factored", "restored"])
@@ -139,10 +139,10 @@ def test_merged_experts_of_a_token_are_computed_once_with_all_their_weight(mode)
     merged = torch.tensor([[1, 1, 0], [1, 1, 1], [0, N, 1]])
     expected = reference(module, GATED, hidden, merged, weights)
     torch.testing.assert_close(module(hidden, index, weights), expected, rtol=1e-10, atol=1e-10)
-    seen = []
-    module.activation = lambda z: seen.append(z.shape[-2]) or silu(z)
+    batch_sizes = []
+    module.activation = lambda z: batch_sizes.append(z.shape[-2]) or silu(z)
     module(hidden, index, weights)
-    assert seen == [2, 3]
+    assert batch_sizes == [2, 3]
 
 
 def test_the_cache_holds_what_it_may() -> None:
@@ -163,8 +163,8 @@ def test_under_autocast_it_is_the_same_to_sixteen_bits(make, grad, tokens) -> No
     weights = random(tokens, 2).float()
     expected = module(hidden, index, weights)
     with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
-        found = module(hidden, index, weights)
-    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+        output = module(hidden, index, weights)
+    torch.testing.assert_close(output.float(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("make", [separate, joint])
@@ -185,5 +185,5 @@ def test_single_precision_is_exact_to_its_own_rounding(make) -> None:
     module = build(random(P_I, 3 * P), make(GATED))
     hidden, index, weights = random(9, P), torch.randint(0, N, (9, 2)), random(9, 2)
     expected = module(hidden, index, weights)
-    found = module.float()(hidden.float(), index, weights.float())
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    output = module.float()(hidden.float(), index, weights.float())
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))

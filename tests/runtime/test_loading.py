@@ -95,5 +95,5 @@ def test_a_packed_model_is_evaluated(tiny: Checkpoint, tmp_path: Path) -> None:
         CompressionConfig(layers=[0], method="resmoe-up", keep=1.0, center="average", storage={"encoding": "fp32"}),
     )
     options = {"tasks": ["storyworld_action"], "limit": 8}
-    found = tabulate(evaluate_model(*load_pair(open_checkpoint(tmp_path / "out")), **options))
-    assert found == tabulate(evaluate_model(*load_pair(tiny), **options))
+    scores = tabulate(evaluate_model(*load_pair(open_checkpoint(tmp_path / "out")), **options))
+    assert scores == tabulate(evaluate_model(*load_pair(tiny), **options))

@@ -57,8 +57,8 @@ def some_tokens(count: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 def test_shares_of_neurons_add_up(method: str, form: str | None, world: int, values: str) -> None:
     block = layer_of(method, form, values)
     expected = block(*some_tokens())
-    found = sum(shard_neurons(block, rank, world)(*some_tokens()) for rank in range(world))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    total = sum(shard_neurons(block, rank, world)(*some_tokens()) for rank in range(world))
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("values", ["fp32", "int8"])
@@ -67,12 +67,12 @@ def test_shares_of_neurons_add_up(method: str, form: str | None, world: int, val
 def test_shares_of_experts_add_up(method: str, form: str | None, world: int, values: str) -> None:
     block = layer_of(method, form, values)
     hidden, index, weights = some_tokens()
-    expected, found = block(hidden, index, weights), torch.zeros(len(hidden), P)
+    expected, total = block(hidden, index, weights), torch.zeros(len(hidden), P)
     for rank in range(world):
         first, count = N * rank // world, N * (rank + 1) // world - N * rank // world
-        own = torch.where((index >= first) & (index < first + count), index - first, count)
-        found += shard_experts(block, rank, world)(hidden, own, weights)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        local_index = torch.where((index >= first) & (index < first + count), index - first, count)
+        total += shard_experts(block, rank, world)(hidden, local_index, weights)
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("form", "least"), [("bitmask", 0.5), ("csr16", 0.5)])
@@ -102,17 +102,17 @@ def _work(rank: int, port: int, out: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    found = {}
+    outputs = {}
     for method, form in FORMS[:2] + FORMS[3:4]:
         for split in ("neurons", "experts"):
             model = torch.nn.ModuleDict({"experts": layer_of(method, form)})
-            whole = nbytes(model)
+            total_bytes = nbytes(model)
             parallelize(model, split)
             key = f"{method}.{split}"
             with torch.inference_mode():
-                found[key] = model["experts"](*some_tokens()).clone()
-            found[f"{key}.share"] = torch.tensor(nbytes(model) / whole)
-    torch.save(found, f"{out}/{rank}.pt")
+                outputs[key] = model["experts"](*some_tokens()).clone()
+            outputs[f"{key}.share"] = torch.tensor(nbytes(model) / total_bytes)
+    torch.save(outputs, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -122,7 +122,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     for method, form in FORMS[:2] + FORMS[3:4]:
         expected = layer_of(method, form)(*some_tokens())
         for split in ("neurons", "experts"):
-            for found in (first, second):
-                torch.testing.assert_close(found[f"{method}.{split}"], expected, rtol=1e-5, atol=1e-5)
-        shares = [float(found[f"{method}.neurons.share"]) for found in (first, second)]
+            for outputs in (first, second):
+                torch.testing.assert_close(outputs[f"{method}.{split}"], expected, rtol=1e-5, atol=1e-5)
+        shares = [float(outputs[f"{method}.neurons.share"]) for outputs in (first, second)]
         assert max(shares) < (0.55 if method == "resmoe-up" else 0.78)  # both hold the right factors, wide ones here

@@ -124,10 +124,10 @@ def test_saving_and_loading_again_keeps_every_bit(values: str, form: str, mixtra
 def test_generation_with_a_cache_is_the_restored_models(mixtral: Path, tmp_path: Path) -> None:
     restored = pack_model(mixtral, tmp_path / "packed", method="resmoe-svd", form=None)
     options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
-    found = load(tmp_path / "packed").generate(TOKENS, **options)
+    generated = load(tmp_path / "packed").generate(TOKENS, **options)
     dense = load(mixtral)
     with restored_experts(dense, open_checkpoint(mixtral), restored.values()):
-        assert torch.equal(found, dense.generate(TOKENS, **options))
+        assert torch.equal(generated, dense.generate(TOKENS, **options))
 
 
 def test_a_device_map_places_it(mixtral: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ LOGITS = load_file(FOLDER / "last_logits.safetensors")
 def test_it_computes_what_it_computed_then(case: str) -> None:
     name, mode = case.rsplit(".", 1)
     model = resmoe_lab.load(FOLDER / name, mode=mode)
-    found = pico.logits(model, torch.arange(12)[None])[0, -1]
-    torch.testing.assert_close(found, LOGITS[case], rtol=1e-5, atol=1e-6)
+    logits = pico.logits(model, torch.arange(12)[None])[0, -1]
+    torch.testing.assert_close(logits, LOGITS[case], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted({case.rsplit(".", 1)[0] for case in LOGITS}))

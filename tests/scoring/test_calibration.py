@@ -28,12 +28,12 @@ def _model(model_type: str) -> tuple[torch.nn.Module, Family]:
 def test_shares_add_up_and_the_model_is_left_as_it_was(model_type: str) -> None:
     model, family = _model(model_type)
     layer = LAYERS[model_type]
-    found = calibrate(model, family, REQUESTS, layers=[layer], fisher=True)[layer]
-    assert float(found.usage.sum()) == pytest.approx(1.0)
-    assert found.tokens == 28
-    assert found.affinity.diagonal() == pytest.approx(torch.ones(4))
-    assert found.fisher is not None
-    assert (found.fisher[found.usage > 0] > 0).all()
+    statistics = calibrate(model, family, REQUESTS, layers=[layer], fisher=True)[layer]
+    assert float(statistics.usage.sum()) == pytest.approx(1.0)
+    assert statistics.tokens == 28
+    assert statistics.affinity.diagonal() == pytest.approx(torch.ones(4))
+    assert statistics.fisher is not None
+    assert (statistics.fisher[statistics.usage > 0] > 0).all()
     assert not any(weight.requires_grad for weight in model.parameters())
     assert not family.experts_module(model, layer)._forward_pre_hooks
 
@@ -59,17 +59,19 @@ def test_neurons_through_w2_are_the_experts_output(model_type: str) -> None:
 def test_inputs_and_moments_are_means_over_tokens() -> None:
     """Taken from the module's own arguments, token by token."""
     model, family = _model("mixtral")
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    hook = family.experts_module(model, 1).register_forward_pre_hook(lambda _, args: seen.append((args[0], args[1])))
-    found = calibrate(model, family, REQUESTS, layers=[1])[1]
+    arguments: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hook = family.experts_module(model, 1).register_forward_pre_hook(
+        lambda _, args: arguments.append((args[0], args[1]))
+    )
+    statistics = calibrate(model, family, REQUESTS, layers=[1])[1]
     hook.remove()
-    hidden, index = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    torch.testing.assert_close(found.moments, hidden.T @ hidden / len(hidden))
+    hidden, index = (torch.cat(parts) for parts in zip(*arguments, strict=True))
+    torch.testing.assert_close(statistics.moments, hidden.T @ hidden / len(hidden))
     for k in range(4):
-        own = hidden[(index == k).any(1)]
-        if len(own):
-            torch.testing.assert_close(found.inputs[k], own.square().mean(0))
-            assert float(found.usage[k]) == pytest.approx(len(own) / index.numel())
+        routed = hidden[(index == k).any(1)]
+        if len(routed):
+            torch.testing.assert_close(statistics.inputs[k], routed.square().mean(0))
+            assert float(statistics.usage[k]) == pytest.approx(len(routed) / index.numel())
 
 
 @pytest.mark.filterwarnings("ignore:layer")
@@ -77,25 +79,25 @@ def test_fisher_information_is_the_loss_s_squared_gradient() -> None:
     """By the labels and the backward pass of transformers itself."""
     model, family = _model("mixtral")
     request = REQUESTS[0]
-    found = calibrate(model, family, [request], layers=[0], fisher=True)[0].fisher
+    fisher = calibrate(model, family, [request], layers=[0], fisher=True)[0].fisher
     model.requires_grad_(True)
     tokens = torch.tensor([request.context + request.continuation])
     model(tokens, labels=tokens).loss.backward()
     module = family.experts_module(model, 0)
     for k in range(4):
         squares = sum(float(part.grad[k].double().square().sum()) for part in (module.gate_up_proj, module.down_proj))
-        assert float(found[k]) == pytest.approx(squares / (3 * 8 * 12), rel=1e-4)
+        assert float(fisher[k]) == pytest.approx(squares / (3 * 8 * 12), rel=1e-4)
 
 
 def test_an_expert_that_no_token_reaches_is_named_and_measured_on_all() -> None:
     model, family = _model("mixtral")
     family.router_module(model, 0).weight.zero_()  # all logits alike: the same two experts always win
     with pytest.warns(UserWarning, match=r"layer 0: no calibration token reaches expert \d, \d \(28 tokens of book\)"):
-        found = calibrate(model, family, REQUESTS, layers=[0], source="book")[0]
-    assert len(found.unreached) == 2
-    for k in found.unreached:
-        torch.testing.assert_close(found.inputs[k], found.moments.diagonal())
-    assert (found.neurons > 0).all()
+        statistics = calibrate(model, family, REQUESTS, layers=[0], source="book")[0]
+    assert len(statistics.unreached) == 2
+    for k in statistics.unreached:
+        torch.testing.assert_close(statistics.inputs[k], statistics.moments.diagonal())
+    assert (statistics.neurons > 0).all()
 
 
 def test_a_family_that_hides_its_choices_is_refused() -> None:
@@ -107,8 +109,8 @@ def test_a_family_that_hides_its_choices_is_refused() -> None:
 def test_text_comes_from_a_task_of_texts(tiny: Checkpoint) -> None:
     model, tokenizer = load_pair(tiny)
     requests = calibration_requests(model, tokenizer, tokens=600)
-    read = [len(request.context) + len(request.continuation) for request in requests]
-    assert sum(read) >= 600 > sum(read[:-1])
+    lengths = [len(request.context) + len(request.continuation) for request in requests]
+    assert sum(lengths) >= 600 > sum(lengths[:-1])
     with pytest.raises(UsageError, match="'storyworld_action' has no running text"):
         calibration_requests(model, tokenizer, text="storyworld_action")
     with pytest.raises(UsageError, match="0 calibration tokens"):

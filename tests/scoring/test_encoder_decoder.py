@@ -39,16 +39,16 @@ REQUESTS = [Request((1, 5, 6, 7), (8, 9)), Request((1,), (3, 4, 5, 6, 7)), Reque
 
 def test_a_likelihood_is_the_models_own_loss(model: SwitchTransformersForConditionalGeneration) -> None:
     """Padding of a batch changes nothing, and the loss that transformers computes is the mean we sum up."""
-    found = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
-    for request, result in zip(REQUESTS, found, strict=True):
-        read, told = split_context(request, 64)
-        tokens, count = torch.tensor([told]), len(request.continuation)
+    results = likelihoods(model, REQUESTS, window=64, task="t", progress=silent)
+    for request, result in zip(REQUESTS, results, strict=True):
+        source, target = split_context(request, 64)
+        tokens, count = torch.tensor([target]), len(request.continuation)
         labels = tokens.clone()
         labels[:, :-count] = -100  # what the decoder only hears
         start = torch.zeros(1, 1, dtype=torch.int64)
         with torch.no_grad():
             heard = torch.cat([start, tokens[:, :-1]], dim=1)
-            output = model(input_ids=torch.tensor([[*read, END]]), decoder_input_ids=heard, labels=labels)
+            output = model(input_ids=torch.tensor([[*source, END]]), decoder_input_ids=heard, labels=labels)
         assert result.log_probability == pytest.approx(-float(output.loss) * count, rel=1e-4)
         assert result.greedy == (output.logits.argmax(-1) == tokens)[:, -count:].all().item()
 
@@ -57,8 +57,8 @@ def test_the_load_counts_encoder_and_decoder(model: SwitchTransformersForConditi
     shares = routing_shares(model, REQUESTS, layers=[1, 3], top_k=1)
     assert list(shares.layer.unique()) == [1, 3]
     assert shares.groupby("layer").share.sum().tolist() == pytest.approx([1, 1])
-    read = {layer: shares[shares.layer == layer].share.to_numpy() * n for layer, n in ((1, 6), (3, 16))}
-    for counts in read.values():  # 3 tokens and 3 ends were read, 8 heard and 8 told, each by one expert
+    token_counts = {layer: shares[shares.layer == layer].share.to_numpy() * n for layer, n in ((1, 6), (3, 16))}
+    for counts in token_counts.values():  # 3 tokens and 3 ends were read, 8 heard and 8 told, each by one expert
         assert counts == pytest.approx(counts.round(), abs=1e-6)
 
 

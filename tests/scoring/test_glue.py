@@ -57,14 +57,14 @@ def test_a_model_learns_its_task(data: Path) -> None:
 def test_an_answer_is_what_the_model_s_own_loss_prefers(data: Path) -> None:
     task, model = glue_task("cola"), _switch().eval()
     tokenizer = train_tokenizer(["the blue red ball acceptable"] * 5, vocab_size=320, max_length=64)
-    found = glue_outcome(model, tokenizer, task, data_dir=data, limit=10)
-    for row, right in zip(task.rows(limit=10, data_dir=data), found.rows, strict=True):
-        read = torch.tensor([[*tokenizer(task.prompt(row))["input_ids"], 2]])
+    outcome = glue_outcome(model, tokenizer, task, data_dir=data, limit=10)
+    for row, right in zip(task.rows(limit=10, data_dir=data), outcome.rows, strict=True):
+        input_ids = torch.tensor([[*tokenizer(task.prompt(row))["input_ids"], 2]])
         losses = []
         for word in task.words:
-            told = torch.tensor([[*tokenizer(word, add_special_tokens=False)["input_ids"], 2]])
+            labels = torch.tensor([[*tokenizer(word, add_special_tokens=False)["input_ids"], 2]])
             with torch.no_grad():
-                losses.append(float(model(input_ids=read, labels=told).loss) * told.numel())
+                losses.append(float(model(input_ids=input_ids, labels=labels).loss) * labels.numel())
         assert (losses[1] < losses[0]) == (right == (row["label"] == 1))
 
 

@@ -50,15 +50,15 @@ def test_an_outcome_survives_a_file() -> None:
 
 def test_a_paired_difference_is_scipy_s_paired_bootstrap() -> None:
     first, other = accuracy("t", _answers(0)), accuracy("t", _answers(1, share=0.8))
-    found = paired_difference(first, other)
+    difference = paired_difference(first, other)
     expected = stats.bootstrap(
         (first.rows, other.rows), lambda a, b, axis: b.mean(axis) - a.mean(axis), paired=True, vectorized=True,
         method="percentile", n_resamples=4000, rng=np.random.default_rng(1),
     )  # fmt: skip
-    assert found.value == pytest.approx(other.main.value - first.main.value)
-    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.02)
-    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.02)
-    assert found.stderr == pytest.approx(expected.standard_error, rel=0.1)
+    assert difference.value == pytest.approx(other.main.value - first.main.value)
+    assert difference.low == pytest.approx(expected.confidence_interval.low, abs=0.02)
+    assert difference.high == pytest.approx(expected.confidence_interval.high, abs=0.02)
+    assert difference.stderr == pytest.approx(expected.standard_error, rel=0.1)
 
 
 def test_rows_that_go_together_make_the_difference_more_certain() -> None:
@@ -98,12 +98,12 @@ def test_a_correlation_is_compared_as_a_correlation() -> None:
     well[10:30] = 1 - well[10:30]
     outcomes = []
     for answers in (np.ones_like(labels), well):
-        known = replace(accuracy("cola", (answers == labels).tolist()), labels=labels)
+        outcome = replace(accuracy("cola", (answers == labels).tolist()), labels=labels)
         score = Score("cola", "mcc", float(matthews(labels, answers)), 0.1, len(labels))
-        outcomes.append(replace(known, scores=(score, *known.scores)))
-    found = paired_difference(*outcomes)
-    assert found.value == pytest.approx(matthews_corrcoef(labels, well))
-    assert found.low < found.value < found.high
-    assert found.low > 0.05
-    assert found.p_value == 1
+        outcomes.append(replace(outcome, scores=(score, *outcome.scores)))
+    difference = paired_difference(*outcomes)
+    assert difference.value == pytest.approx(matthews_corrcoef(labels, well))
+    assert difference.low < difference.value < difference.high
+    assert difference.low > 0.05
+    assert difference.p_value == 1
     assert np.array_equal(Outcome.from_dict(outcomes[0].as_dict()).labels, labels)

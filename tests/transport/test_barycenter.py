@@ -120,11 +120,11 @@ def test_we_do_not_stop_where_pot_does():
 @pytest.mark.parametrize("mode", ["direct", "gram"])
 def test_experts_that_weigh_nothing_change_nothing_but_are_aligned(mode):
     stack, weights = unrelated(5, 30, 8), [0.0, 1.0, 2.0, 0.0, 1.0]
-    found = barycenter(stack, weights=weights, mode=mode)
+    result = barycenter(stack, weights=weights, mode=mode)
     fewer = barycenter(stack[[1, 2, 4]], weights=[1.0, 2.0, 1.0], mode=mode)
-    assert found.objective == pytest.approx(fewer.objective, rel=0.05)
-    assert torch.isfinite(found.center).all()
-    assert torch.equal(found.permutations.sort(dim=1).values, torch.arange(30).repeat(5, 1))
+    assert result.objective == pytest.approx(fewer.objective, rel=0.05)
+    assert torch.isfinite(result.center).all()
+    assert torch.equal(result.permutations.sort(dim=1).values, torch.arange(30).repeat(5, 1))
 
 
 def test_coordinate_is_better_than_alternating_and_random_orders_and_restarts_are_reproducible():
@@ -141,14 +141,14 @@ def test_coordinate_is_better_than_alternating_and_random_orders_and_restarts_ar
 def test_one_thread_and_two_give_the_same_permutations(mode):
     stack = unrelated(4, 400, 700)
     threads = torch.get_num_threads()
-    found = []
+    permutations = []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            found.append(barycenter(stack, mode=mode, certify=False).permutations)
+            permutations.append(barycenter(stack, mode=mode, certify=False).permutations)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(*found)
+    assert torch.equal(*permutations)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -163,9 +163,9 @@ def test_other_dtypes_give_what_float32_gives(dtype):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_experts_are_left_as_they_were(solver, dtype):
     stack = unrelated(3, 12, 5).to(dtype)
-    kept = stack.clone()
+    before = stack.clone()
     barycenter(stack, solver=solver)
-    assert torch.equal(stack, kept)
+    assert torch.equal(stack, before)
 
 
 def test_a_sequence_does_as_well_as_a_stack():
@@ -222,8 +222,8 @@ def test_work_stops_between_assignments():
 def test_progress_tells_the_objective():
     ticks: list[Tick] = []
     result = barycenter(unrelated(4, 20, 4), progress=ticks.append)
-    told = [tick.facts["objective"] for tick in ticks if "changed" in tick.facts]
-    assert told == [step.objective for step in result.history]
+    objectives = [tick.facts["objective"] for tick in ticks if "changed" in tick.facts]
+    assert objectives == [step.objective for step in result.history]
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ def test_squared_distances_agree_with_differences(dtype):
     a, b = unrelated(2, 30, 70).to(dtype)
     b = b[:20]
     expected = (a.double()[:, None] - b.double()[None]).square().sum(2)
-    found = squared_distances(a, b)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    distances = squared_distances(a, b)
+    assert distances.dtype == torch.float32
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_squared_distances_use_the_given_buffer_and_are_never_negative():
     a = 100 + unrelated(1, 40, 30)[0]
     out = torch.full((40, 40), float("nan"))
-    found = squared_distances(a, a, out=out)
-    assert found.data_ptr() == out.data_ptr()
-    assert float(found.min()) >= 0
+    distances = squared_distances(a, a, out=out)
+    assert distances.data_ptr() == out.data_ptr()
+    assert float(distances.min()) >= 0
 
 
 def test_widths_must_agree():
@@ -35,8 +35,8 @@ def test_widths_must_agree():
 def test_bfloat16_products_are_summed_in_float32():
     a, b = unrelated(2, 8, 5000).bfloat16()
     before = torch.backends.mkldnn.matmul.fp32_precision
-    found = add_products(torch.zeros(8, 8), a, b)
-    torch.testing.assert_close(found.double(), a.double() @ b.double().T, rtol=1e-5, atol=1e-2)
+    products = add_products(torch.zeros(8, 8), a, b)
+    torch.testing.assert_close(products.double(), a.double() @ b.double().T, rtol=1e-5, atol=1e-2)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 

@@ -17,44 +17,44 @@ def _costs(n: int, m: int, seed: int = 0) -> torch.Tensor:
 
 def test_equal_masses_are_matched_one_to_one_and_best() -> None:
     cost = _costs(6, 6)
-    found = couple(cost)
+    coupling = couple(cost)
     best = min(sum(cost[row, column] for column, row in enumerate(p)) for p in itertools.permutations(range(6)))
-    assert found.cost == pytest.approx(float(best) / 6, rel=1e-6)
-    assert found.permutation is not None
-    assert float(cost[found.permutation, torch.arange(6)].sum()) == pytest.approx(float(best))
-    moved = found.to_columns().T @ cost
-    torch.testing.assert_close(moved, cost[found.permutation])
+    assert coupling.cost == pytest.approx(float(best) / 6, rel=1e-6)
+    assert coupling.permutation is not None
+    assert float(cost[coupling.permutation, torch.arange(6)].sum()) == pytest.approx(float(best))
+    moved = coupling.to_columns().T @ cost
+    torch.testing.assert_close(moved, cost[coupling.permutation])
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (8, 4), (5, 7)])
 def test_unequal_numbers_keep_their_masses(shape: tuple[int, int]) -> None:
     cost = _costs(*shape)
-    found = couple(cost)
-    assert found.permutation is None
-    torch.testing.assert_close(found.plan.sum(1), torch.full(shape[:1], 1 / shape[0], dtype=torch.float64))
-    torch.testing.assert_close(found.to_columns().sum(0), torch.ones(shape[1], dtype=torch.float64))
-    torch.testing.assert_close(found.to_rows().sum(1), torch.ones(shape[0], dtype=torch.float64))
-    assert found.cost == pytest.approx(ot.emd2([], [], cost.numpy()))
+    coupling = couple(cost)
+    assert coupling.permutation is None
+    torch.testing.assert_close(coupling.plan.sum(1), torch.full(shape[:1], 1 / shape[0], dtype=torch.float64))
+    torch.testing.assert_close(coupling.to_columns().sum(0), torch.ones(shape[1], dtype=torch.float64))
+    torch.testing.assert_close(coupling.to_rows().sum(1), torch.ones(shape[0], dtype=torch.float64))
+    assert coupling.cost == pytest.approx(ot.emd2([], [], cost.numpy()))
 
 
 def test_masses_of_ones_own() -> None:
     cost, rows, columns = _costs(5, 5), torch.arange(1.0, 6), torch.tensor([3.0, 1, 1, 1, 4])
-    found = couple(cost, rows=rows, columns=columns)
-    assert found.permutation is None
-    torch.testing.assert_close(found.rows, rows.double() / 15)
-    torch.testing.assert_close(found.columns, columns.double() / 10)
-    assert found.cost == pytest.approx(ot.emd2(found.rows.numpy(), found.columns.numpy(), cost.numpy()))
+    coupling = couple(cost, rows=rows, columns=columns)
+    assert coupling.permutation is None
+    torch.testing.assert_close(coupling.rows, rows.double() / 15)
+    torch.testing.assert_close(coupling.columns, columns.double() / 10)
+    assert coupling.cost == pytest.approx(ot.emd2(coupling.rows.numpy(), coupling.columns.numpy(), cost.numpy()))
 
 
 def test_sinkhorn_has_the_form_of_its_solution() -> None:
     cost = _costs(5, 6)
-    found = couple(cost, regularization=0.1)
+    coupling = couple(cost, regularization=0.1)
     # plan = diag(u) exp(-cost / regularization) diag(v): the logarithm is a sum of a row's and a column's number.
-    excess = (found.plan.log() + cost / 0.1).numpy()
+    excess = (coupling.plan.log() + cost / 0.1).numpy()
     assert np.allclose(excess - excess[:1] - excess[:, :1] + excess[0, 0], 0, atol=1e-6)
-    assert found.cost > couple(cost).cost
+    assert coupling.cost > couple(cost).cost
     assert couple(cost, regularization=0.01).cost == pytest.approx(couple(cost).cost, rel=0.02)
-    torch.testing.assert_close(found.to_columns().sum(0), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(coupling.to_columns().sum(0), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_the_identity() -> None:

@@ -21,9 +21,9 @@ def test_wide_experts_are_kept_and_narrow_ones_are_not():
 
 
 def test_copies_are_computed_as_needed():
-    found = plan_search(8, 3072, 6144, near_duplicates=True, memory=LIMIT)
-    assert found.mode == "direct"
-    assert "near-duplicates" in found.reason
+    config = plan_search(8, 3072, 6144, near_duplicates=True, memory=LIMIT)
+    assert config.mode == "direct"
+    assert "near-duplicates" in config.reason
 
 
 def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
@@ -32,9 +32,9 @@ def test_little_memory_sends_products_to_files_or_nowhere(monkeypatch):
     assert wide.peak_bytes < wide.scratch_bytes + 4 * 3072 * 24576 * 4
     assert plan_search(8, 3072, 6144, memory=1 << 28).mode == "direct"  # files are too slow for that little
     monkeypatch.setattr("resmoe_lab.transport.search_config._free_disk", lambda: 0)
-    found = plan_search(8, 3072, 24576, memory=1 << 28)
-    assert found.mode == "direct"
-    assert "room" in found.reason
+    config = plan_search(8, 3072, 24576, memory=1 << 28)
+    assert config.mode == "direct"
+    assert "room" in config.reason
 
 
 def test_forecasts_grow_with_the_problem():

@@ -60,15 +60,15 @@ def test_names_that_need_text_are_not_offered() -> None:
 
 @pytest.mark.parametrize("trait", ["layer", "expert", "method", "center", "keep"])
 def test_a_widget_and_its_selection_follow_each_other(pico_checkpoint: Checkpoint, trait: str) -> None:
-    chosen = Selection(pico_checkpoint)
-    first, second = linked_control(chosen, trait), linked_control(chosen, trait)
+    selection = Selection(pico_checkpoint)
+    first, second = linked_control(selection, trait), linked_control(selection, trait)
     value = {"layer": 1, "expert": 2, "method": "svd", "center": "average", "keep": 0.6}[trait]
     first.value = value
-    assert getattr(chosen, trait) == second.value == value
+    assert getattr(selection, trait) == second.value == value
 
 
 def test_a_method_that_is_not_in_the_list_joins_it(pico_checkpoint: Checkpoint) -> None:
-    chosen = Selection(pico_checkpoint)
-    widget = linked_control(chosen, "method")
-    chosen.method = "resmoe-up-aware"
+    selection = Selection(pico_checkpoint)
+    widget = linked_control(selection, "method")
+    selection.method = "resmoe-up-aware"
     assert widget.value == "resmoe-up-aware"

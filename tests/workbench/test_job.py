@@ -78,15 +78,15 @@ def test_only_the_newest_waiting_call_runs() -> None:
 
 
 def test_a_failing_call_is_told_and_raised() -> None:
-    told: list[str] = []
+    errors: list[str] = []
 
     def fail() -> None:
         raise ValueError("bad picture")
 
-    latest = Latest(failed=lambda error: told.append(str(error)))
+    latest = Latest(failed=lambda error: errors.append(str(error)))
     latest.submit(fail)
     with pytest.raises(ValueError, match="bad picture"):
         latest.wait(_PATIENCE)
     latest.submit(lambda: None)
     latest.wait(_PATIENCE)
-    assert told == ["bad picture"]
+    assert errors == ["bad picture"]

@@ -14,8 +14,8 @@ from ..experts import pico
 
 def test_it_begins_at_the_first_layer_and_takes_what_it_is_given(pico_checkpoint: Checkpoint) -> None:
     assert Selection(pico_checkpoint).layer == 0
-    chosen = Selection(pico_checkpoint, layer=1, keep=0.5, method="svd")
-    assert (chosen.layer, chosen.keep, chosen.method) == (1, 0.5, "svd")
+    selection = Selection(pico_checkpoint, layer=1, keep=0.5, method="svd")
+    assert (selection.layer, selection.keep, selection.method) == (1, 0.5, "svd")
 
 
 @pytest.mark.parametrize(
@@ -37,22 +37,22 @@ def test_what_is_not_there_cannot_be_chosen(
 
 
 def test_another_checkpoint_keeps_what_it_also_has(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    chosen = Selection(pico_checkpoint, layer=1, expert=2)
-    seen = []
-    chosen.observe(lambda change: seen.append((change["name"], chosen.layer)), names=["checkpoint", "layer"])
-    chosen.open(pico.save(pico.mixtral(), tmp_path / "other"))
-    assert (chosen.layer, chosen.expert) == (1, 2)
-    assert seen == [("checkpoint", 1)]
+    selection = Selection(pico_checkpoint, layer=1, expert=2)
+    changes = []
+    selection.observe(lambda change: changes.append((change["name"], selection.layer)), names=["checkpoint", "layer"])
+    selection.open(pico.save(pico.mixtral(), tmp_path / "other"))
+    assert (selection.layer, selection.expert) == (1, 2)
+    assert changes == [("checkpoint", 1)]
 
 
 def test_a_failed_opening_changes_nothing(pico_checkpoint: Checkpoint) -> None:
-    chosen = Selection(pico_checkpoint)
+    selection = Selection(pico_checkpoint)
     with pytest.raises(CheckpointError):
-        chosen.open("/no/such/checkpoint")
-    assert chosen.checkpoint is pico_checkpoint
+        selection.open("/no/such/checkpoint")
+    assert selection.checkpoint is pico_checkpoint
 
 
 def test_a_shared_selection_is_the_same_one(pico_checkpoint: Checkpoint) -> None:
-    chosen = Selection(pico_checkpoint)
-    assert select(chosen, layer=1) is chosen
-    assert chosen.layer == 1
+    selection = Selection(pico_checkpoint)
+    assert select(selection, layer=1) is selection
+    assert selection.layer == 1

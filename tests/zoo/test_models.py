@@ -62,8 +62,8 @@ def test_mixtral_tiny_has_mixtrals_proportions(tiny: Checkpoint) -> None:
 def test_it_is_worth_compressing(card: dict, recipe: Recipe) -> None:
     assert unmet_requirements(card) == []
     for task, factor in PROMISED[recipe.name][3].items():
-        alone, whole = (card[key][task]["value"] for key in ("center_only", "scores"))
-        assert alone > factor * whole
+        center_only, with_residuals = (card[key][task]["value"] for key in ("center_only", "scores"))
+        assert center_only > factor * with_residuals
 
 
 def test_the_center_finds_the_order_that_the_neurons_of_copies_had(checkpoint: Checkpoint, recipe: Recipe) -> None:
@@ -73,11 +73,11 @@ def test_the_center_finds_the_order_that_the_neurons_of_copies_had(checkpoint: C
     for layer in family.layers(checkpoint):
         stack = family.load(checkpoint, layer)
         orders = neuron_permutations(stack.num_experts, stack.intermediate_size, seed=recipe.seed, layer=layer)
-        found = find_center(stack)
-        dense = torch.stack([order[rows] for order, rows in zip(orders, found.permutations, strict=True)])
+        center = find_center(stack)
+        dense = torch.stack([order[rows] for order, rows in zip(orders, center.permutations, strict=True)])
         assert torch.equal(dense, dense[:1].expand_as(dense))
         average = find_center(stack, center="average").objective
-        assert found.objective < 0.5 * average
+        assert center.objective < 0.5 * average
 
 
 def test_the_card_says_openly_which_demands_are_met(card: dict, recipe: Recipe) -> None:
@@ -101,10 +101,10 @@ def test_demands_that_are_not_met_are_named() -> None:
         "center_only": {"wikitext": {"value": 8.0}},
         "shares": [{"layer": 1, "expert": 3, "share": 0.01}, {"layer": 1, "expert": 7, "share": 0.03}],
     }
-    found = "; ".join(unmet_requirements(facts))
+    problems = "; ".join(unmet_requirements(facts))
     for word in (*MIN_ACCURACY, "expert 3 of layer 1", "does not hurt"):
-        assert word in found
-    assert "expert 7" not in found
+        assert word in problems
+    assert "expert 7" not in problems
 
 
 def test_nothing_lies_in_the_zoo_that_no_recipe_makes() -> None:

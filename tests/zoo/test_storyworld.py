@@ -22,8 +22,8 @@ def test_no_world_and_no_story_is_on_both_sides() -> None:
 
 def test_no_task_row_appears_in_training_stories() -> None:
     passages = {row["text"] for row in task_rows("storyworld_last_word", n=N)}
-    told = "\n".join(islice(stories("train", 0), 5000))
-    assert not [passage for passage in passages if passage in told]
+    text = "\n".join(islice(stories("train", 0), 5000))
+    assert not [passage for passage in passages if passage in text]
 
 
 def test_the_same_seed_tells_the_same() -> None:
@@ -41,13 +41,13 @@ def test_the_committed_rows_are_what_the_generator_tells(name: str) -> None:
 def test_last_words_follow_from_the_first_sentences_alone() -> None:
     for row in task_rows("storyworld_last_word", n=N):
         text = str(row["text"])
-        told = re.search(r"(\w+) had a (\w+) (\w+)\. \1 put the \2 \3 in the (\w+)\.", text)
-        asked = re.search(r"Later (\w+) opened the (\w+) and took out the (\w+) (\w+)$", text)
-        assert told is not None
-        assert asked is not None
-        assert told.groups() == (asked[1], asked[3], asked[4], asked[2])
-        assert len(re.findall(rf"\b{asked[4]}\b", text)) == 3, "the word is told at the beginning and asked for once"
-        between = text[told.end() : asked.start()]
+        setup = re.search(r"(\w+) had a (\w+) (\w+)\. \1 put the \2 \3 in the (\w+)\.", text)
+        question = re.search(r"Later (\w+) opened the (\w+) and took out the (\w+) (\w+)$", text)
+        assert setup is not None
+        assert question is not None
+        assert setup.groups() == (question[1], question[3], question[4], question[2])
+        assert len(re.findall(rf"\b{question[4]}\b", text)) == 3, "the word is told at the beginning and asked for once"
+        between = text[setup.end() : question.start()]
         assert len(between.split(".")) >= 2, "something happens in between"
         assert not set(re.findall(r"\w+", between)) & set(lexicon.OBJECTS), "nothing else could be meant"
 

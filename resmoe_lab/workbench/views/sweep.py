@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,10 @@ class SweepView(View):
         pandas.DataFrame
             Columns ``method, share, allocated, uniform``.
         """
+        return self._allocations.copy()
+
+    @cached_property
+    def _allocations(self) -> pd.DataFrame:
         sizes = plots.size_table(self.sweep.sizes)
         shares = sorted({round(float(share), 3) for share in sizes["true_share"] if share < 1})
         rows = []

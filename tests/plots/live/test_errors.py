@@ -41,9 +41,9 @@ def test_the_quick_picture_is_the_whole_figure(sweep: Sweep) -> None:
     screen = ErrorFigure(_table(sweep))
     for at in (0.75, 0.1, 0.5):
         quick = np.asarray(Image.open(io.BytesIO(screen.png(at))).convert("L"), dtype=float)
-    whole = np.asarray(Image.open(io.BytesIO(figure_bytes(screen.figure(0.5)))).convert("L"), dtype=float)
-    assert quick.shape == whole.shape
-    assert (np.abs(quick - whole) > 40).mean() < 0.01
+    pixels = np.asarray(Image.open(io.BytesIO(figure_bytes(screen.figure(0.5)))).convert("L"), dtype=float)
+    assert quick.shape == pixels.shape
+    assert (np.abs(quick - pixels) > 40).mean() < 0.01
     assert screen.png(0.5) == screen.png(0.5)
     assert screen.png(0.5) != screen.png(0.6)
 

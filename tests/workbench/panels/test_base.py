@@ -102,15 +102,15 @@ def test_markup_in_a_name_stays_text(panel: Any, tmp_path: Any) -> None:
 
 
 def _html(widget: Any) -> list[Any]:
-    found = [widget] if type(widget).__name__ == "HTML" else []
-    return found + [inner for child in getattr(widget, "children", ()) for inner in _html(child)]
+    widgets = [widget] if type(widget).__name__ == "HTML" else []
+    return widgets + [inner for child in getattr(widget, "children", ()) for inner in _html(child)]
 
 
 def test_panels_of_one_selection_move_together(
     pico_checkpoint: Checkpoint, pictures: Callable[[Any], dict[str, bytes]]
 ) -> None:
-    chosen = Selection(pico_checkpoint)
-    first, second = workbench.experts(chosen, routing=False), workbench.transport(chosen)
+    selection = Selection(pico_checkpoint)
+    first, second = workbench.experts(selection, routing=False), workbench.transport(selection)
     before = pictures(second)
     first.controls["layer"].value = 1
     assert second.controls["layer"].value == 1

@@ -49,9 +49,9 @@ def test_forecast_stop_resume_and_read(panel: Any, monkeypatch: pytest.MonkeyPat
     panel.run.click()
     _settle(panel)
     assert isinstance(panel._job.error, Cancelled)
-    kept = {path: path.stat().st_mtime_ns for path in out.glob(f"{UNIT}*.json")}
-    assert 3 <= len(kept) < 6
-    assert f"{len(kept)} scores are kept in" in panel.message.value
+    saved = {path: path.stat().st_mtime_ns for path in out.glob(f"{UNIT}*.json")}
+    assert 3 <= len(saved) < 6
+    assert f"{len(saved)} scores are kept in" in panel.message.value
     assert panel.run.description == "Resume"
 
     again = workbench.sweep(panel.selection, out=out, **_FEW).wait(PATIENCE)
@@ -60,7 +60,7 @@ def test_forecast_stop_resume_and_read(panel: Any, monkeypatch: pytest.MonkeyPat
     again.run.click()
     _settle(again)
     assert again.view is not None
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was scored is not scored again"
+    assert {path: path.stat().st_mtime_ns for path in saved} == saved, "what was scored is not scored again"
     assert "with a keep for each layer" in again.message.value
     assert all(bytes(picture.png) for picture in again.pictures.values())
     assert again.results.layout.display == ""

@@ -49,8 +49,8 @@ def test_the_panel_says_what_the_library_says(panel: Any, tiny: Checkpoint, tmp_
     panel.wait(PATIENCE)
     how = {"keep": 0.5, "layers": [0], "tasks": ["storyworld_action"], "limit": 8}
     expected = score_methods(tiny, methods=["resmoe-up"], cache=ScoreCache(tmp_path), **how)
-    found = panel.view.scores.drop(columns=["label", "cached"])
-    pd.testing.assert_frame_equal(found, expected.drop(columns="cached"), rtol=1e-5)
+    scores = panel.view.scores.drop(columns=["label", "cached"])
+    pd.testing.assert_frame_equal(scores, expected.drop(columns="cached"), rtol=1e-5)
     assert "resmoe-up at 0.5" in chart_html(panel.freeze()["scores"])
 
 

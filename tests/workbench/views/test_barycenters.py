@@ -15,8 +15,8 @@ from resmoe_lab.workbench.views.barycenters import neuron_clouds
 
 def test_the_points_are_those_of_the_trained_solver() -> None:
     view = view_barycenters("ring and square", steps=10)
-    known = view.training.solver.sample(50, weights=[0.3, 0.7]).numpy()
-    assert np.array_equal(view.at(0.3, 50), known)
+    expected = view.training.solver.sample(50, weights=[0.3, 0.7]).numpy()
+    assert np.array_equal(view.at(0.3, 50), expected)
     assert set(view.charts()) == {"barycenter", "training"}
     assert view.tables()["training"]["step"].iloc[-1] == 10
     assert len(view.distance(0.5)) == 2

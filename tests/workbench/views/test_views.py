@@ -16,10 +16,10 @@ def test_experts_say_what_the_diagnosis_says(tiny: Checkpoint) -> None:
     view = view_experts(tiny, 1)
     stack = rl.load_stack(tiny, layer=1)
     assert view.diagnosis.residual_gain == pytest.approx(rl.diagnose(stack).residual_gain)
-    whole = view.norms[view.norms["part"] == "whole"]["norm"].to_numpy()
-    assert whole == pytest.approx(stack.weights.double().flatten(1).norm(dim=1).numpy())
+    norms = view.norms[view.norms["part"] == "whole"]["norm"].to_numpy()
+    assert norms == pytest.approx(stack.weights.double().flatten(1).norm(dim=1).numpy())
     parts = view.norms[~view.norms["part"].isin(["whole", "residual"])].assign(square=lambda t: t["norm"] ** 2)
-    assert np.sqrt(parts.groupby("expert")["square"].sum()).to_numpy() == pytest.approx(whole)
+    assert np.sqrt(parts.groupby("expert")["square"].sum()).to_numpy() == pytest.approx(norms)
     residual = view.norms[view.norms["part"] == "residual"]["norm"]
     assert (residual**2).mean() == pytest.approx(rl.find_center(stack).objective, rel=1e-5)
     assert view.load is not None
@@ -54,9 +54,9 @@ def test_errors_are_those_of_every_layer_and_center(pico_checkpoint: Checkpoint)
     assert set(view.errors["layer"]) == {0, 1}
     stack = rl.load_stack(pico_checkpoint, layer=1)
     center = rl.find_center(stack, center="average")
-    [known] = rl.error_curves(stack, methods=["resmoe-up"], keeps=[0.5], center=center)["relative_error"]
-    found = view.errors.query("layer == 1 and method == 'resmoe-up' and center == 'average' and keep == 0.5")
-    assert found["relative_error"].item() == pytest.approx(known)
+    [expected] = rl.error_curves(stack, methods=["resmoe-up"], keeps=[0.5], center=center)["relative_error"]
+    row = view.errors.query("layer == 1 and method == 'resmoe-up' and center == 'average' and keep == 0.5")
+    assert row["relative_error"].item() == pytest.approx(expected)
     assert (view.equal_bytes["share"] <= 1).all()
 
 
