@@ -147,7 +147,7 @@ def _torch_threads() -> Iterator[None]:
     import numba
 
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
     try:
         yield
     finally:

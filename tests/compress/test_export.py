@@ -58,7 +58,11 @@ def test_a_layer_is_as_large_as_the_ledger_says(
     with file.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
     assert file.stat().st_size - header == manifest["bytes"]
-    assert manifest["forecast"]["layers"][0]["output_bytes"] == manifest["bytes"]
+    expected = manifest["forecast"]["layers"][0]["output_bytes"]
+    if METHODS[method].method.variable_size:  # only coding tells: no more than forecast
+        assert 0.8 * expected <= manifest["bytes"] <= expected
+    else:
+        assert expected == manifest["bytes"]
     if values != "int8":
         stack = load_stack(pico_checkpoint, layer=1)
         center = find_center(stack) if METHODS[method].uses_center else None

@@ -103,26 +103,38 @@ def decode_bfloat16(words, states, stops, *, tables, class_table, levels, center
     """:func:`decode_floats` for bfloat16: center and matrix are the 16 bits of each value; rounded to nearest even."""
     at, buffer = 0, np.empty(stops[-1], np.uint8)
     sums = np.empty(stops[-1], np.float32)
-    bits = sums.view(np.uint32)
-    wide = np.empty(stops[-1], np.uint32)
-    base = wide.view(np.float32)
     for row in range(matrix.shape[0]):
         at = _decode_row(words, states, stops, at, tables, class_table, buffer)
         first = 0
         for block in range(len(stops)):
-            level, share = levels[block], center[block, row]
-            for column in range(first, stops[block]):
-                wide[column] = np.uint32(np.uint32(share[column - first]) << _WORD)
-            for column in range(first, stops[block]):
-                sums[column] = base[column] + level[buffer[column]]
-            first = stops[block]
-        target = matrix[row]
-        for column in range(len(bits)):
-            value = bits[column]
-            even = np.uint32(np.uint32(value >> _WORD) & np.uint32(1))
-            rounded = np.uint32(value + np.uint32(np.uint32(0x7FFF) + even))
-            target[column] = np.uint16(rounded >> _WORD)
+            stop = stops[block]
+            _widen(center[block, row], sums[first:stop].view(np.uint32))
+            _add_levels(sums[first:stop], levels[block], buffer[first:stop])
+            first = stop
+        _narrow(sums.view(np.uint32), matrix[row])
     return at
+
+
+# Each by itself, so that the compiler sees that it can do many values at once.
+@numba.njit(cache=True, nogil=True, inline="never")
+def _widen(halves, bits):  # type: ignore[no-untyped-def]
+    for place in range(len(bits)):
+        bits[place] = np.uint32(np.uint32(halves[place]) << _WORD)
+
+
+@numba.njit(cache=True, nogil=True, inline="never")
+def _add_levels(sums, level, codes):  # type: ignore[no-untyped-def]
+    for place in range(len(sums)):
+        sums[place] += level[codes[place]]
+
+
+@numba.njit(cache=True, nogil=True, inline="never")
+def _narrow(bits, halves):  # type: ignore[no-untyped-def]
+    for place in range(len(bits)):
+        value = bits[place]
+        even = np.uint32(np.uint32(value >> _WORD) & np.uint32(1))
+        rounded = np.uint32(value + np.uint32(np.uint32(0x7FFF) + even))
+        halves[place] = np.uint16(rounded >> _WORD)
 
 
 @numba.njit(cache=True, nogil=True)
