@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import islice
 from queue import SimpleQueue
@@ -45,6 +45,24 @@ def one_blas_thread() -> AbstractContextManager[None]:
 def available_threads() -> int:
     """Return the number of jobs to run in parallel: at most two, and no more than torch's threads."""
     return min(MAX_THREADS, torch.get_num_threads())
+
+
+@contextmanager
+def compiled_threads() -> Iterator[None]:
+    """Run numba's parallel loops on as many threads as torch has, and leave torch that number.
+
+    Both use one OpenMP, and numba sets its number of threads to that of the cores when it is first used in parallel:
+    torch would then run on all cores, whatever it was told.
+    """
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 def map_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

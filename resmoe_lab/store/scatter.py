@@ -7,8 +7,6 @@ elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._core.threads import compiled_threads
 from .bits import unpack_mask
 
 #: Columns have to fit into 16 bits.
@@ -59,7 +58,7 @@ def put_by_mask(
     """
     if _can_compile(matrix):
         center_array, *floats = _numbers(matrix, center, values, scale)
-        with _torch_threads():
+        with compiled_threads():
             _compiled().put_by_mask(matrix.detach().numpy(), center_array, bits.numpy(), starts.numpy(), *floats)
         return
     put_center(matrix, center)
@@ -84,7 +83,7 @@ def put_by_columns(
     """
     if _can_compile(matrix):
         center_array, *floats = _numbers(matrix, center, values, scale)
-        with _torch_threads():
+        with compiled_threads():
             _compiled().put_by_columns(matrix.detach().numpy(), center_array, starts.numpy(), columns.numpy(), *floats)
         return
     put_center(matrix, center)
@@ -135,24 +134,6 @@ def _note_fork() -> None:
 
 _FORKED = False
 os.register_at_fork(after_in_child=_note_fork)
-
-
-@contextmanager
-def _torch_threads() -> Iterator[None]:
-    """Run compiled loops on as many threads as torch has, and leave torch that number.
-
-    Both use one OpenMP, and numba sets its number of threads to that of the cores when it is first used in parallel:
-    torch would then run on all cores, whatever it was told.
-    """
-    import numba
-
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor
 
+from ..._core.threads import compiled_threads
 from ..bits import pack_codes, packed_width, unpack_codes
 from ..groups import affine_range, from_codes, join_groups, num_groups, split_groups, spread_groups, to_codes
 from ..scatter import runs_compiled
@@ -142,4 +143,5 @@ def unpack_into(values: Tensor, parts: Mapping[str, Tensor], *, group: int) -> N
 
     data, scale, zero = (parts[name].detach() for name in ("data", "scale", "zero"))
     arrays = data.contiguous().numpy(), scale.float().numpy(), zero.float().numpy()
-    unpack(*arrays, values.view(torch.uint16).numpy(), group=group)
+    with compiled_threads():
+        unpack(*arrays, values.view(torch.uint16).numpy(), group=group)
