@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ..experts import ExpertStack
 from ..methods import METHODS, forecast_ledger
 from ..methods._spectra import squared_spectrum
 from ..methods._sums import first_sums
+from ..methods.coded import center_saving
 from .budget import match_bytes
 from .similarity import expert_similarity
 
@@ -53,6 +55,10 @@ class Diagnosis:
         experts that no token reaches; None without calibration text.
     equal_bytes
         At the kept fraction ``keep`` of ResMoE (UP) and the one of equal bytes of UP, the relative error of both.
+    coding
+        What the best center saves a coded layer, in bits a weight: ``rule``, 1/2 log2(1 / (1 - gain)) before its own
+        bits; ``net``, from the curves of rates at 2 bits, its own bits paid; ``most``, what the rule says of the lower
+        bound: no center whatever saves more (None: there is no bound).
     advice
         One or a few plain sentences.
     """
@@ -66,6 +72,7 @@ class Diagnosis:
     similarity: dict[str, float]
     routing_load: dict[str, Any] | None
     equal_bytes: dict[str, float]
+    coding: dict[str, float | None]
     advice: str
 
 
@@ -121,6 +128,7 @@ def diagnose(
         "similarity": {"as_they_stand": _mean_similarity(stack, None), "aligned": _mean_similarity(stack, best)},
         "routing_load": None if statistics is None else routing_load(statistics),
         "equal_bytes": _equal_bytes(stack, best, keep, scale),
+        "coding": _coding(stack, best, list(candidates.values()), scale),
     }
     return Diagnosis(**fields, advice=advise(fields))
 
@@ -163,6 +171,7 @@ def advise(facts: Mapping[str, Any]) -> str:
         if gain < 1.5 * by_chance:
             text += f", and an average of {facts['num_experts']} unrelated ones would explain {by_chance:.1%}"
         text += f"; its bytes are better spent on the experts themselves ({errors})."
+    text += _coding_advice(facts["coding"])
     unreached = (facts["routing_load"] or {}).get("unreached")
     if unreached:
         text += f" The calibration text never reaches expert {', '.join(map(str, unreached))}."
@@ -199,6 +208,25 @@ def _equal_bytes(stack: ExpertStack, best: Center, keep: float, scale: float) ->
     }
     relative = {name: error / scale if scale else 0.0 for name, error in errors.items()}
     return {"keep": keep, "matched_keep": matched, "bytes": budget, **relative}
+
+
+def _coding(stack: ExpertStack, best: Center, candidates: Sequence[Center], scale: float) -> dict[str, float | None]:
+    """What a center saves a coded layer: by the rule, by the curves, and at most."""
+    bounds = [one.certificate.lower_bound for one in candidates if one.certificate is not None]
+
+    def rule(left: float) -> float:
+        return 0.5 * math.log2(scale / left) if scale and left > 0 else 0.0
+
+    most = rule(max(bounds)) if bounds and max(bounds) > 0 else None
+    return {"rule": rule(best.objective), "net": center_saving(stack, best), "most": most}
+
+
+def _coding_advice(coding: Mapping[str, float | None]) -> str:
+    rule, net, most = coding["rule"], coding["net"], coding["most"]
+    bound = f", and no center could save more than {most:.2f}" if most is not None else ""
+    if net is not None and net > 0:
+        return f" Coded, it saves {net:.2f} bits a weight ({rule:.2f} before its own bits{bound})."
+    return f" Coded, it would cost {-(net or 0.0):.2f} bits a weight ({rule:.2f} saved before its own bits{bound})."
 
 
 def gain_table(diagnoses: Sequence[Diagnosis]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, Center, Statistics, center_method
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
-from ..methods import METHODS, CompressedLayer, forecast_ledger, storage_ledger
+from ..methods import METHODS, CompressedLayer, Method, forecast_ledger, storage_ledger
 from ..runtime import load_pair, restored_experts
 from ..scoring.activation_cache import cached_activations
 from ..scoring.calibration import TOKENS, calibrate, calibration_requests
@@ -29,6 +29,7 @@ from ..scoring.routing import routing_shares
 from ..scoring.score_cache import ScoreCache, hash_rows, model_key
 from ..scoring.scorer import TaskResult, TaskScorer
 from ..scoring.tasks import find_task
+from ..store.formats import FORMATS
 from ..store.layout import DEFAULT_STORAGE, Storage
 from .variants import CENTER_ONLY, ORIGINAL, Variant
 
@@ -147,7 +148,7 @@ class VariantRunner:
     def stored_bytes(self, variant: Variant) -> tuple[int, int]:
         """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
         method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
-        if method.variable_size and variant.method != ORIGINAL:
+        if variant.method != ORIGINAL and self._only_coding_tells(method):
             measured = [storage_ledger(self.compressed(variant, layer)) for layer in self.layers]
             return sum(ledger.true_bytes for ledger in measured), sum(ledger.original_bytes for ledger in measured)
         shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
@@ -157,6 +158,10 @@ class VariantRunner:
         ]
         original = sum(ledger.original_bytes for ledger in ledgers)
         return original if variant.method == ORIGINAL else sum(ledger.true_bytes for ledger in ledgers), original
+
+    def _only_coding_tells(self, method: Method) -> bool:
+        name = self.storage.format
+        return method.variable_size or (name is not None and FORMATS[name].variable_size)
 
     # -- what variants are made of -------------------------------------------------------------------------------
 

@@ -309,10 +309,19 @@ class Method(ABC):
         storage: Storage = DEFAULT_STORAGE,
     ) -> list[Measured]:
         """Return error and bytes of what is stored, at every keep."""
+        if storage.format is not None and FORMATS[storage.format].variable_size:
+            return self._measure_stored(stack, keeps, center, statistics=statistics, storage=storage)
         errors = self.errors(stack, keeps, center, statistics=statistics, storage=storage)
         stored = self.uses_center and center is not None and center.stored
         ledgers = [forecast_ledger(self, stack.shape, keep=keep, center=stored, storage=storage) for keep in keeps]
         return [Measured(error, ledger.true_bytes) for error, ledger in zip(errors, ledgers, strict=True)]
+
+    def _measure_stored(
+        self, stack: ExpertStack, keeps: Sequence[float], center: Center | None, **options: Any
+    ) -> list[Measured]:
+        """Compress at every keep, and look at what is stored."""
+        layers = (self.compress(stack, keep, center, **options) for keep in keeps)
+        return [Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes) for layer in layers]
 
     def layout(
         self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None
@@ -352,7 +361,7 @@ class Method(ABC):
             format_class = smallest_format(self.matrix_type, layout, name=storage.format)
         except UsageError as error:
             raise UsageError(f"method {self.name!r} {error}") from error
-        return layout.model_copy(update={"format": format_class.name})
+        return format_class.adapted(layout.model_copy(update={"format": format_class.name}), self.matrix_type)
 
     def _used(self, center: Center | None, statistics: Statistics | None) -> Center | None:
         """The center where the method uses one; refuse to go on without what it needs."""

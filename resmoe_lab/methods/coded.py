@@ -14,14 +14,13 @@ from .._core.threads import map_parallel
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ..store.coder import RateCurve, encode, quantize
-from ..store.encodings import Encoded, Encoding
+from ..store.encodings import Encoded
 from ..store.encodings.coded import encode_quantized
-from ..store.formats.coded import CodedFormat
+from ..store.formats.coded import CODED, CodedFormat
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
 from ..store.matrices import SymbolMatrix
 from ._base import METHODS, Compressed, CompressedLayer, Measured, Method, storage_ledger
 
-CODED = Encoding(kind="coded", bits=8)
 #: Values that a curve of rates is made of, and rows of an expert that they come from, at most.
 _SAMPLE, _SAMPLE_ROWS = 1 << 21, 512
 #: The step is moved until this share of the bytes, at least, is used.
@@ -313,6 +312,14 @@ class _Plan:
             low, high = (middle, high) if self.nbytes(middle) > budget else (low, middle)
         return replace(self, step=high)
 
+    def with_error(self, error: float) -> _Plan:
+        """Choose the step that leaves so much error."""
+        low, high = self.least_step, max(self.least_step, 8 * self.curve.largest, 1e-12)
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if self.at(middle)[1] > error else (middle, high)
+        return replace(self, step=low)
+
     def moved(self, size: int, budget: float, too_fine: float, fits: float) -> _Plan:
         """Choose the next step after one that gave `size` bytes: within the bracket, by what the curve was wrong."""
         aim = budget * (_TOLERANCE + 1) / 2 * self.nbytes(self.step) / size
@@ -325,6 +332,41 @@ class _Plan:
 
 #: What is known of a layer before its step is chosen: without a center, and with it (None: there is none).
 _Curves = tuple[_Plan, _Plan | None]
+
+
+def center_saving(stack: ExpertStack, center: Center, *, bits: float = 2.0) -> float:
+    """Return how many bits a weight a center saves a coded layer at the same error, its own bits paid.
+
+    Parameters
+    ----------
+    stack
+        The experts.
+    center
+        Their center.
+    bits
+        What the layer takes without it; the saving hardly depends on that where it is 2 or more.
+
+    Returns
+    -------
+    float
+        Below zero where the center costs more than it saves.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> 0.3 < center_saving(stack, rl.find_center(stack)) < 0.9
+    True
+    """
+    method = METHODS["resmoe-coded"]()
+    assert isinstance(method, CodedMethod)
+    alone, together = method._curves(stack, center)
+    if together is None:
+        return 0.0
+    plain = alone.fitted(_budget(stack.shape, bits / 16), method.name)
+    plans = (replace(together, center_factor=factor).with_error(plain.error) for factor in _CENTER_FACTORS)
+    weights = plain.weights * stack.num_experts
+    return 8 * (plain.nbytes(plain.step) - min(plan.nbytes(plan.step) for plan in plans)) / weights
 
 
 def _budget(shape: LayerShape, keep: float) -> float:

@@ -94,7 +94,12 @@ class ErrorFigure:
         where = (
             "mean over the layers" if self._layer is None and len(self._layers) > 1 else f"layer {self._shown_layer()}"
         )
-        curves.set(xlim=(0, 1.01), ylim=(0, self._top), xlabel=self._across, title=f"Relative error as stored, {where}")
+        curves.set(
+            xlim=(0, 1.01 * max(1.0, float(self._curves.index.max()))),
+            ylim=(0, self._top),
+            xlabel=self._across,
+            title=f"Relative error as stored, {where}",
+        )
         curves.grid(True)
         values.set(xlim=(0, 1.22 * self._top), ylim=(len(names) - 0.4, -0.7))
         values.set_yticks(range(len(names)), names)

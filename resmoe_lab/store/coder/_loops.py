@@ -80,35 +80,36 @@ def decode_symbols(words, states, stops, *, tables, class_table, symbols):  # ty
 
 @numba.njit(cache=True, nogil=True)
 def decode_floats(words, states, stops, *, tables, class_table, levels, center, matrix):  # type: ignore[no-untyped-def]
-    """Decode rows of float32 values, on top of the (B, rows, columns / B) center; return how many words were read."""
-    at, buffer = 0, np.empty(stops[-1], np.uint8)
+    """Decode rows of float32 values on top of a center, and return how many words were read.
+
+    The center is (B, rows, columns / B) with the blocks of the matrix, or (1, rows, columns).
+    """
+    at, buffer, by_blocks = 0, np.empty(stops[-1], np.uint8), len(center) == len(stops)
     for row in range(matrix.shape[0]):
         at = _decode_row(words, states, stops, at, tables, class_table, buffer)
         first = 0
         for block in range(len(stops)):
-            level, base, values, codes = (
-                levels[block],
-                center[block, row],
-                matrix[row, first : stops[block]],
-                buffer[first : stops[block]],
-            )
+            stop = stops[block]
+            level, values, codes = levels[block], matrix[row, first:stop], buffer[first:stop]
+            base = center[block, row] if by_blocks else center[0, row, first:stop]
             for column in range(len(values)):
                 values[column] = base[column] + level[codes[column]]
-            first = stops[block]
+            first = stop
     return at
 
 
 @numba.njit(cache=True, nogil=True)
 def decode_bfloat16(words, states, stops, *, tables, class_table, levels, center, matrix):  # type: ignore[no-untyped-def]
     """:func:`decode_floats` for bfloat16: center and matrix are the 16 bits of each value; rounded to nearest even."""
-    at, buffer = 0, np.empty(stops[-1], np.uint8)
+    at, buffer, by_blocks = 0, np.empty(stops[-1], np.uint8), len(center) == len(stops)
     sums = np.empty(stops[-1], np.float32)
     for row in range(matrix.shape[0]):
         at = _decode_row(words, states, stops, at, tables, class_table, buffer)
         first = 0
         for block in range(len(stops)):
             stop = stops[block]
-            _widen(center[block, row], sums[first:stop].view(np.uint32))
+            base = center[block, row] if by_blocks else center[0, row, first:stop]
+            _widen(base, sums[first:stop].view(np.uint32))
             _add_levels(sums[first:stop], levels[block], buffer[first:stop])
             first = stop
         _narrow(sums.view(np.uint32), matrix[row])

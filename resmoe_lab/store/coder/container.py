@@ -197,7 +197,7 @@ def decode_into(
     matrix
         (rows, columns) float32, or uint16 with the bits of bfloat16.
     center
-        (B, rows, columns / B) of the same type, one for each block of columns; None for zeros.
+        (B, rows, columns / B) of the same type, its column blocks; None for zeros.
     where
         What it is, for the message.
 
@@ -208,9 +208,14 @@ def decode_into(
     """
     from ._loops import decode_bfloat16, decode_floats
 
+    widths = {stop - start for start, stop in zip((0, *coded.stops), coded.stops, strict=False)}
     if center is None:
-        widest = max(stop - start for start, stop in zip((0, *coded.stops), coded.stops, strict=False))
-        center = np.broadcast_to(np.zeros(1, matrix.dtype), (len(coded.stops), coded.rows, widest))
+        center = np.broadcast_to(np.zeros(1, matrix.dtype), (1, coded.rows, coded.columns))
+    elif center.shape != (len(coded.stops), coded.rows, *widths):
+        # Other blocks than those of the coded matrix: side by side they are one.
+        center = np.concatenate(list(center), axis=1)[None]
+    if matrix.shape != (coded.rows, coded.columns) or center.size != matrix.size:
+        raise ValueError(f"matrix {matrix.shape} and center {center.shape} for {(coded.rows, coded.columns)}")
     loop = decode_floats if matrix.dtype == np.float32 else decode_bfloat16
     levels = coded.steps[:, None] * coded.levels.astype(np.float32)
     _decode_streams(coded, partial(loop, levels=levels, **_tables(coded)), where, matrix=matrix, center=center)

@@ -49,6 +49,8 @@ class Format(nn.Module, ABC):
         How many experts can be multiplied in one batch of products.
     takes_vectors
         Whether it has a way of its own for a single token.
+    variable_size
+        Whether only storing tells how many bytes there are; such a format is used only where it is asked for.
     """
 
     name: ClassVar[str]
@@ -59,6 +61,7 @@ class Format(nn.Module, ABC):
     values_item: ClassVar[str] = "values"
     multiplies: ClassVar[bool] = True
     takes_vectors: ClassVar[bool] = False
+    variable_size: ClassVar[bool] = False
     max_batch_experts: int = 1
 
     def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
@@ -98,6 +101,11 @@ class Format(nn.Module, ABC):
     def fits(cls, layout: Layout) -> bool:
         """Whether a layer of this layout can be stored so."""
         return True
+
+    @classmethod
+    def adapted(cls, layout: Layout, kind: type[CompressedMatrix]) -> Layout:
+        """Return a layout with what the format alone decides, for matrices of a kind: most take it as it is."""
+        return layout
 
     @classmethod
     def empty(cls, layout: Layout) -> Format:
@@ -216,6 +224,9 @@ def smallest_format(kind: type[CompressedMatrix], layout: Layout, *, name: str |
         if name not in names:
             raise UsageError(f"cannot be stored as {name!r}, expected {' or '.join(names)}")
         candidates = [FORMATS[name]]
+    else:
+        fixed = [candidate for candidate in candidates if not candidate.variable_size]
+        candidates = fixed or candidates
     fitting = [candidate for candidate in candidates if candidate.fits(layout)]
     if not fitting:
         raise UsageError(f"{layout.width} columns do not fit into format {name!r}: choose another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..._core.errors import UsageError
-from ..._core.params import Param
+from ..._core.params import BITS
 from ..._core.progress import Progress
 from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
@@ -27,7 +28,7 @@ from ._base import WRAP, Panel
 #: The fast ones: clustering neurons takes minutes where the others take seconds.
 DEFAULT_METHODS = ("up", "sp", "svd", "m-smoe", "meo", "resmoe-up", "resmoe-svd")
 _KEEP, _BYTES = "keep", "bytes"
-_SHARE = Param("bytes", 0.5, 0.0, 1.0, 0.05, "budget, as a share of the experts' bytes", low_included=False)
+_BUDGET = replace(BITS, doc="budget: stored bits a weight, center, indices and scales included (original: 16)")
 
 
 class ErrorsPanel(Panel[ErrorsView]):
@@ -43,8 +44,10 @@ class ErrorsPanel(Panel[ErrorsView]):
         What is compared initially.
     equal
         ``"keep"`` or ``"bytes"``: what is equal for all methods at the slider's value.
+    bits
+        Initial value of the slider of bytes: stored bits a weight.
     share
-        Initial value of the slider of bytes.
+        The same as a share of the original's bytes, which ``bits`` replaces.
     of
         ``"all"`` layers in the mean, or the selection's ``"layer"``.
 
@@ -69,7 +72,8 @@ class ErrorsPanel(Panel[ErrorsView]):
         methods: Sequence[str] = DEFAULT_METHODS,
         centers: Sequence[str] = (DEFAULT_CENTER,),
         equal: Literal["keep", "bytes"] = "keep",
-        share: float = _SHARE.default,
+        bits: float | None = None,
+        share: float | None = None,
         of: Literal["all", "layer"] = "all",
         **traits: Any,
     ) -> None:
@@ -78,27 +82,29 @@ class ErrorsPanel(Panel[ErrorsView]):
         self.equal = ipywidgets.ToggleButtons(
             options=[("equal keep", _KEEP), ("equal bytes", _BYTES)], value=equal, style={"button_width": "7rem"}
         )
-        self.share = slider(_SHARE, value=_SHARE.validate(share))
+        if bits is None:
+            bits = _BUDGET.default if share is None else 16 * share
+        self.bits = slider(_BUDGET, value=_BUDGET.validate(bits))
         self.of = dropdown("curves of", [("all layers (mean)", "all"), ("the chosen layer", "layer")], value=of)
         self._error_figures: dict[Any, ErrorFigure] = {}
         super().__init__(source, **traits)
         self.controls["layer"].layout.display = "" if of == "layer" else "none"
         for checks in (self.methods, self.centers):
             checks.observe(self._recompute)
-        for control in (self.equal, self.share, self.of):
+        for control in (self.equal, self.bits, self.of):
             control.observe(self._redraw, names="value")
         self.selection.observe(self._redraw, names="layer")
 
     def _panel_controls(self) -> list[ipywidgets.Widget]:
         self.controls["layer"] = linked_control(self.selection, "layer")
         switches = ipywidgets.HBox([self.equal, self.of, self.controls["layer"]], layout=ipywidgets.Layout(**WRAP))
-        return [self.share, switches, self.methods.widget, self.centers.widget]
+        return [self.bits, switches, self.methods.widget, self.centers.widget]
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"methods": self.methods.value, "centers": self.centers.value}
         options |= {"equal": self.equal.value, "of": self.of.value}
         if self.equal.value == _BYTES:
-            options["share"] = self.share.value
+            options["bits"] = self.bits.value
         if self.of.value == "layer":
             options["layer"] = self.selection.layer
         return options
@@ -120,12 +126,13 @@ class ErrorsPanel(Panel[ErrorsView]):
         key = (id(view), equal_bytes, layer)
         if key not in self._error_figures:
             table = add_series(view.equal_bytes if equal_bytes else view.errors)
-            table = table.rename(columns={"share" if equal_bytes else "keep": "at", "relative_error": "value"})
-            across = "bytes / original bytes" if equal_bytes else "kept fraction"
+            at = 16 * table["share"] if equal_bytes else table["keep"]
+            table = table.assign(at=at).rename(columns={"relative_error": "value"})
+            across = "stored bits a weight" if equal_bytes else "kept fraction"
             self._error_figures = {
                 key: ErrorFigure(table[["layer", "series", "at", "value"]], layer=layer, across=across)
             }
-        return self._error_figures[key], float(self.share.value if equal_bytes else self.selection.keep)
+        return self._error_figures[key], float(self.bits.value if equal_bytes else self.selection.keep)
 
     def _figures(self) -> Mapping[str, Figure]:
         figure, at = self._error_figure()
@@ -137,7 +144,7 @@ class ErrorsPanel(Panel[ErrorsView]):
             return
         figure, at = self._error_figure()
         self.controls["keep"].layout.display = "none" if self.equal.value == _BYTES else ""
-        self.share.layout.display = "" if self.equal.value == _BYTES else "none"
+        self.bits.layout.display = "" if self.equal.value == _BYTES else "none"
         self.controls["layer"].layout.display = "" if self.of.value == "layer" else "none"
         self.pictures["errors"].show(figure.png(at), self._alt("errors"))
         self._finish(["errors"])
@@ -157,5 +164,5 @@ class ErrorsPanel(Panel[ErrorsView]):
     def _alt(self, name: str) -> str:
         _, at = self._error_figure()
         listed = ", ".join(f"{series} {value:.3f}" for series, value in self._values().items())
-        across = "share of bytes" if self.equal.value == _BYTES else "kept fraction"
+        across = "bits a weight" if self.equal.value == _BYTES else "kept fraction"
         return f"Relative error of every method; at {across} {at:g}: {listed}"

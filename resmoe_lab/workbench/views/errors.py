@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ... import plots
-from ..._core.params import KEEP
+from ..._core.params import BITS, KEEP
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.curves import equal_curves
 from ...analysis.equal_bytes import size_table
@@ -19,6 +19,9 @@ from ...experiments.sweep import Sweep
 from ...methods import METHODS
 from ..layer import open_layer
 from ._base import View
+
+#: Budgets, as shares of 16 bits a weight.
+SHARES: tuple[float, ...] = tuple(bits / 16 for bits in BITS.grid())
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,7 @@ def view_errors(
             fitted.append(loaded.center)
         progress(Tick("error curves", done, len(layers), {"layer": layer}))
         by_keep, by_bytes = equal_curves(
-            loaded.stack, methods=methods, centers=fitted, keeps=KEEP.grid(), shares=KEEP.grid(), progress=progress
+            loaded.stack, methods=methods, centers=fitted, keeps=KEEP.grid(), shares=SHARES, progress=progress
         )
         errors.append(by_keep)
         equal_bytes.append(by_bytes)
