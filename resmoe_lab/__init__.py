@@ -36,6 +36,7 @@ _HOMES = {
     "load_tokenizer": "runtime",
     "bench": "runtime.bench",
     "error_curves": "analysis.approximation",
+    "errors_at_bits": "analysis.curves",
     "diagnose": "analysis.diagnosis",
     "evaluate_model": "scoring.zeroshot",
     "score_methods": "experiments.comparison",
@@ -53,6 +54,7 @@ _RENAMED = {"weigh": "methods", "load_model": "runtime"}
 if TYPE_CHECKING:
     from ._core.errors import ResmoeError as ResmoeError
     from .analysis.approximation import error_curves as error_curves
+    from .analysis.curves import errors_at_bits as errors_at_bits
     from .analysis.diagnosis import diagnose as diagnose
     from .centers import find_center as find_center
     from .checkpoint import open_checkpoint as open_checkpoint

@@ -15,6 +15,7 @@ from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
 from ..store.encodings import Encoding
 from ..store.encodings.affine import BITS
+from ..store.groups import affine_range, join_groups, split_groups, to_codes
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage
 from ..store.matrices import CompressedMatrix, QuantizedBlock, QuantizedMatrix
 from ._base import MethodEntry
@@ -116,3 +117,17 @@ def whole_bits(keep: float) -> int:
             f"keep {keep:g} leaves {16 * keep:.3g} bits a weight, expected at least 2 bits: keep {least:g}"
         )
     return bits
+
+
+def round_to_nearest(weights: torch.Tensor, bits: int, group: int) -> QuantizedBlock:
+    """Round an (outputs, inputs) matrix to `bits`, each `group` of a row between its own minimum and maximum.
+
+    Examples
+    --------
+    >>> round_to_nearest(torch.tensor([[-1.0, 0.0, 0.9, 2.0]]), 2, 4).restore()
+    tensor([[-1.,  0.,  1.,  2.]])
+    """
+    groups = split_groups(weights, group)
+    scale, zero = affine_range(groups, bits)
+    codes = to_codes(groups, scale, zero, bits=bits)
+    return QuantizedBlock(join_groups(codes, weights.shape[1]), scale, zero, group)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from .._core.errors import ResmoeWarning, UsageError
 from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.groups import affine_range, from_codes, to_codes
 from ..store.matrices import QuantizedBlock
 from ._base import METHODS
-from ._quantizers import QuantizingMethod
-from .rtn import round_to_nearest
-
-#: Added to the diagonal of the second moments, as a share of its mean.
-DAMPING = 0.01
-#: Inputs after which what was lost is handed on to all later ones.
-BLOCK = 128
-#: An expert that fewer calibration tokens reach is rounded to nearest.
-LEAST_TOKENS = 128
+from ._compensation import BLOCK, expert_moments, inverse_factor
+from ._quantizers import QuantizingMethod, round_to_nearest
 
 
 @METHODS.register("gptq", title="GPTQ", reference="arXiv 2210.17323")
@@ -50,45 +41,7 @@ class Gptq(QuantizingMethod):
         UsageError
             If the statistics lack the moments, or no expert was reached by enough tokens.
         """
-        widths = stack.checked().shape.widths
-        tokens = _reached(stack, statistics)
-        for k, count in enumerate(tokens):
-            moments: Sequence[torch.Tensor | None] = (None,) * len(widths)
-            if count >= LEAST_TOKENS:
-                assert statistics is not None
-                assert statistics.input_moments is not None
-                assert statistics.neuron_moments is not None
-                inputs = statistics.input_moments[k]
-                moments = [*(_with_bias(inputs, width) for width in widths[:-1]), statistics.neuron_moments[k]]
-            yield widths, moments
-
-
-def _reached(stack: ExpertStack, statistics: Statistics | None) -> list[int]:
-    """How many tokens reached each expert; warn of those that are rounded to nearest."""
-    if statistics is None or statistics.expert_tokens is None or statistics.input_moments is None:
-        raise UsageError("method 'gptq' needs full second moments and has none: calibrate(..., moments=True)")
-    tokens: list[int] = statistics.expert_tokens.tolist()
-    few = [k for k, count in enumerate(tokens) if count < LEAST_TOKENS]
-    text = f"{statistics.tokens:,} tokens of {statistics.source}"
-    if len(few) == len(tokens):
-        raise UsageError(
-            f"layer {stack.layer}: {max(tokens)} calibration tokens reach an expert at most ({text}), "
-            f"expected at least {LEAST_TOKENS}: read more (--tokens)"
-        )
-    if few:
-        warnings.warn(
-            f"layer {stack.layer}: fewer than {LEAST_TOKENS} calibration tokens reach expert "
-            f"{', '.join(map(str, few))} ({text}), rounded to nearest instead of by GPTQ: read more (--tokens)",
-            ResmoeWarning,
-            stacklevel=2,
-        )
-    return tokens
-
-
-def _with_bias(moments: torch.Tensor, width: int) -> torch.Tensor:
-    """Moments of the inputs and, where a bias stands beside them, of its one, on which nothing else is put."""
-    extra = width - len(moments)
-    return moments if not extra else torch.block_diag(moments, torch.eye(extra).to(moments))
+        return expert_moments(stack, statistics, method=self.name)
 
 
 def round_compensated(
@@ -112,7 +65,7 @@ def round_compensated(
     ----------
     GPTQ, arXiv 2210.17323, Algorithm 1 (with groups as in section 4.3 and a damping of 1 %).
     """
-    work, factor = weights.clone(), _inverse_factor(moments).to(weights)
+    work, factor = weights.clone(), inverse_factor(moments).to(weights)
     codes, scales, zeros = torch.empty_like(weights, dtype=torch.uint8), list[torch.Tensor](), list[torch.Tensor]()
     block = group * max(1, block // group)
     for start in range(0, weights.shape[1], block):
@@ -131,11 +84,3 @@ def round_compensated(
         stop = start + part.shape[1]
         work[:, stop:].addmm_(lost, factor[start:stop, stop:], alpha=-1)
     return QuantizedBlock(codes, torch.stack(scales, dim=1), torch.stack(zeros, dim=1), group)
-
-
-def _inverse_factor(moments: torch.Tensor) -> torch.Tensor:
-    """Upper Cholesky factor U of the inverse, U^T U = (M + damping)^-1, in float64."""
-    damped = moments.double()
-    mean = float(damped.diagonal().mean()) or 1.0
-    damped = damped + DAMPING * mean * torch.eye(len(damped), dtype=torch.float64, device=damped.device)
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)

@@ -9,6 +9,7 @@ from .diagnosis import gain_bars as gain_bars
 from .displacement import displacement_bars as displacement_bars
 from .displacement import displacement_table as displacement_table
 from .errors import error_curves as error_curves
+from .errors import errors_by_bits as errors_by_bits
 from .errors import errors_by_layer as errors_by_layer
 from .front import allocation_lines as allocation_lines
 from .front import front_lines as front_lines

@@ -42,8 +42,42 @@ class Measure:
     base: float = 0.0
 
 
+@dataclass(frozen=True)
+class Across:
+    """What the curves are drawn against.
+
+    Parameters
+    ----------
+    field
+        Its column.
+    title
+        The axis title.
+    number
+        A d3 format for values.
+    top
+        The end of the axis.
+    shown
+        What the values on the right are at, behind the number.
+    """
+
+    field: str = "keep"
+    title: str = "kept fraction"
+    number: str = "~p"
+    top: float = 1.0
+    shown: str = "kept"
+
+
+#: Kept fractions.
+KEPT = Across()
+
+
 def curves_and_values(
-    table: pd.DataFrame, measure: Measure, slider: Slider, *, references: Mapping[str, float] | None = None
+    table: pd.DataFrame,
+    measure: Measure,
+    slider: Slider,
+    *,
+    references: Mapping[str, float] | None = None,
+    across: Across = KEPT,
 ) -> alt.HConcatChart:
     """Draw curves over the kept fraction on the left and, on the right, every value at the slider's fraction.
 
@@ -53,15 +87,17 @@ def curves_and_values(
         Columns ``series``, ``keep``, ``value`` and, for intervals, ``low`` and ``high``.
     references
         Horizontal lines by name.
+    across
+        What the curves are drawn against, and the slider is of.
     """
     references = dict(references or {})
     table = round_significant(table)
     scale = _value_scale(table, measure, references)
     source = alt.Data(values=table.to_dict("records"))
-    left = _curves(source, table, measure, scale=scale, shown=slider.shown)
+    left = _curves(source, table, measure, scale=scale, shown=slider.shown, across=across)
     if references:
         left = alt.LayerChart(layer=[*_reference_lines(references, scale), left])
-    right = _values(source, table, measure, scale=scale, slider=slider)
+    right = _values(source, table, measure, scale=scale, slider=slider, across=across)
     left = left.properties(width=_WIDTH, height=_HEIGHT)
     return alt.hconcat(left, right, spacing=24).add_params(*slider.params())
 
@@ -76,16 +112,18 @@ def _value_scale(table: pd.DataFrame, measure: Measure, references: Mapping[str,
     return alt.Scale(domain=[low if low == 0 else low - margin, high + margin], nice=False, zero=False)
 
 
-def _curves(source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, shown: str) -> alt.LayerChart:
+def _curves(
+    source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, shown: str, across: Across
+) -> alt.LayerChart:
     names = order_series(table["series"])
-    grid = alt.Axis(format="~p", tickCount=6)
-    x = alt.X("keep:Q", title="kept fraction", axis=grid, scale=alt.Scale(domain=[0, 1]))
+    grid = alt.Axis(format=across.number, tickCount=6)
+    x = alt.X(f"{across.field}:Q", title=across.title, axis=grid, scale=alt.Scale(domain=[0, across.top]))
     y = alt.Y("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 6))
     color = alt.Color("series:N", scale=color_scale(names), legend=None)
     dash = alt.StrokeDash("series:N", scale=dash_scale(names), legend=None)
     tooltip = [
         alt.Tooltip("series:N", title="method"),
-        alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
+        alt.Tooltip(f"{across.field}:Q", title=across.title, format=across.number),
         alt.Tooltip("value:Q", title=measure.title, format=measure.number),
     ]
     base = alt.Chart(source).encode(x=x, y=y, color=color)
@@ -127,14 +165,14 @@ def _reference_lines(references: Mapping[str, float], scale: alt.Scale) -> list[
 
 
 def _values(
-    source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, slider: Slider
+    source: alt.Data, table: pd.DataFrame, measure: Measure, *, scale: alt.Scale, slider: Slider, across: Across
 ) -> alt.LayerChart:
     names = order_series(table["series"])
     axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=8, labelFontSize=12)
     y = alt.Y("series:N", sort=names, scale=alt.Scale(domain=names), axis=axis)
     x = alt.X("value:Q", title=measure.title, scale=scale, axis=_axis(measure, scale, 4))
     color = alt.Color("series:N", scale=color_scale(names), legend=None)
-    base = alt.Chart(source).transform_filter(slider.selects("keep")).encode(y=y, color=color)
+    base = alt.Chart(source).transform_filter(slider.selects(across.field)).encode(y=y, color=color)
     stems = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=x, x2=alt.datum(measure.base))
     layers = [stems, base.mark_circle(size=90, opacity=1).encode(x=x)]
     if "low" in table:
@@ -144,6 +182,8 @@ def _values(
     )
     height = max(90, min(_HEIGHT, 46 * len(names)))
     title = alt.TitleParams(
-        alt.expr(f"'at ' + format({slider.shown}, '~p') + ' kept'"), fontWeight="normal", fontSize=12
+        alt.expr(f"'at ' + format({slider.shown}, '{across.number}') + ' {across.shown}'"),
+        fontWeight="normal",
+        fontSize=12,
     )
     return alt.LayerChart(layer=[*layers, number]).properties(width=_VALUES_WIDTH, height=height, title=title)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import pandas as pd
 
-from ._curves import Measure, curves_and_values
+from ._curves import Across, Measure, curves_and_values
 from .series import add_series, mean_over_layers, order_series, round_significant
-from .slider import keep_slider
+from .slider import bits_slider, keep_slider
 from .theme import color_scale, dash_scale, series_legend, styled
 
 _MEASURE = Measure("relative approximation error")
@@ -36,6 +38,35 @@ def error_curves(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConc
     where = "mean over the layers" if layer is None else f"layer {layer}"
     chart = curves_and_values(table, _MEASURE, keep_slider(table["keep"]))
     title = alt.TitleParams(f"Relative approximation error, {where}", subtitle=_AS_STORED)
+    return styled(chart.properties(title=title))
+
+
+def errors_by_bits(errors: pd.DataFrame, *, layer: int | None = None) -> alt.HConcatChart:
+    """Draw the relative error of each method at equal bytes, with a slider of stored bits a weight.
+
+    Parameters
+    ----------
+    errors
+        As :func:`~resmoe_lab.errors_at_bits` returns it.
+    layer
+        The layer to draw; the mean over all by default.
+
+    Examples
+    --------
+    >>> import resmoe_lab as rl
+    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
+    >>> chart = errors_by_bits(rl.errors_at_bits(stack, methods=["rtn", "coded"], bits=[3, 5]), layer=0)
+    >>> chart.title.text
+    'Relative approximation error at equal bytes, layer 0'
+    """
+    table = add_series(errors if layer is None else errors[errors["layer"] == layer])
+    table = table.groupby(["series", "bits"])["relative_error"].mean().rename("value").reset_index()
+    across = Across("bits", "stored bits a weight", "~g", float(table["bits"].max()), "bits")
+    where = "mean over the layers" if layer is None else f"layer {layer}"
+    measure = replace(_MEASURE, number=".3~g")
+    chart = curves_and_values(table, measure, bits_slider(table["bits"]), across=across)
+    subtitle = "each method with no more than so many bits a weight, center, indices and scales included"
+    title = alt.TitleParams(f"Relative approximation error at equal bytes, {where}", subtitle=subtitle)
     return styled(chart.properties(title=title))
 
 

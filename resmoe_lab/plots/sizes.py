@@ -38,8 +38,8 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
     >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
     >>> size_table(pd.DataFrame([row]))["true_share"].tolist()
     [0.56]
-    >>> round(size_table(pd.DataFrame([row]))["bits"][0], 2)
-    8.96
+    >>> size_table(pd.DataFrame([row]))["bits"].tolist()
+    [8.96]
     """
     table = add_series(sizes)
     if keep is not None:

@@ -9,10 +9,11 @@ from itertools import pairwise
 
 import altair as alt
 
-from .._core.params import KEEP, Param
+from .._core.params import BITS, KEEP, Param
 
 #: Charts on one page that have a signal of this name follow each other's slider.
 KEEP_SIGNAL, SHOWN_SIGNAL = "keep", "shown_keep"
+BITS_SIGNAL, SHOWN_BITS_SIGNAL = "bits", "shown_bits"
 LAYER_SIGNAL, SHOWN_LAYER_SIGNAL = "layer", "shown_layer"
 _RESOLUTION = 10_000
 
@@ -86,6 +87,20 @@ def keep_slider(keeps: Iterable[float], param: Param = KEEP) -> Slider:
     values = tuple(sorted({round(float(keep), 6) for keep in keeps}))
     start = min(values, key=lambda keep: abs(keep - param.default))
     return Slider(values, start, KEEP_SIGNAL, SHOWN_SIGNAL, "kept fraction")
+
+
+def bits_slider(values: Iterable[float], param: Param = BITS) -> Slider:
+    """Return the slider of stored bits a weight over these values, initially nearest to the parameter's default.
+
+    Examples
+    --------
+    >>> slider = bits_slider([1, 1.5, 2, 8])
+    >>> slider.start, slider.step
+    (2.0, 0.5)
+    """
+    bits = tuple(sorted({round(float(value), 6) for value in values}))
+    start = min(bits, key=lambda value: abs(value - param.default))
+    return Slider(bits, start, BITS_SIGNAL, SHOWN_BITS_SIGNAL, "stored bits a weight")
 
 
 def layer_slider(layers: Iterable[int]) -> Slider:

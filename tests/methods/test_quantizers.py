@@ -16,9 +16,10 @@ from resmoe_lab.centers import find_center
 from resmoe_lab.compress import CompressionConfig
 from resmoe_lab.experts import Block, ExpertStack
 from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
-from resmoe_lab.methods.gptq import LEAST_TOKENS, round_compensated
+from resmoe_lab.methods._compensation import LEAST_TOKENS
+from resmoe_lab.methods._quantizers import round_to_nearest
+from resmoe_lab.methods.gptq import round_compensated
 from resmoe_lab.methods.hqq import half_quadratic
-from resmoe_lab.methods.rtn import round_to_nearest
 from resmoe_lab.store import Storage
 from resmoe_lab.store.bits import unpack_codes
 from resmoe_lab.store.encodings.microscaled import VALUES, nearest_codes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import CheckpointError, UsageError
-from resmoe_lab.methods.rtn import round_to_nearest
+from resmoe_lab.methods._quantizers import round_to_nearest
 from resmoe_lab.store import FORMATS, Encoding, Layout, encoding_names
 from resmoe_lab.store.coder import quantize
 from resmoe_lab.store.encodings import Encoded, encode_rows

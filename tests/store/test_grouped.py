@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import CheckpointError
-from resmoe_lab.methods.rtn import round_to_nearest
+from resmoe_lab.methods._quantizers import round_to_nearest
 from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.store import FORMATS, Encoding, Layout, _nibbles, int4
 from resmoe_lab.store.bits import pack_codes, packed_width, unpack_codes

@@ -23,7 +23,7 @@ class RateCurve:
     >>> curve = RateCurve(np.random.default_rng(0).normal(size=100_000).astype(np.float32))
     >>> bits, error = curve.at(0.5)
     >>> round(bits, 1), round(error / (0.5**2 / 12), 1)
-    (3.0, 1.1)
+    (3.1, 1.0)
     """
 
     def __init__(self, values: np.ndarray) -> None:

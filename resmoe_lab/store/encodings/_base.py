@@ -53,7 +53,7 @@ class Encoding(BaseModel):
     Examples
     --------
     >>> Encoding.parse("int8")
-    Encoding(kind='int', bits=8, group=None, scale='bf16')
+    Encoding(kind='int', bits=8, group=None, scale='bf16', size=None)
     >>> Encoding.parse("int8").name
     'int8'
     >>> Encoding.parse("bf16").bits
