@@ -40,7 +40,7 @@ from .variants import DEFAULT_BITS, Variant, keeps_of
 
 #: Keeps of the curves that cost nothing more than one sort or one spectrum.
 CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
-DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd")
+DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd", "rtn", "resmoe-coded")
 DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 
 
