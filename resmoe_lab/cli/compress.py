@@ -24,6 +24,14 @@ def compress(
     match_bytes: Annotated[
         int | None, Parameter(help="Bytes that all compressed layers may take; decides --keep.")
     ] = None,
+    size: Annotated[str | None, Parameter(help="What all weights may take, such as 4GB; decides --keep.")] = None,
+    like: Annotated[
+        str | None, Parameter(help="No more bytes than another method takes, such as rtn4; decides --keep.")
+    ] = None,
+    allocate: Annotated[
+        bool,
+        Parameter(help="Give every layer bits of its own, by what it alone does to predictions of --calibration text."),
+    ] = False,
     calibration: CalibrationTask = None,
     tokens: TokenCount = 4096,
     data_dir: DataDir = None,
@@ -41,10 +49,16 @@ def compress(
     config.check_calibrated(text is not None)
     opened = open_checkpoint(checkpoint)
     config = resolve_layers(opened, config)
-    if match_bytes is not None:
-        config = config.model_copy(update={"keep": matched_keep(opened, config, match_bytes)})
+    budget = _budget(opened, config, match_bytes=match_bytes, size=size, like=like)
+    if budget is not None:
+        config = config.model_copy(update={"keep": matched_keep(opened, config, budget)})
+    if allocate and calibration is None:
+        raise UsageError("--allocate measures predictions of text and has none: name a task (--calibration TASK)")
     statistics: dict[int, Any] = {}
     with progress_bar() as progress:
+        if allocate:
+            where = {"data_dir": data_dir, "device": device, "progress": progress}
+            config = _allocated(opened, config, budget, text=calibration, tokens=tokens, **where)
         if calibration is not None:
             source = CalibrationText(calibration, tokens, data_dir, device)
             layers = list(config.layer_numbers)
@@ -57,10 +71,36 @@ def compress(
     facts = {
         "layers": list(config.layer_numbers),
         "keep": config.keep,
+        **({"layer_keeps": config.layer_keeps} if config.layer_keeps else {}),
         **{key: manifest[key] for key in (*keys, "seconds", "peak_rss_bytes", "export")},
     }
     facts["manifest"] = str(out / MANIFEST_FILE)
     show(facts, json, lambda: show_facts(facts))
+
+
+def _budget(checkpoint: Any, config: Any, *, match_bytes: int | None, size: str | None, like: str | None) -> int | None:
+    """The bytes that all compressed layers may take, however they were asked for."""
+    from ._budget import like_budget, size_budget
+
+    given = {"--match-bytes": match_bytes, "--size": size, "--like": like}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)}, expected one of them")
+    if size is not None:
+        return size_budget(checkpoint, config, size)
+    return like_budget(checkpoint, config, like) if like is not None else match_bytes
+
+
+def _allocated(checkpoint: Any, config: Any, budget: int | None, *, text: Any, tokens: int, **where: Any) -> Any:
+    """The settings with a kept fraction for each layer, in the bytes of a budget or of the kept fraction of all."""
+    from ..experiments.layer_bits import allocate_bits, layer_budget, measure_layers
+
+    layers = list(config.layer_numbers)
+    options = {"layers": layers, "center": config.center, "storage": config.storage, "seed": config.seed}
+    measured = measure_layers(checkpoint, config.method, text=text, tokens=tokens, **options, **where)
+    allowed = budget if budget is not None else layer_budget(checkpoint, layers, config.keep)
+    keeps = allocate_bits(measured, allowed)
+    return config.model_copy(update={"layer_keeps": keeps, "keep": sum(keeps.values()) / len(keeps)})
 
 
 def matched_keep(checkpoint: Any, config: Any, budget: int) -> float:

@@ -43,6 +43,8 @@ class CompressionConfig(BaseModel):
     keep
         Kept fraction of the parameters per expert, in (0, 1]; of methods that go by bits, bits of a weight over 16. It
         may be given as ``bits`` for those.
+    layer_keeps
+        Kept fractions of single layers, by their number, where they are not `keep`.
     layers
         Numbers of the layers, or words for them: ``all``, ``top:24``, ``8-31``, ``0,2,4``.
     center
@@ -83,6 +85,7 @@ expert (the paper's '75 % compression' is 0.25)
 
     method: str = "resmoe-up"
     keep: float = KEEP.default
+    layer_keeps: dict[int, float] = Field(default_factory=dict)
     layers: str | tuple[int, ...] = "all"
     center: str = DEFAULT_CENTER
     center_options: dict[str, Any] = Field(default_factory=dict)
@@ -128,11 +131,16 @@ expert (the paper's '75 % compression' is 0.25)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        KEEP.validate(self.keep)
+        for keep in (self.keep, *self.layer_keeps.values()):
+            KEEP.validate(keep)
         self.make_center()
         if self.export == "dense" and self.storage.format is not None:
             raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export 'dense'")
         return self
+
+    def keep_of(self, layer: int) -> float:
+        """Return the kept fraction of a layer."""
+        return self.layer_keeps.get(layer, self.keep)
 
     def make_method(self) -> Method:
         """Return the method."""

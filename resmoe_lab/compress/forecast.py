@@ -138,14 +138,14 @@ def forecast_run(
     peak, search, processes = needs.memory(speed.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = speed.center.whole() + speed.method.whole() + speed.moving * stored
-    output = stored
+    outputs = dict.fromkeys(config.layer_numbers, stored)
     if config.export == "packed":
-        output = forecast_packed(
-            checkpoint, config.make_method(), keep=config.keep, center=config.center, storage=config.storage
-        )
-    rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer in config.layer_numbers]
+        options: dict[str, Any] = {"center": config.center, "storage": config.storage}
+        for layer in outputs:
+            outputs[layer] = forecast_packed(checkpoint, config.make_method(), keep=config.keep_of(layer), **options)
+    rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer, output in outputs.items()]
     rest = checkpoint.total_bytes - stored * len(rows)
-    result = rest + output * len(rows)
+    result = rest + sum(outputs.values())
     return Forecast(
         layers=tuple(rows),
         seconds=sum(row.seconds for row in rows) + speed.moving * rest,

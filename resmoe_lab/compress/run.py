@@ -99,7 +99,7 @@ def compress_checkpoint(
             checkpoint,
             config.layer_numbers,
             config.make_method(),
-            keep=config.keep,
+            keep=min(map(config.keep_of, config.layer_numbers)),
             center=config.center,
             storage=config.storage,
         )

@@ -118,7 +118,9 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     scale = stack.mean_squared_norm()
     if method.uses_center:
         center = config.make_center().find(stack, statistics=unit.statistics)
-    layer = method.compress(stack, config.keep, center, statistics=unit.statistics, storage=config.storage)
+    layer = method.compress(
+        stack, config.keep_of(unit.layer), center, statistics=unit.statistics, storage=config.storage
+    )
     keys = list(family.expert_keys(unit.layer, stack.num_experts))
     ledger, tensors, layout = storage_ledger(layer), dict[str, torch.Tensor](), dict[str, Any]()
     if unit.packed:

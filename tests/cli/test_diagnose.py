@@ -8,7 +8,7 @@ import pytest
 
 from resmoe_lab import cli
 
-from .experts import pico
+from ..experts import pico
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
