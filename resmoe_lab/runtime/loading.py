@@ -14,6 +14,7 @@ from ..checkpoint.reader import read_file
 from ..checkpoint.writer import digest
 from ..store.manifest import MANIFEST_FILE
 from .experts import Mode
+from .requantized import RequantizedMode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def load(
     source: str | Path | Checkpoint,
-    mode: Mode | None = None,
+    mode: Mode | RequantizedMode | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -36,7 +37,9 @@ def load(
     source
         A zoo name, a local folder, a hub id, or a checkpoint that is open already.
     mode
-        How packed experts are computed: ``"factored"`` or ``"restored"``; the first where the format allows it.
+        How packed experts are computed: ``"factored"`` or ``"restored"``; the first where the format allows it. With
+        ``"int8"`` or ``"int4"`` they are restored once and rounded to integers in groups of 64: a small file that runs
+        at a fixed rate, with the error of that rounding added.
     dtype
         What the model computes in. 8 bit values and masks stay as they are stored.
     device

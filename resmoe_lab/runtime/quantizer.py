@@ -26,6 +26,7 @@ from ..experts import family_of_config
 from ..store.formats import FORMATS
 from ..store.layout import Layout
 from .experts import ResMoEExperts
+from .requantized import REQUANTIZED, requantize_model
 from .switch import SwitchExperts
 
 METHOD = "resmoe"
@@ -122,6 +123,10 @@ class ResMoEQuantizer(HfQuantizer):
             if isinstance(module, ResMoEExperts):
                 module.requires_grad_(False)
                 object.__setattr__(module, "dtype", model.dtype)
+        if self.quantization_config.mode in REQUANTIZED:
+            requantize_model(model, REQUANTIZED[self.quantization_config.mode])
+            object.__setattr__(model, "save_pretrained", refuse_to_save)
+            return model
         object.__setattr__(model, "save_pretrained", partial(save, model))
         return model
 
@@ -148,7 +153,7 @@ def swap(model: nn.Module, name: str, layout: Layout, *, mode: str | None, cache
     except AttributeError as error:
         raise CheckpointError(f"the model has no module {name!r}, which its config says is packed") from error
     options: dict[str, Any] = {"cache_experts": cache}
-    if mode is not None:
+    if mode is not None and mode not in REQUANTIZED:
         options["mode"] = mode
     config: Any = model.config
     family = family_of_config(config.to_dict(), where=type(model).__name__)
@@ -181,6 +186,17 @@ def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str
             shape, expected = tuple(stored[name].shape), tuple(tensor.shape)
             if shape != expected:
                 raise CheckpointError(f"tensor {name!r} has shape {shape}, expected {expected} by the config")
+
+
+def refuse_to_save(*_: Any, **__: Any) -> None:
+    """Refuse to save a model whose experts are not those of its files.
+
+    Raises
+    ------
+    UsageError
+        Saying what to do instead.
+    """
+    raise UsageError("this model's experts were rounded again when it was opened: copy the checkpoint's folder instead")
 
 
 def save(model: Any, folder: str | Path, **options: Any) -> None:

@@ -1,0 +1,64 @@
+"""A packed layer opened as integers in groups: small in the file, of fixed rate in memory, multiplied as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ..methods import METHODS, MatrixMethod
+from ..store.encodings import Encoding
+from ..store.formats import FORMATS
+from ..store.matrices import CompressedMatrix
+from .experts import ResMoEExperts
+
+RequantizedMode = Literal["int8", "int4"]
+#: Ways to open a checkpoint in which experts are rounded again, and their bits.
+REQUANTIZED: dict[str, int] = {"int8": 8, "int4": 4}
+GROUP = 64
+
+
+def requantized(module: ResMoEExperts, bits: int) -> ResMoEExperts:
+    """Restore the experts of a packed block one by one, and round them to integers in groups.
+
+    Parameters
+    ----------
+    module
+        With its tensors loaded.
+    bits
+        Of a code: 4 or 8.
+
+    Returns
+    -------
+    ResMoEExperts
+        Without a center, in the format ``grouped``; rounding (asymmetric, to nearest) adds its own error to that of
+        what is stored.
+    """
+    method = METHODS["rtn"]()
+    assert isinstance(method, MatrixMethod)
+    layout = module.layout
+    widths = tuple(block.stop - block.start for block in layout.columns)
+    hint = (widths, (None,) * len(widths))
+
+    def rounded() -> Iterator[CompressedMatrix]:
+        for expert in range(module.num_experts):
+            yield method.compress_matrix(module.restore(expert).float(), bits / 16, hint)
+
+    encoding = Encoding(kind="affine", bits=bits, group=GROUP, scale="bf16")
+    # Counts of other formats are bytes or ranks; these have bits.
+    counts = (bits,) * layout.num_stored
+    fresh = layout.model_copy(update={"format": "grouped", "encoding": encoding, "center": None, "counts": counts})
+    with torch.no_grad():
+        stored = FORMATS["grouped"].pack(rounded(), fresh)
+    options: dict[str, Any] = {"activation": module.activation, "dtype": module.dtype}
+    return ResMoEExperts(None, stored, mode="factored", cache_experts=module.cache_experts, **options)
+
+
+def requantize_model(model: nn.Module, bits: int) -> None:
+    """Replace every packed block of a model, one after another."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ResMoEExperts):
+                setattr(parent, name, requantized(child, bits))
