@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import MutableMapping
 
 import cyclopts
 
@@ -27,6 +28,7 @@ from ._output import warnings_in_a_line
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    share_cores(os.environ)
     try:
         with warnings_in_a_line():
             app(sys.argv[1:], exit_on_error=False, print_error=False)
@@ -41,6 +43,17 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone (as 'head' does); that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Let OpenMP's threads sleep soon where they wait for one another, unless the user has said how they wait.
+
+    By default GNU's OpenMP keeps a core busy for about a millisecond after every parallel step. On cores that others use
+    too, threads then wait for threads that cannot run: a search of 5 seconds was seen to take 124. It has to be said
+    before torch is imported, and is handed on to notebooks and workers.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _exit(message: str, code: int) -> None:
