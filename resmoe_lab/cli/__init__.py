@@ -48,7 +48,7 @@ def main() -> None:
 def share_cores(environment: MutableMapping[str, str]) -> None:
     """Let OpenMP's threads sleep soon where they wait for one another, unless the user has said how they wait.
 
-    By default GNU's OpenMP keeps a core busy for about a millisecond after every parallel step. On cores that others use
+    By default GNU OpenMP keeps a core busy for about a millisecond after every parallel step. On cores that others use
     too, threads then wait for threads that cannot run: a search of 5 seconds was seen to take 124. It has to be said
     before torch is imported, and is handed on to notebooks and workers.
     """

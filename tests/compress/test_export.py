@@ -9,6 +9,7 @@ import transformers
 from safetensors.torch import load_file
 
 from resmoe_lab._core.errors import CheckpointError, OutputError, UsageError
+from resmoe_lab._core.progress import Tick
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.index import PACKED_INDEX_FILE
@@ -124,3 +125,21 @@ def test_a_packed_checkpoint_is_not_compressed_again(pico_checkpoint: Checkpoint
     with pytest.raises(CheckpointError, match="is packed, expected dense experts: use the original checkpoint"):
         compress_checkpoint(open_checkpoint(tmp_path / "out"), tmp_path / "again", CompressionConfig(layers=[1]))
     assert not (tmp_path / "again").exists()
+
+
+def test_a_coded_run_that_was_stopped_goes_on_to_the_same_bytes(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = CompressionConfig(method="resmoe-coded", bits=6, layers=[0, 1])
+    compress_checkpoint(pico_checkpoint, tmp_path / "whole", config)
+
+    def stop(tick: Tick) -> None:
+        if tick.done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress_checkpoint(pico_checkpoint, tmp_path / "stopped", config, progress=stop)
+    assert not (tmp_path / "stopped" / "config.json").exists()
+    compress_checkpoint(pico_checkpoint, tmp_path / "stopped", config)
+    files = sorted(path.name for path in (tmp_path / "whole").glob("*.safetensors"))
+    assert len(files) == 3
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
