@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -209,6 +210,7 @@ class CodingMethod(Method):
         """Code, and move the step until the bytes fit and are used."""
         budget, best = byte_budget(stack.shape, keep), None
         too_fine, fits = 0.0, float("inf")
+        before: tuple[float, int] | None = None
         for _ in range(_TRIES):
             layer = self._coded(stack, keep, layout=layout, center=center, plan=plan, hints=hints)
             size = sum(layer.experts.counts) + sum(block.nbytes for block in layer.center_blocks)
@@ -218,7 +220,9 @@ class CodingMethod(Method):
                     break
             else:
                 too_fine = plan.step
-            plan = plan.moved(size, budget, too_fine, fits)
+            steepness = math.log(before[1] / size) / math.log(plan.step / before[0]) if before else None
+            before = (plan.step, size)
+            plan = plan.moved(size, budget, too_fine, fits, steepness=steepness)
             if not too_fine < plan.step < fits:
                 break
         if best is None:

@@ -121,10 +121,20 @@ class CodingPlan:
             low, high = (low, middle) if self.at(middle)[1] > error else (middle, high)
         return replace(self, step=low)
 
-    def moved(self, size: int, budget: float, too_fine: float, fits: float) -> CodingPlan:
-        """Choose the next step after one that gave `size` bytes: within the bracket, by what the curve was wrong."""
-        aim = budget * (TOLERANCE + 1) / 2 * self.nbytes(self.step) / size
-        step = self.fitted(aim, "coded").step if aim > self.least_bytes else 1.5 * self.step
+    def moved(
+        self, size: int, budget: float, too_fine: float, fits: float, *, steepness: float | None = None
+    ) -> CodingPlan:
+        """Choose the next step after one that gave `size` bytes: within the bracket, by what the curve was wrong.
+
+        The curve knows little of what error compensation has changed. Where two steps were tried, the next is the one
+        that fits if bytes go on falling with the same `steepness`, between logarithms.
+        """
+        aim = budget * (TOLERANCE + 1) / 2
+        if steepness is not None and steepness > 0:
+            step = self.step * min(2.0, (size / aim) ** (1 / steepness))
+        else:
+            aim *= self.nbytes(self.step) / size
+            step = self.fitted(aim, "coded").step if aim > self.least_bytes else 1.5 * self.step
         if not too_fine < step < fits:
             finite = too_fine > 0 and fits < float("inf")
             step = (too_fine * fits) ** 0.5 if finite else self.step * (1.05 if too_fine else 0.95)

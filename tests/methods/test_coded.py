@@ -95,6 +95,21 @@ def test_compensation_costs_less_where_inputs_are(method: str) -> None:
     assert loss(f"{method}-gptq") < 0.8 * loss(method)
 
 
+@pytest.mark.parametrize("bits", [0.7, 1.5])
+@pytest.mark.parametrize("method", ["coded-gptq", "resmoe-coded-gptq"])
+def test_compensated_bytes_fit_where_inputs_are_nearly_the_same(method: str, bits: float) -> None:
+    """Compensation makes what is left larger than the curve of rates knows, most where inputs hang together."""
+    stack, seen = _stack(0.8), statistics(4, NEURONS, P)
+    moments = {}
+    for name in ("input_moments", "neuron_moments"):
+        own = getattr(seen, name)
+        moments[name] = own + 30 * own.diagonal(dim1=1, dim2=2).mean() * torch.ones_like(own)
+    seen = type(seen)(**{**vars(seen), **moments})
+    layer = compress_layer(stack, method=method, keep=bits / 16, center=find_center(stack), statistics=seen)
+    stored = 8 * storage_ledger(layer).true_bytes / stack.weights.numel()
+    assert 0.98 * bits <= stored <= bits
+
+
 def test_neurons_moments_follow_the_order_of_the_residual() -> None:
     """Experts in another order of neurons, with statistics in that order, are compressed to the same error."""
     stack, seen = _stack(0.9), statistics(4, NEURONS, P)
