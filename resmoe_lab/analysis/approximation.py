@@ -18,6 +18,8 @@ from ..store.layout import DEFAULT_STORAGE, Storage
 
 #: Columns of every table of errors.
 COLUMNS = ("layer", "method", "center", "keep", "error", "relative_error")
+#: Those of bytes, where what is stored was looked at.
+MEASURED = ("true_bytes", "paper_bytes")
 
 
 def approximation_error(stack: ExpertStack, layer: CompressedLayer) -> float:
@@ -87,13 +89,13 @@ def measured_curves(
     storage: Storage = DEFAULT_STORAGE,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """:func:`error_curves` with one more column: ``true_bytes``, what the layer is stored in."""
+    """:func:`error_curves` with the bytes of what is stored: ``true_bytes``, ``paper_bytes`` as the paper counts."""
     scale = stack.mean_squared_norm()
     rows: list[tuple[Any, ...]] = []
     for name in methods:
         method = METHODS[name](seed=seed)
         rows += error_rows(method, stack, keeps, scale=scale, center=center, statistics=statistics, storage=storage)
-    return pd.DataFrame(rows, columns=[*COLUMNS, "true_bytes"])
+    return pd.DataFrame(rows, columns=[*COLUMNS, *MEASURED])
 
 
 @torch.no_grad()
@@ -120,8 +122,8 @@ def error_rows(
     center_name = center.name if center is not None and method.uses_center else "none"
     points = method.measure(stack, keeps, center, statistics=statistics, storage=storage)
     return [
-        (stack.layer, method.name, center_name, keep, error, error / scale if scale else 0.0, nbytes)
-        for keep, (error, nbytes) in zip(keeps, points, strict=True)
+        (stack.layer, method.name, center_name, keep, error, error / scale if scale else 0.0, *nbytes)
+        for keep, (error, *nbytes) in zip(keeps, points, strict=True)
     ]
 
 

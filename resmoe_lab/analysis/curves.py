@@ -14,7 +14,7 @@ from ..centers import Center
 from ..experts import ExpertStack
 from ..methods import METHODS, Method
 from ..store.layout import DEFAULT_STORAGE, Storage
-from .approximation import COLUMNS, error_rows, possible_keeps
+from .approximation import COLUMNS, MEASURED, error_rows, possible_keeps
 from .budget import match_bytes
 
 #: Bytes of a value of the original, which budgets are shares of.
@@ -56,9 +56,9 @@ def equal_curves(
     Returns
     -------
     by_keep
-        Columns ``layer, method, center, keep, error, relative_error``.
+        Columns ``layer, method, center, keep, error, relative_error, true_bytes, paper_bytes``.
     by_bytes
-        The same with ``share``: the errors at the largest kept fraction that fits into each budget.
+        The first six with ``share``: the errors at the largest kept fraction that fits into each budget.
     """
     pairs = [(name, center) for name in methods for center in (centers if METHODS[name].uses_center else centers[:1])]
     by_keep, by_bytes = [], []
@@ -69,11 +69,10 @@ def equal_curves(
         possible = possible_keeps(method, keeps, stack)
         fitting = _fitting(method, stack, center, shares, storage=storage)
         rows = error_rows(method, stack, [*possible, *fitting.values()], scale=scale, center=center, storage=storage)
-        rows = [row[:-1] for row in rows]  # without the bytes, which are the budget's
         by_keep += rows[: len(possible)]
-        by_bytes += [(*row, share) for row, share in zip(rows[len(possible) :], fitting, strict=True)]
+        by_bytes += [(*row[: len(COLUMNS)], share) for row, share in zip(rows[len(possible) :], fitting, strict=True)]
     progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))
-    return pd.DataFrame(by_keep, columns=list(COLUMNS)), pd.DataFrame(by_bytes, columns=[*COLUMNS, "share"])
+    return pd.DataFrame(by_keep, columns=[*COLUMNS, *MEASURED]), pd.DataFrame(by_bytes, columns=[*COLUMNS, "share"])
 
 
 def errors_at_bits(
@@ -129,7 +128,7 @@ def errors_at_bits(
         method = METHODS[name](seed=seed)
         fitting = _fitting(method, stack, center, [keep_of_bits(value) for value in bits], storage=storage)
         points = error_rows(method, stack, list(fitting.values()), scale=scale, center=center, storage=storage)
-        rows += [(*row[:-1], 16 * share) for row, share in zip(points, fitting, strict=True)]
+        rows += [(*row[: len(COLUMNS)], 16 * share) for row, share in zip(points, fitting, strict=True)]
     return pd.DataFrame(rows, columns=[*COLUMNS, "bits"])
 
 

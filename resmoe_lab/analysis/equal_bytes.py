@@ -12,7 +12,7 @@ from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, LayerShape
 from ..methods import METHODS, forecast_ledger
 from ..store.layout import DEFAULT_STORAGE, Storage
-from .approximation import possible_keeps
+from .approximation import MEASURED, possible_keeps
 from .budget import match_bytes
 
 #: Bytes of a value of what is not compressed.
@@ -99,7 +99,8 @@ def size_table(
                     layers * size for size in (ledger.paper_bytes, ledger.true_bytes, ledger.original_bytes)
                 )
                 if stored is not None:
-                    true = int(stored.loc[(stored.method == name) & (stored.keep == keep), "true_bytes"].sum())
+                    at = (stored.method == name) & (stored.center == center) & (stored.keep == keep)
+                    true, paper = (int(stored.loc[at, count].sum()) for count in MEASURED)
                 row = (name, center, keep, ledger.format, paper, true, original, whole - original + true, whole)
                 rows.append(row)
     columns = ("method", "center", "keep", "format", "paper_bytes", "true_bytes", "original_bytes")

@@ -74,7 +74,11 @@ def show_table(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, name in enumerate(rows[0] if rows else ()):
         # What a row is about stays readable in a narrow terminal, whatever becomes of the figures.
-        table.add_column(Text("\n".join(name.replace("_", " ").split()), "bold"), no_wrap=number == 0)
+        header = Text("\n".join(name.replace("_", " ").split()), "bold")
+        values = [row[name] for row in rows]
+        figures = all(value is None or isinstance(value, int | float) for value in values)
+        least = max(len(_cell(value)) for value in values) if figures else None
+        table.add_column(header, no_wrap=number == 0, min_width=least)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     Console().print(table)

@@ -39,7 +39,7 @@ def sweep(
     checkpoint: str,
     *,
     out: Annotated[Path, Parameter(help="Folder of the tables: a new one, or that of a sweep that was stopped.")],
-    methods: Annotated[list[str] | None, several("Four if not given; `--methods help` lists all.")] = None,
+    methods: Annotated[list[str] | None, several("Six if not given; `--methods help` lists all.")] = None,
     keep: Keeps | None = None,
     bits: BitsList | None = None,
     layers: Layers = "all",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,6 @@ from .._core.deprecation import renamed_arguments
 from .._core.errors import ResmoeWarning
 from .._core.files import folder_lock
 from .._core.machine import machine, versions
-from .._core.params import KEEP, keep_of_bits
 from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
@@ -36,10 +35,8 @@ from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
 from .runner import VariantRunner
 from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
-from .variants import DEFAULT_BITS, Variant, keeps_of
+from .variants import DEFAULT_BITS, Variant, curve_keeps, keeps_of
 
-#: Keeps of the curves that cost nothing more than one sort or one spectrum.
-CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
 DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd", "rtn", "resmoe-coded")
 DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 
@@ -168,22 +165,25 @@ def _measure(
     model, tokenizer = runner.loaded  # a model that cannot run fails before the search for centers
     for layer in runner.layers:
         runner.center(layer)
-    keeps = sorted({*CURVE_KEEPS, *settings["keeps"], *map(keep_of_bits, settings.get("bits", ()))})
+    choices: dict[str, Any] = {"keeps": settings["keeps"], "bits": settings.get("bits", ())}
+    keeps = {name: curve_keeps(METHODS[name](), **choices) for name in settings["methods"]}
     layers = {
-        layer: _layer_tables(runner, layer, methods=settings["methods"], keeps=keeps)
-        for layer in tracked(runner.layers, "error curves", progress)
+        layer: _layer_tables(runner, layer, keeps=keeps) for layer in tracked(runner.layers, "error curves", progress)
     }
     scores = pd.concat([_scores(runner, variant, scorer, out) for variant in tracked(variants, "scores", progress)])
     texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
     stack = runner.stack(runner.layers[0])
-    options: dict[str, Any] = {"methods": settings["methods"], "keeps": keeps, "centers": [runner.center_name]}
-    options["storage"] = runner.storage
     errors = pd.concat(tables.errors for tables in layers.values())
+    options: dict[str, Any] = {"layers": len(layers), "centers": [runner.center_name], "storage": runner.storage}
+    sizes = [
+        size_table(runner.checkpoint, stack, methods=[name], keeps=keeps[name], stored=errors, **options)
+        for name in settings["methods"]
+    ]
     sweep = Sweep(
         facts=_facts(runner, stack, settings),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=size_table(runner.checkpoint, stack, layers=len(layers), stored=errors, **options),
+        sizes=pd.concat(sizes, ignore_index=True),
         centers=pd.DataFrame([tables.center for tables in layers.values()], columns=list(TABLES["centers"])),
         routing=runner.routing_shares(model_windows(model, tokenizer, texts)),
         similarity={layer: tables.similarity for layer, tables in layers.items()},
@@ -193,12 +193,13 @@ def _measure(
     return sweep
 
 
-def _layer_tables(runner: VariantRunner, layer: int, *, methods: Sequence[str], keeps: Sequence[float]) -> _LayerTables:
+def _layer_tables(runner: VariantRunner, layer: int, *, keeps: Mapping[str, Sequence[float]]) -> _LayerTables:
     stack, center = runner.stack(layer), runner.center(layer)
     options: dict[str, Any] = {"statistics": runner.statistics.get(layer), "seed": runner.seed}
-    options["storage"] = runner.storage
+    options |= {"storage": runner.storage, "center": center}
+    curves = [measured_curves(stack, methods=[name], keeps=at, **options) for name, at in keeps.items()]
     return _LayerTables(
-        errors=measured_curves(stack, methods=methods, keeps=keeps, center=center, **options),
+        errors=pd.concat(curves),
         center=_center_row(stack, center),
         similarity=expert_similarity(stack, center),
         permutations=center.permutations.numpy(),

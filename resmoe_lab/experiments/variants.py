@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .._core.params import keep_of_bits
+from .._core.params import KEEP, keep_of_bits
 from ..methods import Method
 
 #: Bits a weight at which methods that go by them are compared.
 DEFAULT_BITS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
+#: Keeps of error curves, which cost nothing more than one sort or one spectrum, and bits of methods that go by those.
+CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
+CURVE_BITS: tuple[float, ...] = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
 #: The variants that are no method: before any compression, and with every residual dropped.
 ORIGINAL, CENTER_ONLY = "original", "center-only"
 
@@ -47,3 +50,15 @@ def keeps_of(method: Method, *, keeps: Sequence[float], bits: Sequence[float]) -
     if not method.by_bits:
         return list(keeps)
     return [keep_of_bits(value) for value in bits if method.takes_bits(value)]
+
+
+def curve_keeps(method: Method, *, keeps: Sequence[float], bits: Sequence[float]) -> list[float]:
+    """Return the kept fractions of a method's error curve, those at which it is scored among them.
+
+    Examples
+    --------
+    >>> from resmoe_lab.methods import METHODS
+    >>> [16 * keep for keep in curve_keeps(METHODS["rtn"](), keeps=[0.25], bits=[1.5, 7])]
+    [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    """
+    return sorted(set(keeps_of(method, keeps=[*CURVE_KEEPS, *keeps], bits=[*CURVE_BITS, *bits])))

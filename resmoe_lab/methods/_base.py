@@ -132,10 +132,16 @@ class Compressed:
 
 
 class Measured(NamedTuple):
-    """The approximation error of a compressed layer, and the bytes that it is stored in."""
+    """The approximation error of a compressed layer, and its bytes: as stored, and as the paper counts."""
 
     error: float
     nbytes: int
+    paper_nbytes: int
+
+    @classmethod
+    def of(cls, error: float, ledger: Ledger) -> Self:
+        """Take both counts from a ledger."""
+        return cls(error, ledger.true_bytes, ledger.paper_bytes)
 
 
 class Method(ABC):
@@ -213,6 +219,17 @@ class Method(ABC):
         except UsageError:
             return False
         return cls.by_bits
+
+    @classmethod
+    def bits_of(cls, keep: float) -> float:
+        """Return the bits of a weight that a kept fraction means to a method that goes by bits.
+
+        Raises
+        ------
+        UsageError
+            If it leaves fewer than the method can store.
+        """
+        return 16 * keep
 
     def prepared_for(self, layout: Layout) -> Self:
         """Return the method with what it has to know of how its matrices will be stored: most need not."""
@@ -314,14 +331,14 @@ class Method(ABC):
         errors = self.errors(stack, keeps, center, statistics=statistics, storage=storage)
         stored = self.uses_center and center is not None and center.stored
         ledgers = [forecast_ledger(self, stack.shape, keep=keep, center=stored, storage=storage) for keep in keeps]
-        return [Measured(error, ledger.true_bytes) for error, ledger in zip(errors, ledgers, strict=True)]
+        return [Measured.of(error, ledger) for error, ledger in zip(errors, ledgers, strict=True)]
 
     def _measure_stored(
         self, stack: ExpertStack, keeps: Sequence[float], center: Center | None, **options: Any
     ) -> list[Measured]:
         """Compress at every keep, and look at what is stored."""
         layers = (self.compress(stack, keep, center, **options) for keep in keeps)
-        return [Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes) for layer in layers]
+        return [Measured.of(layer.approximation_error(stack), storage_ledger(layer)) for layer in layers]
 
     def layout(
         self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None

@@ -155,7 +155,7 @@ class CodingMethod(Method):
         look, measured = self.look(stack, center, statistics), list[Measured]()
         for keep in keeps:
             layer = self._compressed(stack, KEEP.validate(keep), center, storage=storage, look=look)
-            measured.append(Measured(layer.approximation_error(stack), storage_ledger(layer).true_bytes))
+            measured.append(Measured.of(layer.approximation_error(stack), storage_ledger(layer)))
         return measured
 
     def errors(

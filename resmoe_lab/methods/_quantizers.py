@@ -47,6 +47,11 @@ class QuantizingMethod(MatrixMethod):
         if bits not in BITS:
             raise UsageError(f"bits is {bits:g}, expected a whole number from {BITS[0]} to {BITS[-1]}")
 
+    @classmethod
+    def bits_of(cls, keep: float) -> float:
+        """Whole bits, rounded down."""
+        return whole_bits(keep)
+
     @abstractmethod
     def round_matrix(self, weights: torch.Tensor, bits: int, moments: torch.Tensor | None) -> QuantizedBlock:
         """Round an (outputs, inputs) weight matrix.
@@ -88,6 +93,15 @@ class QuantizingMethod(MatrixMethod):
         bits = whole_bits(keep)
         parts = [self.round_matrix(part, bits, seen) for part, seen in zip(matrices, moments, strict=True)]
         return QuantizedMatrix(tuple(parts), bits)
+
+    def stored_errors(
+        self, matrix: torch.Tensor, keeps: Sequence[float], layout: Layout, hint: Any = None
+    ) -> list[float]:
+        """Round once for each number of bits, however many kept fractions lead to it."""
+        bits = [whole_bits(keep) for keep in keeps]
+        first = dict(zip(reversed(bits), reversed(keeps), strict=True))
+        errors = dict(zip(first, super().stored_errors(matrix, list(first.values()), layout, hint), strict=True))
+        return [errors[each] for each in bits]
 
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Any]:
         """Yield the columns of each weight matrix, and no moments; refuse weights that are not finite."""

@@ -39,6 +39,11 @@ class Microscaled(QuantizingMethod):
         if bits != BITS:
             raise UsageError(f"bits is {bits:g}, expected {BITS}: the format has no other")
 
+    @classmethod
+    def bits_of(cls, keep: float) -> float:
+        """Always the same."""
+        return BITS
+
     def count(self, shape: LayerShape, keep: float) -> int:
         """Four bits, where that many are allowed."""
         if whole_bits(keep) < BITS:

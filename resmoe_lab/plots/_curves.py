@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from .series import order_series, round_significant
-from .slider import Slider
+from .series import goes_by_bits, order_series, round_significant
+from .slider import Slider, bits_slider, keep_slider
 from .theme import FONT, INK, MUTED, color_scale, dash_scale
 
 _WIDTH, _VALUES_WIDTH, _HEIGHT = 480, 290, 240
@@ -31,6 +31,9 @@ class Measure:
         A d3 format for the axis.
     log
         Draw the values on a logarithmic axis.
+    small
+        Draw them on an axis that is logarithmic down to a thousandth, and shows 0: for errors of which some are a
+        hundred times smaller than others.
     base
         Value where the stems start: 0 for an error, the uncompressed model's value for a score.
     """
@@ -39,6 +42,7 @@ class Measure:
     number: str = ".3f"
     ticks: str = "~g"
     log: bool = False
+    small: bool = False
     base: float = 0.0
 
 
@@ -69,6 +73,23 @@ class Across:
 
 #: Kept fractions.
 KEPT = Across()
+_SMALL = 1e-3
+
+
+def over_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, Across, Slider]:
+    """Return a table with what its methods were told in a column of its own, and the slider of that.
+
+    That is their kept fraction; their bits a weight where all of them go by those.
+    """
+    if not all(map(goes_by_bits, set(table["series"]))):
+        return table, KEPT, keep_slider(table["keep"])
+    table = table.drop(columns="bits", errors="ignore").assign(bits=16 * table["keep"])
+    label = "bits a weight, as the method was told"
+    return (
+        table,
+        Across("bits", label, "~g", float(table["bits"].max()), "bits"),
+        bits_slider(table["bits"], label=label),
+    )
 
 
 def curves_and_values(
@@ -107,6 +128,8 @@ def _value_scale(table: pd.DataFrame, measure: Measure, references: Mapping[str,
     low, high = min(values), max(values)
     if measure.log:
         return alt.Scale(type="log", domain=[low / 1.03, high * 1.05], nice=False)
+    if measure.small:
+        return small_scale(high)
     low = min(low, measure.base)
     margin = 0.04 * (high - low or 1.0)
     return alt.Scale(domain=[low if low == 0 else low - margin, high + margin], nice=False, zero=False)
@@ -136,15 +159,33 @@ def _curves(
 def _axis(measure: Measure, scale: alt.Scale, ticks: int) -> alt.Axis:
     if measure.log:
         return log_axis(*scale.domain)
+    if measure.small:
+        return small_axis(scale, few=ticks < 6)
     return alt.Axis(tickCount=ticks, format=measure.ticks)
 
 
 def log_axis(low: float, high: float) -> alt.Axis:
     """Ticks at 1, 2 and 5 times the powers of ten, fewer over a long range: vega would draw a line for each digit."""
+    if high / low < 3:
+        step = 10.0 ** math.floor(math.log10(high - low))
+        step *= 0.5 if (high - low) / step > 2.5 else 0.2
+        counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+        return alt.Axis(values=[round(count * step, 10) for count in counts][:: max(1, len(counts) // 6)], format="~g")
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     digits = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
     values = [digit * 10.0**decade for decade in decades[:: max(1, len(decades) // 6)] for digit in digits]
     return alt.Axis(values=[value for value in values if low <= value <= high], format="~s")
+
+
+def small_scale(high: float) -> alt.Scale:
+    """The scale of values of which some are a hundred times smaller than others, and some may be 0."""
+    return alt.Scale(type="symlog", constant=_SMALL, domain=[0, 1.15 * high or 1.0], nice=False)
+
+
+def small_axis(scale: alt.Scale, *, few: bool = False) -> alt.Axis:
+    """Its ticks."""
+    values = [0, 0.001, 0.01, 0.1, 1] if few else [0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]
+    return alt.Axis(values=[value for value in values if value <= scale.domain[1]], format="~g")
 
 
 def _reference_lines(references: Mapping[str, float], scale: alt.Scale) -> list[alt.Chart]:

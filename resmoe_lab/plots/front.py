@@ -5,8 +5,16 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from ._curves import log_axis
-from .series import lower_is_better, metric_label, order_series, round_significant
+from ._curves import log_axis, small_axis, small_scale
+from .series import (
+    goes_by_bits,
+    lower_is_better,
+    metric_label,
+    order_series,
+    round_significant,
+    setting_label,
+    worst_drawn,
+)
 from .theme import INK, MUTED, color_scale, series_legend, styled
 
 
@@ -33,14 +41,17 @@ def front_lines(
     names = order_series(points["series"])
     log = lower_is_better(metric)
     values = [*points["value"], *([] if original is None else [original])]
-    domain = [min(values) / 1.04, max(values) * 1.06] if log else [0, 1.02 * max(values)]
+    worst = worst_drawn(points["value"], original) if log else max(values)
+    domain = [min(values) / 1.04, max(worst, original or 0.0) * 1.06] if log else [0, 1.02 * max(values)]
+    beyond = int((points["value"] > domain[1]).sum())
+    points, front = (table[table["value"] <= domain[1]] for table in (points, front))
     y = alt.Y(
         "value:Q",
         title=metric_label(metric),
         scale=alt.Scale(type="log" if log else "linear", domain=domain, nice=False),
         axis=log_axis(*domain) if log else alt.Axis(tickCount=5, format="~p"),
     )
-    points, front = (table.assign(bits=16 * table["true_share"]) for table in (points, front))
+    points, front = map(_with_bits, (points, front))
     x = alt.X(
         "bits:Q",
         title="stored bits a weight of the experts, center and indices included (original: 16)",
@@ -49,7 +60,7 @@ def front_lines(
     )
     tooltip = [
         alt.Tooltip("series:N", title="method"),
-        alt.Tooltip("keep:Q", title="kept fraction", format="~p"),
+        alt.Tooltip("setting:N", title="setting"),
         alt.Tooltip("bits:Q", title="bits a weight", format=".3~g"),
         alt.Tooltip("true_share:Q", title="bytes", format=".1%"),
         alt.Tooltip("value:Q", title=metric_label(metric), format=".4~g"),
@@ -65,13 +76,19 @@ def front_lines(
     if original is not None:
         rule = alt.Chart(alt.Data(values=[{}])).mark_rule(color=MUTED, strokeDash=[2, 3])
         layers.insert(0, rule.encode(y=alt.datum(original)))
-    subtitle = "score against stored bytes; ringed: on the front; dotted: the original"
+    subtitle = "score against stored bits; ringed: on the front; dotted: the original"
+    subtitle += f"; {beyond} points are worse than what is drawn" if beyond else ""
     title = alt.TitleParams(f"Pareto front: {task}", subtitle=subtitle)
     return styled(alt.LayerChart(layer=layers).properties(width=640, height=270, title=title))
 
 
+def _with_bits(points: pd.DataFrame) -> pd.DataFrame:
+    settings = [setting_label(series, keep) for series, keep in zip(points["series"], points["keep"], strict=True)]
+    return points.assign(bits=16 * points["true_share"], setting=settings)
+
+
 def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
-    """Draw the mean error at every budget of bytes, with a kept fraction for each layer and with one for all.
+    """Draw the mean error at every budget of bytes, with a kept fraction (or bits) for each layer and one for all.
 
     Parameters
     ----------
@@ -85,19 +102,23 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
     """
     names = order_series(allocations["method"])
     long = allocations.melt(["method", "share"], ["allocated", "uniform"], "keep", "error")
-    long["keep"] = long["keep"].map({"allocated": "a keep for each layer", "uniform": "one keep for all"})
-    kinds = ["a keep for each layer", "one keep for all"]
+    small = any(map(goes_by_bits, names))
+    word = "keep or bits" if small else "keep"
+    kinds = [f"a {word} for each layer", f"one {word} for all"]
+    long["keep"] = long["keep"].map(dict(zip(("allocated", "uniform"), kinds, strict=True)))
+    scale = small_scale(float(long["error"].max())) if small else alt.Scale()
+    axis = small_axis(scale) if small else alt.Axis()
     chart = (
         alt.Chart(alt.Data(values=round_significant(long).to_dict("records")))
         .mark_line(strokeWidth=2, interpolate="step-after")
         .encode(
             x=alt.X("share:Q", title="budget / original bytes of the experts", axis=alt.Axis(format="~p")),
-            y=alt.Y("error:Q", title="relative error, mean over the layers"),
+            y=alt.Y("error:Q", title="relative error, mean over the layers", scale=scale, axis=axis),
             color=alt.Color(
                 "method:N",
                 sort=names,
                 scale=color_scale(names),
-                legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=3),
+                legend=alt.Legend(title=None, orient="top", columns=6, symbolType="stroke", symbolStrokeWidth=3),
             ),
             strokeDash=alt.StrokeDash(
                 "keep:N",
@@ -109,7 +130,5 @@ def allocation_lines(allocations: pd.DataFrame) -> alt.LayerChart:
         )
     )
     layers = alt.LayerChart(layer=[chart])
-    title = alt.TitleParams(
-        "Error at a budget of bytes", subtitle="solid: a keep for each layer; dashed: one keep for all"
-    )
+    title = alt.TitleParams("Error at a budget of bytes", subtitle=f"solid: {kinds[0]}; dashed: {kinds[1]}")
     return styled(layers.properties(width=640, height=240, title=title))

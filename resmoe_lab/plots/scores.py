@@ -5,14 +5,15 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from ._curves import Measure, curves_and_values
+from ._curves import Measure, curves_and_values, over_setting
 from .series import lower_is_better, metric_label, round_significant, task_values
-from .slider import keep_slider
 from .theme import INK, color_scale, styled
 
 
 def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None) -> alt.HConcatChart:
     """Draw one task's score against the kept fraction, with the original model's and the bare centers' scores.
+
+    Where all methods go by bits a weight, against those.
 
     Perplexities have a logarithmic axis: their ratio to the original's matters.
 
@@ -38,7 +39,8 @@ def score_curves(scores: pd.DataFrame, task: str, *, chance: float | None = None
     base = references.get("original", float(table["value"].min() if perplexity else table["value"].max()))
     number, ticks = (".3~g", "~g") if perplexity else (".1%", ".0%")
     measure = Measure(metric_label(metric), number=number, ticks=ticks, log=perplexity, base=base)
-    chart = curves_and_values(table, measure, keep_slider(table["keep"]), references=references)
+    table, across, slider = over_setting(table)
+    chart = curves_and_values(table, measure, slider, references=references, across=across)
     better = "lower is better" if perplexity else "higher is better"
     return styled(chart.properties(title=alt.TitleParams(task, subtitle=f"{metric_label(metric)}, {better}")))
 

@@ -24,6 +24,46 @@ def add_series(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def goes_by_bits(series: str) -> bool:
+    """Whether a series is of a method that goes by bits a weight rather than by a kept fraction."""
+    from ..methods import METHODS
+
+    method = series.split(SERIES_SEPARATOR)[0]
+    return method in METHODS and METHODS[method].method.by_bits
+
+
+def is_plain_quantizer(series: str) -> bool:
+    """Whether a series is of a method that does nothing but round every weight to a few bits."""
+    from ..methods import METHODS
+
+    method = series.split(SERIES_SEPARATOR)[0]
+    return goes_by_bits(series) and not METHODS[method].uses_center and not METHODS[method].method.variable_size
+
+
+def setting_label(series: str, keep: float) -> str:
+    """Return what a method was told: its kept fraction, or its bits a weight.
+
+    Examples
+    --------
+    >>> setting_label("resmoe-up", 0.25), setting_label("rtn", 0.1875), setting_label("coded", 0.0625)
+    ('keep 0.25', '3 bits', '1 bit')
+    """
+    if not goes_by_bits(series):
+        return f"keep {keep:.3g}"
+    return f"{16 * keep:.4g} bit{'' if keep == 1 / 16 else 's'}"
+
+
+def error_text(error: float) -> str:
+    """Return a relative error: three decimals, or two significant digits of a small one.
+
+    Examples
+    --------
+    >>> error_text(0.1236), error_text(0.00123), error_text(0)
+    ('0.124', '0.0012', '0.000')
+    """
+    return f"{error:.3f}" if error >= 0.01 or error == 0 else f"{error:.2g}"
+
+
 def order_series(names: Iterable[str]) -> list[str]:
     """Return the distinct names: known methods in the order of the palette, then the others by name."""
     known = list(METHOD_COLORS)
@@ -72,6 +112,16 @@ def _present(rows: pd.DataFrame) -> list[str]:
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric is the better one."""
     return any(word in metric.lower() for word in ("perplexity", "ppl", "bits", "loss", "error"))
+
+
+def worst_drawn(values: pd.Series, original: float | None) -> float:
+    """Return the worst perplexity that is drawn: the worst below twice the original's, where not most are above.
+
+    A model beyond that is broken, and how much would leave no room for those that are not.
+    """
+    if original is None or (values <= 2 * original).mean() < 0.5:
+        return float(values.max())
+    return float(values[values <= 2 * original].max())
 
 
 def metric_label(metric: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from ._curves import over_setting
 from .series import add_series, order_series, round_significant
-from .slider import keep_slider
 from .theme import FONT, INK, MUTED, color_scale, styled
 
 #: Bits of a weight of the original, in which sizes are compared.
@@ -60,7 +60,7 @@ def size_table(sizes: pd.DataFrame, *, keep: float | None = None) -> pd.DataFram
 
 
 def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
-    """Draw both counts of bytes at the slider's kept fraction.
+    """Draw both counts of bytes at the slider's kept fraction, or bits where all methods go by those.
 
     Examples
     --------
@@ -68,16 +68,15 @@ def size_bars(sizes: pd.DataFrame) -> alt.LayerChart:
     >>> row |= {"original_bytes": 100, "model_bytes": 156, "original_model_bytes": 200}
     >>> chart = size_bars(pd.DataFrame([row]))
     """
-    table = size_table(sizes)
-    slider = keep_slider(table["keep"])
+    table, across, slider = over_setting(size_table(sizes))
     names = order_series(table["series"])
-    long = round_significant(table.melt(["series", "keep"], ["paper_share", "true_share"], "count", "share"))
+    long = round_significant(table.melt(["series", across.field], ["paper_share", "true_share"], "count", "share"))
     long["count"] = long["count"].str.replace("share", "bytes").map(_COUNTS)
     top = max(1.0, float(long["share"].max())) * 1.04
     counts = list(_COUNTS.values())
     base = (
         alt.Chart(alt.Data(values=long.to_dict("records")))
-        .transform_filter(slider.selects("keep"))
+        .transform_filter(slider.selects(across.field))
         .encode(
             y=alt.Y(
                 "series:N",

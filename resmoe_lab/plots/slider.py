@@ -89,8 +89,8 @@ def keep_slider(keeps: Iterable[float], param: Param = KEEP) -> Slider:
     return Slider(values, start, KEEP_SIGNAL, SHOWN_SIGNAL, "kept fraction")
 
 
-def bits_slider(values: Iterable[float], param: Param = BITS) -> Slider:
-    """Return the slider of stored bits a weight over these values, initially nearest to the parameter's default.
+def bits_slider(values: Iterable[float], param: Param = BITS, *, label: str = "stored bits a weight") -> Slider:
+    """Return the slider of bits a weight over these values, initially nearest to the parameter's default.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def bits_slider(values: Iterable[float], param: Param = BITS) -> Slider:
     """
     bits = tuple(sorted({round(float(value), 6) for value in values}))
     start = min(bits, key=lambda value: abs(value - param.default))
-    return Slider(bits, start, BITS_SIGNAL, SHOWN_BITS_SIGNAL, "stored bits a weight")
+    return Slider(bits, start, BITS_SIGNAL, SHOWN_BITS_SIGNAL, label)
 
 
 def layer_slider(layers: Iterable[int]) -> Slider:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from ..experiments.sweep import Sweep
-from ..plots.series import lower_is_better, mean_over_layers, order_series, task_values
+from ..plots.series import (
+    add_series,
+    goes_by_bits,
+    lower_is_better,
+    mean_over_layers,
+    order_series,
+    setting_label,
+    task_values,
+)
 from ..plots.sizes import size_table
 
 
@@ -28,8 +36,8 @@ class Summary:
     Parameters
     ----------
     table
-        Columns ``series``, ``keep``, ``error``, ``paper_share``, ``true_share``, ``paper_bytes``, ``true_bytes``,
-        ``model_share``, and one for each task.
+        Columns ``series``, ``keep``, ``by_bits``, ``error``, ``paper_share``, ``true_share``, ``paper_bytes``,
+        ``true_bytes``, ``model_share``, ``bits`` (stored a weight), and one for each task.
     columns
         The task columns.
     original
@@ -40,18 +48,19 @@ class Summary:
     columns: tuple[Column, ...]
     original: dict[str, float]
 
+    def scored(self) -> pd.DataFrame:
+        """Return the rows with scores, or all where nothing was scored."""
+        scores = [column.name for column in self.columns]
+        return self.table.dropna(subset=scores, how="all") if scores else self.table
+
     def keeps(self) -> list[float]:
-        """Return the kept fractions, lowest first; only those with scores, if there are scores."""
-        table = (
-            self.table.dropna(subset=[column.name for column in self.columns], how="all")
-            if self.columns
-            else self.table
-        )
-        return sorted(set(table["keep"]))
+        """Return the kept fractions of methods that go by them, lowest first; only scored ones, if there are scores."""
+        table = self.scored()
+        return sorted(set(table.loc[~table["by_bits"], "keep"]))
 
     def at(self, keep: float) -> pd.DataFrame:
-        """Return the rows at one kept fraction, in the methods' usual order."""
-        rows = self.table[(self.table["keep"] - keep).abs() < 1e-6]
+        """Return the rows at one kept fraction of methods that go by it, in the methods' usual order."""
+        rows = self.table[((self.table["keep"] - keep).abs() < 1e-6) & ~self.table["by_bits"]]
         rank = {name: i for i, name in enumerate(order_series(rows["series"]))}
         return rows.sort_values("series", key=lambda column: column.map(rank))
 
@@ -72,7 +81,17 @@ def summarise(sweep: Sweep) -> Summary:
         columns.append(Column(f"task {task}", task, percent=not lower, lower_is_better=lower))
         if "original" in references:
             original[task] = references["original"]
+    joined["by_bits"] = joined["series"].map(goes_by_bits).astype(bool)
     return Summary(joined, tuple(columns), original)
+
+
+def by_keep(sweep: Sweep) -> Sweep:
+    """Return the part of a sweep whose methods go by the kept fraction; the whole of it where none does."""
+    tables = {}
+    for name in ("errors", "scores", "sizes"):
+        table = getattr(sweep, name)
+        tables[name] = table[~add_series(table)["series"].map(goes_by_bits).astype(bool)] if len(table) else table
+    return replace(sweep, **tables) if len(tables["errors"]) else sweep
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,11 @@ class BestForBytes:
     keep: float
     error: float
     true_share: float
+
+    @property
+    def setting(self) -> str:
+        """What the method was told: its kept fraction, or its bits."""
+        return setting_label(self.series, self.keep)
 
 
 def best_for_bytes(summary: Summary, true_share: float) -> BestForBytes | None:
@@ -106,8 +130,6 @@ def at_bits(summary: Summary, bits: float) -> pd.DataFrame:
     pandas.DataFrame
         Rows of the summary's table, the least error first; none for a series of which nothing fits.
     """
-    table = summary.table[summary.table["bits"] <= bits + 1e-9].dropna(subset=["error"])
-    scored = [column.name for column in summary.columns]
-    if scored:
-        table = table.dropna(subset=scored, how="all")
+    scored = summary.scored()
+    table = scored[scored["bits"] <= bits + 1e-9].dropna(subset=["error"])
     return table.sort_values("error").drop_duplicates("series")

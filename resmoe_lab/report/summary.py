@@ -8,8 +8,7 @@ from typing import Any
 from .._core.params import KEEP
 from ..experiments.sweep import Sweep
 from ..experiments.variants import ORIGINAL
-from ..methods import METHODS
-from ..plots.series import REFERENCES
+from ..plots.series import REFERENCES, error_text, goes_by_bits, setting_label
 
 _MAIN_METRICS = ("perplexity", "acc")
 
@@ -33,11 +32,13 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
     rows: list[dict[str, Any]] = []
     for key, scores in main.groupby(keys, sort=False):
         method, at = str(key[0]), float(str(key[1]))
-        by_bits = _goes_by_bits(method)
+        by_bits = goes_by_bits(method)
         if method not in REFERENCES and not by_bits and abs(at - keep) > 1e-9:
             continue
-        row: dict[str, Any] = {"method": f"{method}, {16 * at:g} bits" if by_bits else method, "bits": None}
-        row["relative error"] = float(errors[method, at]) if (method, at) in errors else None
+        row: dict[str, Any] = {"method": method, "bits": None}
+        if by_bits:
+            row["method"] += f", {setting_label(method, at)}"
+        row["relative error"] = float(error_text(errors[method, at])) if (method, at) in errors else None
         for score in scores.to_dict("records"):
             row[str(score["task"]).replace("storyworld_", "")] = float(score["value"])
         original = float(sweep.sizes.original_bytes.iloc[0])
@@ -45,10 +46,10 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
         if (method, at) in sizes:
             paper, true = (float(sizes[method, at][count]) for count in ("paper_bytes", "true_bytes"))
         if paper is not None and true is not None:
-            row |= {"bits": 16 * true / original, "paper MB": round(paper / 1e6, 3), "true MB": round(true / 1e6, 3)}
+            row |= {
+                "bits": round(16 * true / original, 2),
+                "paper MB": round(paper / 1e6, 3),
+                "true MB": round(true / 1e6, 3),
+            }
         rows.append(row)
     return [{name: row.get(name) for name in rows[-1]} for row in rows]
-
-
-def _goes_by_bits(method: str) -> bool:
-    return method in METHODS and METHODS[method].method.by_bits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,16 @@ from .._core.progress import Progress, Tick, silent
 from ..centers import DEFAULT_CENTER, Center, find_center
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, load_stack
-from ..methods import METHODS, MatrixMethod
+from ..methods import METHODS, CompressedLayer, MatrixMethod
 from .cache import LAYERS, CachedResult, checkpoint_fingerprint
+
+
+class Restored(NamedTuple):
+    """The (p_I, D) matrix that a method compresses, what it restores, and whether that is a residual."""
+
+    before: np.ndarray
+    after: np.ndarray
+    residual: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,21 +41,31 @@ class LoadedLayer:
         """Name -> start and stop of each column block of the design matrix."""
         return {block.name: (block.start, block.stop) for block in self.stack.blocks}
 
-    def matrices(self, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
+    def matrices(self, method: str, keep: float, expert: int) -> Restored:
         """Return the (p_I, D) matrix that a method compresses (an expert or its residual), and what it restores."""
         return _matrices(self, method, keep, expert)
 
 
 @lru_cache(maxsize=16)
-def _matrices(loaded: LoadedLayer, method: str, keep: float, expert: int) -> tuple[np.ndarray, np.ndarray]:
+def _matrices(loaded: LoadedLayer, method: str, keep: float, expert: int) -> Restored:
     compressor = METHODS[method]()
     if isinstance(compressor, MatrixMethod):
         matrix, restored = compressor.restore_one(loaded.stack, keep, expert, center=loaded.center)
-        return matrix.cpu().numpy(), restored.cpu().numpy()
-    layer = compressor.compress(loaded.stack, keep, loaded.center)
-    weights = loaded.stack.weights[expert]
-    original = weights if layer.orders is None else weights[layer.orders[expert].to(weights.device)]
-    return original.cpu().numpy(), layer.restore()[expert].cpu().numpy()
+        return Restored(matrix.cpu().numpy(), restored.cpu().numpy(), compressor.uses_center)
+    layer = _compressed(loaded, method, keep)
+    original, restored = loaded.stack.weights[expert], layer.restore_expert(expert)
+    if layer.orders is not None:
+        original = original[layer.orders[expert].to(original.device)]
+    if layer.center is not None:
+        center = layer.center.expert(expert).to(original.device)
+        original, restored = original - center, restored - center
+    return Restored(original.cpu().numpy(), restored.cpu().numpy(), layer.center is not None)
+
+
+@lru_cache(maxsize=2)
+def _compressed(loaded: LoadedLayer, method: str, keep: float) -> CompressedLayer:
+    """A layer of a method that does not compress one expert by itself."""
+    return METHODS[method]().compress(loaded.stack, keep, loaded.center)
 
 
 def open_layer(

@@ -8,12 +8,13 @@ import pytest
 
 from resmoe_lab._core.errors import Cancelled, DataError, OutputError, UsageError
 from resmoe_lab._core.progress import Tick, silent
+from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.run_sweep import run_sweep
 from resmoe_lab.experiments.sweep import TABLES, Sweep
-from resmoe_lab.experiments.variants import CENTER_ONLY, ORIGINAL
+from resmoe_lab.experiments.variants import CENTER_ONLY, ORIGINAL, curve_keeps, keeps_of
 from resmoe_lab.experts import load_stack
-from resmoe_lab.methods import compress_layer, storage_ledger
+from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
 
 SETTINGS = {"methods": ["up", "resmoe-up"], "keeps": [0.25], "layers": [1, 2], "limit": 4}
 TASKS = ["storyworld_action", "storyworld_perplexity"]
@@ -126,3 +127,34 @@ def test_text_that_calibrates_and_is_scored_is_warned_of(tiny: Checkpoint, tmp_p
 def test_the_old_name_of_the_calibration_is_warned_of(tiny: Checkpoint, tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="use 'calibration'"), pytest.raises(UsageError, match="uppp"):
         run_sweep(tiny, tmp_path, layers=[0], methods=["uppp"], calibrate="storyworld_perplexity")
+
+
+def test_methods_by_bits_are_swept_at_bits(tiny: Checkpoint, tmp_path: Path) -> None:
+    """At those that each can have, with bytes that were measured."""
+    choices = {"methods": ["up", "rtn", "resmoe-coded"], "keeps": [0.25], "bits": [1.5, 3], "layers": [0]}
+    sweep = run_sweep(tiny, tmp_path / "out", tasks=["storyworld_action"], limit=4, **choices)
+    told = {(row.method, row.keep) for row in sweep.scores.itertuples()}
+    coded = {("resmoe-coded", 1.5 / 16), ("resmoe-coded", 3 / 16)}
+    assert told == {(ORIGINAL, 1.0), (CENTER_ONLY, 0.0), ("up", 0.25), ("rtn", 3 / 16), *coded}
+    assert sweep.facts["settings"]["bits"] == [1.5, 3]
+    assert set(zip(sweep.errors.method, sweep.errors.keep, strict=True)) == set(
+        zip(sweep.sizes.method, sweep.sizes.keep, strict=True)
+    )
+    rounded = sweep.sizes[sweep.sizes.method == "rtn"]
+    assert (16 * rounded.keep).tolist() == [2, 3, 4, 5, 6, 8]
+    stack = load_stack(tiny, layer=0)
+    layer = compress_layer(stack, method="resmoe-coded", keep=3 / 16, center=find_center(stack))
+    size = sweep.sizes[(sweep.sizes.method == "resmoe-coded") & (sweep.sizes.keep == 3 / 16)].iloc[0]
+    ledger = storage_ledger(layer)
+    assert (size.true_bytes, size.paper_bytes) == (ledger.true_bytes, ledger.paper_bytes)
+    assert 0.9 * 3 / 16 < size.true_bytes / size.original_bytes <= 3 / 16
+
+
+def test_keeps_are_those_of_a_methods_bits() -> None:
+    choices = {"keeps": [0.1, 0.25], "bits": [1, 2, 2.5, 4, 12]}
+    assert keeps_of(METHODS["resmoe-up"](), **choices) == [0.1, 0.25]
+    assert keeps_of(METHODS["rtn"](), **choices) == [2 / 16, 4 / 16]
+    assert keeps_of(METHODS["mxfp4"](), **choices) == [4 / 16]
+    assert keeps_of(METHODS["coded"](), **choices) == [bits / 16 for bits in choices["bits"]]
+    assert set(keeps_of(METHODS["rtn"](), **choices)) <= set(curve_keeps(METHODS["rtn"](), **choices))
+    assert set(curve_keeps(METHODS["up"](), **choices)) >= {0.05, 0.1, 0.25, 1.0}

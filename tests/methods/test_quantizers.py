@@ -293,3 +293,21 @@ def test_a_format_of_one_size_says_so(name: str) -> None:
         compress_layer(_stack(), method=name, keep=0.2)
     with pytest.raises(UsageError, match=f"method '{name}' rounds no weights in groups, found group 32"):
         compress_layer(_stack(), method=name, storage=Storage(group=32))
+
+
+def test_every_method_knows_the_bits_that_it_takes() -> None:
+    takes = {
+        name: [bits for bits in (0.5, 1, 2, 2.5, 4, 8, 9, 17) if entry.method.takes_bits(bits)]
+        for name, entry in METHODS.items()
+    }
+    assert takes["rtn"] == takes["hqq"] == takes["gptq"] == [2, 4, 8]
+    assert takes["mxfp4"] == takes["nvfp4"] == [4]
+    assert takes["coded"] == takes["resmoe-coded"] == [0.5, 1, 2, 2.5, 4, 8, 9]
+    assert all(not takes[name] for name, entry in METHODS.items() if not entry.method.by_bits)
+
+
+def test_a_kept_fraction_means_the_bits_that_are_stored() -> None:
+    assert METHODS["rtn"].method.bits_of(0.2) == 3
+    assert METHODS["rtn"].method.bits_of(1.0) == 8
+    assert METHODS["nvfp4"].method.bits_of(0.5) == 4
+    assert METHODS["coded"].method.bits_of(0.1) == pytest.approx(1.6)

@@ -49,7 +49,7 @@ _SMALL: dict[str, dict[str, object]] = {
     "10_experts": {},
     "20_transport": {},
     "30_errors": {},
-    "40_sweep": {"keeps": [0.25, 0.5], "limit": 8},
+    "40_sweep": {"keeps": [0.25, 0.5], "bits": [2], "limit": 8},
     "50_zero_shot": {"limit": 8},
     "60_fusion": {"images": 2500, "epochs": 1},
     "70_barycenters": {"steps": 30},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,8 @@ from resmoe_lab.experiments.sweep import TABLES, Sweep
 KEEPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 SCORED_KEEPS = (0.1, 0.25, 0.5, 0.75)
 METHODS = {"up": 1.0, "svd": 1.9, "resmoe-up": 0.62, "resmoe-svd": 1.15}
+#: Methods that go by bits: those that have curves, those that are scored, and what is stored beside each weight's bits.
+BITS = {"rtn": ((2, 3, 4, 8), (2, 3), 0.5), "resmoe-coded": ((1, 1.5, 2, 3, 4, 8), (1, 2, 3), 0.0)}
 TASKS = {
     "storyworld_perplexity": ("perplexity", 3.1, 90.0),
     "wikitext2": ("word_perplexity", 61.0, 4000.0),
@@ -138,3 +142,32 @@ def _facts(layers: int, experts: int, width: int) -> dict:
         "machine": "x86_64 Linux, 2 cores",
         "date": "2026-11-22T02:30:00+00:00",
     }
+
+
+def make_bits_sweep(*, by_keep: bool = True, layers: int = 2) -> Sweep:
+    """The same with methods that go by bits, or with nothing but those."""
+    sweep = make_sweep(layers=layers, experts=3, width=12)
+    errors, scores, sizes = [], [], []
+    whole, model = (int(sweep.sizes[name].iloc[0]) for name in ("original_bytes", "original_model_bytes"))
+    for method, (curve, scored, beside) in BITS.items():
+        for bits in curve:
+            keep, relative = bits / 16, _bits_error(method, bits)
+            center, true = _center(method), round(whole * (bits + beside) / 16)
+            errors += [(layer, method, center, keep, 40 * relative, relative) for layer in range(layers)]
+            kind, paper = "coded" if method == "resmoe-coded" else "grouped", round(0.9 * whole * keep)
+            sizes.append((method, center, keep, kind, paper, true, whole, model - whole + true, model))
+            if bits in scored:
+                for task, (metric, best, worst) in TASKS.items():
+                    value = best + (worst - best) * relative
+                    scores.append((method, center, keep, task, metric, value, 0.01 * abs(best), 500))
+    tables = {"errors": errors, "scores": scores, "sizes": sizes}
+    frames = {name: pd.DataFrame(rows, columns=list(TABLES[name])) for name, rows in tables.items()}
+    for name, frame in frames.items():
+        old = getattr(sweep, name)
+        old = old if by_keep else old[old["method"].isin(["original", "center-only"])] if name == "scores" else old[:0]
+        frames[name] = pd.concat([old, frame], ignore_index=True)
+    return replace(sweep, **frames)
+
+
+def _bits_error(method: str, bits: float) -> float:
+    return (0.9 if method == "rtn" else 0.3) * 4.0**-bits

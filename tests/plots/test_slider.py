@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resmoe_lab._core.params import KEEP
-from resmoe_lab.plots.slider import Slider, keep_slider, layer_slider
+from resmoe_lab._core.params import BITS, KEEP
+from resmoe_lab.plots.slider import Slider, bits_slider, keep_slider, layer_slider
 
 
 def _evaluate(slider: Slider, value: float) -> float:
@@ -45,3 +45,13 @@ def test_one_value_needs_no_input() -> None:
     (shown,) = layer_slider([3]).params()
     assert shown.param.value == 3
     assert len(layer_slider([3, 1]).params()) == 2
+
+
+def test_a_slider_of_bits_is_another_than_that_of_kept_fractions() -> None:
+    slider, keeps = bits_slider([4.5, 1, 2.5, 8]), keep_slider([0.1, 0.25])
+    assert slider.values == (1, 2.5, 4.5, 8)
+    assert slider.start == min(slider.values, key=lambda value: abs(value - BITS.default))
+    assert {slider.signal, slider.shown}.isdisjoint({keeps.signal, keeps.shown})
+    for at, shown in ((1.6, 1), (1.8, 2.5), (3.4, 2.5), (16, 8)):
+        assert _evaluate(slider, at) == shown
+    assert all((value - slider.values[0]) / slider.step % 1 == pytest.approx(0) for value in slider.values)

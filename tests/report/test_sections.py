@@ -12,7 +12,7 @@ from ..plots.synthetic import make_sweep
 _ALL = [
     *(sections.headline, sections.score_charts, sections.error_charts, sections.byte_charts, sections.byte_table),
     *(sections.similarity_chart, sections.permutation_chart, sections.certificate_table, sections.routing_chart),
-    sections.speed_charts,
+    *(sections.speed_charts, sections.bits_table, sections.front_charts),
     *(sections.model_facts, sections.made_with, sections.not_measured),
 ]
 

@@ -14,7 +14,7 @@ def test_one_row_a_method_with_both_ways_of_counting(tmp_path) -> None:
     assert {"original", "center-only"} <= set(rows)
     for method in set(sweep.errors.method):
         errors = sweep.errors[(sweep.errors.method == method) & (sweep.errors.keep == 0.25)]
-        assert rows[method]["relative error"] == pytest.approx(errors.relative_error.mean())
+        assert rows[method]["relative error"] == pytest.approx(errors.relative_error.mean(), abs=6e-4)
         size = sweep.sizes[(sweep.sizes.method == method) & (sweep.sizes.keep == 0.25)].iloc[0]
         assert rows[method]["true MB"] == pytest.approx(size.true_bytes / 1e6, abs=1e-3)
         assert rows[method]["paper MB"] <= rows[method]["true MB"]

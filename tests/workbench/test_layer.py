@@ -22,3 +22,16 @@ def test_a_layer_is_opened_once_for_every_center(pico_checkpoint: Checkpoint) ->
     first = open_layer(pico_checkpoint, 0)
     assert open_layer(pico_checkpoint, 0).value is first.value
     assert open_layer(pico_checkpoint, 0, center="average").value is not first.value
+
+
+def test_what_is_coded_is_shown_as_it_was_coded(pico_checkpoint: Checkpoint) -> None:
+    """A residual only where the method kept its center."""
+    loaded = open_layer(pico_checkpoint, 0).value
+    for keep in (0.25, 0.5):
+        before, after, residual = loaded.matrices("resmoe-coded", keep, 1)
+        layer = rl.compress_layer(loaded.stack, method="resmoe-coded", keep=keep, center=loaded.center)
+        assert residual == (layer.center is not None)
+        center = layer.center.matrix.numpy() if residual else 0.0
+        assert np.allclose(after + center, layer.restore()[1].numpy(), atol=1e-6)
+        assert 0 < ((before - after) ** 2).sum() < (before**2).sum()
+    assert not loaded.matrices("rtn", 0.25, 1).residual

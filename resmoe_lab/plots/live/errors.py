@@ -5,19 +5,27 @@ from __future__ import annotations
 import io
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from ..series import order_series
+from ..series import error_text, goes_by_bits, order_series
 from ..theme import drawing, has_center, new_figure, series_colors
 
 _INK = "#1a1d22"
 _ROW, _LEAST_HEIGHT = 0.24, 3.1
+#: Where errors a hundred times smaller than others are shown, the axis is logarithmic down to here.
+_SMALL = 1e-3
+#: How long its linear part is, in decades.
+_LINEAR = 0.4
+_SMALL_TICKS = (0, 1e-3, 1e-2, 0.1, 1)
 
 
 class ErrorFigure:
@@ -46,7 +54,9 @@ class ErrorFigure:
         self._layers = sorted(set(table["layer"]))
         by_layer = table.pivot_table(index=["at", "series"], columns="layer", values="value")[self._layers]
         self._by_layer = dict(zip(by_layer.index, by_layer.to_numpy(), strict=True))
-        self._top = 1.08 * float(table["value"].max()) or 1.0
+        # Coded and rounded weights are far closer than pruned ones.
+        self._small = any(map(goes_by_bits, self._names))
+        self._top = (1.3 if self._small else 1.08) * float(table["value"].max()) or 1.0
         with drawing():
             self._figure = self._static_figure()
             self._animated = self._animated_artists()
@@ -101,7 +111,7 @@ class ErrorFigure:
             title=f"Relative error as stored, {where}",
         )
         curves.grid(True)
-        values.set(xlim=(0, 1.22 * self._top), ylim=(len(names) - 0.4, -0.7))
+        values.set(xlim=(0, (3 if self._small else 1.22) * self._top), ylim=(len(names) - 0.4, -0.7))
         values.set_yticks(range(len(names)), names)
         values.tick_params(left=False)
         values.spines["left"].set_visible(False)
@@ -113,6 +123,12 @@ class ErrorFigure:
             axes[2].set_xticks(self._layers[:: max(1, len(self._layers) // 8)])
             axes[2].set_title("by layer", weight="normal")
             axes[2].grid(True)
+        if self._small:
+            for vertical in (curves, *axes[2:]):
+                vertical.set_yscale("symlog", linthresh=_SMALL, linscale=_LINEAR)
+                _tick_small(vertical.yaxis, _SMALL_TICKS)
+            values.set_xscale("symlog", linthresh=_SMALL, linscale=_LINEAR)
+            _tick_small(values.xaxis, (0, *_SMALL_TICKS[2:]))
         return figure
 
     def _shown_layer(self) -> int:
@@ -130,7 +146,9 @@ class ErrorFigure:
             (dot,) = curves.plot([], [], "o", markersize=5, **color)
             (stem,) = values.plot([], [], "-", linewidth=3, alpha=0.45, **color)
             (end,) = values.plot([], [], "o", markersize=6, **color)
-            number = values.text(0, row, "", size=8, weight="bold", va="center", color=_INK, animated=True)
+            beside = values.transData + ScaledTranslation(6 / 72, 0, self._figure.dpi_scale_trans)
+            text: dict[str, Any] = {"size": 8, "weight": "bold", "va": "center", "color": _INK, "animated": True}
+            number = values.text(0, row, "", transform=beside, **text)
             number.set_in_layout(False)
             lines = [axes.plot([], [], "o-", markersize=3.5, linewidth=1.2, **color)[0] for axes in rest]
             self._rows.append((name, row, dot, stem, end, number, lines))
@@ -147,7 +165,14 @@ class ErrorFigure:
             dot.set_data([point], [value])
             stem.set_data([0, value], [row, row])
             end.set_data([value], [row])
-            number.set_position((value + 0.035 * self._top, row))
-            number.set_text("" if pd.isna(value) else f"{value:.3f}")
+            number.set_position((value, row))
+            number.set_text("" if pd.isna(value) else error_text(value))
             for line in lines:
                 line.set_data(self._layers, self._by_layer.get((point, name), [math.nan] * len(self._layers)))
+
+
+def _tick_small(axis: Any, ticks: Sequence[float]) -> None:
+    """Few ticks, 0 among them."""
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")

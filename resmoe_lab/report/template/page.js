@@ -5,8 +5,14 @@
     return bodies.reduce((best, body) => (distance(body) < distance(best) ? body : best));
   }
 
-  // The slider of that name, and a function that shows a value in every table that follows it.
-  function follow(name) {
+  // What holds from a value on holds until the next one.
+  function latest(bodies, name, value) {
+    const begun = bodies.filter((body) => Number(body.dataset[name]) <= value + 1e-9);
+    return begun.length ? nearest(begun, name, value) : bodies[0];
+  }
+
+  // The slider of that name, and a function that shows a value in every table that follows it; `choose` says which body.
+  function follow(name, choose) {
     const slider = document.getElementById(`page-${name}`);
     const tables = new Map();
     for (const body of document.querySelectorAll(`tbody[data-${name}]`)) {
@@ -16,17 +22,17 @@
     }
     function show(value) {
       for (const bodies of tables.values()) {
-        const shown = nearest(bodies, name, value);
+        const shown = choose(bodies, name, value);
         for (const body of bodies) body.hidden = body !== shown;
         const output = bodies[0].closest("section").querySelector(`output[data-shows=${name}]`);
-        if (output) output.value = shown.dataset[name];
+        if (output) output.value = choose === nearest ? shown.dataset[name] : value;
       }
       if (slider) slider.parentElement.querySelector("output").value = value;
     }
     return [slider, show];
   }
 
-  const [keep, showKeep] = follow("keep");
+  const [keep, showKeep] = follow("keep", nearest);
   document.addEventListener("resmoe:keep", (event) => {
     if (keep) keep.value = event.detail;
     showKeep(Number(event.detail));
@@ -39,7 +45,7 @@
     showKeep(Number(keep.value));
   }
 
-  const [bits, showBits] = follow("bits");
+  const [bits, showBits] = follow("bits", latest);
   if (bits) {
     bits.addEventListener("input", () => showBits(Number(bits.value)));
     showBits(Number(bits.value));

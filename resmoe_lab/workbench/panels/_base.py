@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...checkpoint import Checkpoint
+from ...methods import METHODS
 from ..cache import checkpoint_fingerprint
 from ..controls import linked_control
 from ..selection import Selection, select
@@ -69,6 +70,18 @@ class Panel(LivePanel[V]):
         self.selection.unobserve(self._recompute, names=["checkpoint", *self.compute_traits])
         self.selection.unobserve(self._redraw, names=list(self.draw_traits))
         super().close()
+
+
+def setting_words(method: str, keep: float) -> list[str]:
+    """Return the option of the command line that tells a method its kept fraction, or its bits where it has so many.
+
+    Examples
+    --------
+    >>> setting_words("resmoe-up", 0.25), setting_words("rtn", 0.25), setting_words("rtn", 0.2)
+    (['--keep', '0.25'], ['--bits', '4'], ['--keep', '0.2'])
+    """
+    bits = 16 * keep
+    return ["--bits", f"{bits:g}"] if METHODS[method].method.takes_bits(bits) else ["--keep", f"{keep:g}"]
 
 
 def command_line(*words: str) -> str:

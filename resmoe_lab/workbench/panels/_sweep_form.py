@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets
 
 from ..._core.errors import UsageError
-from ..._core.params import KEEP
+from ..._core.params import BITS, KEEP, Param
 from ...compress import select_layers
 from ...scoring.tasks import TASKS
 from ..controls import Checkboxes, center_names, dropdown, method_names, row_limit
@@ -21,7 +21,7 @@ class SweepForm:
 
     Parameters
     ----------
-    out, methods, keeps, layers, tasks, limit
+    out, methods, keeps, bits, layers, tasks, limit
         Initial values, as :class:`~.sweep.SweepPanel` takes them.
     """
 
@@ -31,6 +31,7 @@ class SweepForm:
         out: str | Path | None,
         methods: Sequence[str],
         keeps: Sequence[float],
+        bits: Sequence[float],
         layers: str,
         tasks: Sequence[str],
         limit: int | None,
@@ -40,6 +41,9 @@ class SweepForm:
         self.methods = Checkboxes("methods", list(dict.fromkeys([*method_names(), *methods])), methods)
         self.tasks = Checkboxes("tasks", list(dict.fromkeys([*TASKS, *tasks])), tasks)
         self.keeps = ipywidgets.Text(value=", ".join(f"{k:g}" for k in keeps), description="keeps", layout=wide)
+        self.bits = ipywidgets.Text(
+            value=", ".join(f"{value:g}" for value in bits), description="bits", tooltip=BITS.doc, layout=wide
+        )
         self.layers = ipywidgets.Text(value=layers, description="layers", layout=ipywidgets.Layout(width="12rem"))
         self.center = dropdown("center", center_names(), doc="how centers are found")
         self.limit = row_limit(limit)
@@ -51,7 +55,7 @@ class SweepForm:
 
     def rows(self) -> list[ipywidgets.Widget]:
         """Return all fields but the folder, from top to bottom."""
-        fields = [self.keeps, self.layers, self.limit, self.center]
+        fields = [self.keeps, self.bits, self.layers, self.limit, self.center]
         return [self.methods.widget, self.tasks.widget, ipywidgets.HBox(fields, layout=ipywidgets.Layout(**WRAP))]
 
     def choices(self, available: Sequence[int]) -> SweepChoices:
@@ -72,19 +76,21 @@ class SweepForm:
             out=self.folder,
             layers=tuple(layers),
             methods=methods,
-            keeps=_numbers(self.keeps.value),
+            keeps=_numbers(self.keeps.value, KEEP),
+            bits=_numbers(self.bits.value, BITS),
             center=self.center.value,
             tasks=tasks,
             limit=self.limit.value or None,
         )
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    """Parse kept fractions such as '0.1, 0.25'."""
+def _numbers(text: str, param: Param) -> tuple[float, ...]:
+    """Parse kept fractions such as '0.1, 0.25', or bits."""
+    plural = f"{param.name}s" if param is KEEP else param.name
     try:
-        keeps = tuple(float(word) for word in text.replace(",", " ").split())
+        values = tuple(float(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        raise UsageError(f"keeps {text!r} is not a list of numbers: {KEEP.doc}") from error
-    if not keeps:
-        raise UsageError(f"no keeps are named: {KEEP.doc}")
-    return tuple(KEEP.validate(keep) for keep in keeps)
+        raise UsageError(f"{plural} {text!r} is not a list of numbers: {param.doc}") from error
+    if not values:
+        raise UsageError(f"no {plural} are named: {param.doc}")
+    return tuple(param.validate(value) for value in values)

@@ -18,15 +18,15 @@ from ..._core.progress import Progress
 from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ...plots.live import ErrorFigure
-from ...plots.series import add_series
+from ...plots.series import add_series, error_text, goes_by_bits
 from ...store.layout import DEFAULT_STORAGE
 from ..controls import Checkboxes, center_names, dropdown, linked_control, method_names, slider
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
 from ._base import WRAP, Panel
 
-#: The fast ones: clustering neurons takes minutes where the others take seconds.
-DEFAULT_METHODS = ("up", "sp", "svd", "m-smoe", "meo", "resmoe-up", "resmoe-svd")
+#: The fast ones: clustering neurons takes minutes where the others take seconds, and coded methods code every point.
+DEFAULT_METHODS = ("up", "sp", "svd", "m-smoe", "meo", "rtn", "resmoe-up", "resmoe-svd")
 _KEEP, _BYTES = "keep", "bytes"
 _BUDGET = replace(BITS, doc="budget: stored bits a weight, center, indices and scales included (original: 16)")
 
@@ -157,12 +157,17 @@ class ErrorsPanel(Panel[ErrorsView]):
         values = self._values()
         if values.empty:
             return "No method fits into so few bytes: move the slider to the right."
-        best = f"<b>{escape(str(values.index[0]))}</b> has the lowest error: {values.iloc[0]:.3f}"
-        second = f", then {escape(str(values.index[1]))}: {values.iloc[1]:.3f}" if len(values) > 1 else ""
-        return f"{best}{second} (relative, as stored in {DEFAULT_STORAGE.encoding.name})."
+        best = f"<b>{escape(str(values.index[0]))}</b> has the lowest error: {error_text(values.iloc[0])}"
+        second = f", then {escape(str(values.index[1]))}: {error_text(values.iloc[1])}" if len(values) > 1 else ""
+        told = [str(name) for name in values.index if goes_by_bits(str(name))]
+        words = ""
+        if told and self.equal.value == _KEEP:
+            bits = 16 * float(values.name)  # type: ignore[arg-type]
+            words = f" Told {bits:g} bits a weight, which is this keep of 16: {escape(', '.join(told))}."
+        return f"{best}{second} (relative, as stored in {DEFAULT_STORAGE.encoding.name}).{words}"
 
     def _alt(self, name: str) -> str:
         _, at = self._error_figure()
-        listed = ", ".join(f"{series} {value:.3f}" for series, value in self._values().items())
+        listed = ", ".join(f"{series} {error_text(value)}" for series, value in self._values().items())
         across = "bits a weight" if self.equal.value == _BYTES else "kept fraction"
         return f"Relative error of every method; at {across} {at:g}: {listed}"

@@ -14,13 +14,13 @@ from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...methods import METHODS
 from ...plots.live import ErrorFigure, permutation_figure, residual_figure
-from ...plots.series import add_series
+from ...plots.series import add_series, error_text, goes_by_bits
 from ...store.layout import DEFAULT_STORAGE
 from ..controls import dropdown
 from ..layer import LoadedLayer, open_layer
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
-from ._base import Panel, command_line
+from ._base import Panel, command_line, setting_words
 
 _METHODS = ("up", "svd", "resmoe-up", "resmoe-svd")
 _RESIDUAL, _PERMUTATIONS = "before and after", "permutations"
@@ -96,8 +96,8 @@ class Explorer(Panel[ErrorsView]):
         selection, loaded = self.selection, self.loaded_layer()
         if self.picture.value == _PERMUTATIONS:
             return permutation_figure(loaded.permutations, layer=loaded.stack.layer)
-        before, after = loaded.matrices(selection.method, selection.keep, selection.expert)
-        matrix = "residual of expert" if METHODS[selection.method].uses_center else "expert"
+        before, after, residual = loaded.matrices(selection.method, selection.keep, selection.expert)
+        matrix = "residual of expert" if residual else "expert"
         title = f"{selection.method}: {matrix} {selection.expert}, layer {loaded.stack.layer}"
         return residual_figure(before, after, blocks=loaded.blocks, title=title)
 
@@ -123,7 +123,10 @@ class Explorer(Panel[ErrorsView]):
         rows = view.errors[view.errors["method"] == selection.method]
         error = float(rows["relative_error"].iloc[(rows["keep"] - selection.keep).abs().argmin()])
         where = f"Layer {rows['layer'].iloc[0]}, {selection.method} at keep {selection.keep:g}"
-        return f"{where}: relative error {error:.3f} (as stored in {DEFAULT_STORAGE.encoding.name})"
+        if goes_by_bits(selection.method):
+            bits = METHODS[selection.method].method.bits_of(selection.keep)
+            return f"{where}, which is {bits:g} bits a weight: relative error {error_text(error)}"
+        return f"{where}: relative error {error_text(error)} (as stored in {DEFAULT_STORAGE.encoding.name})"
 
     def _alt(self, name: str) -> str:
         if name == "errors":
@@ -134,5 +137,11 @@ class Explorer(Panel[ErrorsView]):
     def command(self) -> str:
         """Return the command line of this layer's compression plan."""
         selection = self.selection
-        words = ["--method", selection.method, "--keep", f"{selection.keep:g}", "--layers", str(selection.layer)]
+        words = [
+            "--method",
+            selection.method,
+            *setting_words(selection.method, selection.keep),
+            "--layers",
+            str(selection.layer),
+        ]
         return command_line("resmoe-lab", "plan", selection.checkpoint.name, *words, "--center", selection.center)

@@ -18,8 +18,9 @@ from ...checkpoint import Checkpoint
 from ...experiments.run_sweep import DEFAULT_KEEPS, DEFAULT_METHODS
 from ...experiments.sweep import Sweep
 from ...experiments.sweep_forecast import SweepForecast
+from ...experiments.variants import DEFAULT_BITS
 from ...plots.live import allocation_figure, front_figure
-from ...plots.series import metric_label
+from ...plots.series import goes_by_bits, metric_label, setting_label
 from ...scoring.tasks import EMBEDDED_TASKS
 from ..cache import CachedResult
 from ..controls import dropdown, set_options, slider
@@ -43,7 +44,7 @@ class SweepPanel(Panel[SweepView]):
         As for :class:`Panel`.
     out
         Folder of the sweep. A finished sweep is shown at once, a stopped one can be resumed.
-    methods, keeps, layers, tasks, limit
+    methods, keeps, bits, layers, tasks, limit
         What is measured, as :func:`~resmoe_lab.run_sweep` takes it; `layers` as the command line does.
 
     Examples
@@ -65,12 +66,14 @@ class SweepPanel(Panel[SweepView]):
         out: str | Path | None = None,
         methods: Sequence[str] = DEFAULT_METHODS,
         keeps: Sequence[float] = DEFAULT_KEEPS,
+        bits: Sequence[float] = DEFAULT_BITS,
         layers: str = "all",
         tasks: Sequence[str] = EMBEDDED_TASKS,
         limit: int | None = 200,
         **traits: Any,
     ) -> None:
-        self.form = SweepForm(out=out, methods=methods, keeps=keeps, layers=layers, tasks=tasks, limit=limit)
+        choices: dict[str, Any] = {"methods": methods, "keeps": keeps, "bits": bits, "layers": layers}
+        self.form = SweepForm(out=out, tasks=tasks, limit=limit, **choices)
         self.forecast = ipywidgets.Button(description="Forecast", tooltip="what the sweep will take")
         self.run = ipywidgets.Button(description="Run", button_style="primary", tooltip="measure, or go on")
         self.task = dropdown("front of", ["-"], doc="which task's front is drawn")
@@ -246,25 +249,32 @@ class SweepPanel(Panel[SweepView]):
             table = view.allocation(method, share)
         except UsageError as error:
             return escape(str(error))
+        setting = "number of bits" if goes_by_bits(method) else "keep"
+        allocated, uniform = table["relative_error"].mean(), table["uniform_error"].mean()
         return (
             f"<b>{escape(method)}</b> in {share:.0%} of the experts' bytes: mean relative error "
-            f"{table['relative_error'].mean():.4f} with a keep for each layer, {table['uniform_error'].mean():.4f} "
-            f"with keep {table['uniform_keep'].iloc[0]:g} for all."
+            f"{allocated:.4f} with a {setting} for each layer, {uniform:.4f} "
+            f"with {setting_label(method, table['uniform_keep'].iloc[0])} for all."
         ) + escape(self._scored.get((self.task.value, method, share), ""))
 
     def _alt(self, name: str) -> str:
         view = self._view()
         if name == "allocation":
             keeps = view.allocation(self.selection.method, self.budget.value)
-            listed = ", ".join(f"layer {row.layer} {row.keep:g}" for row in keeps.itertuples())
-            return f"Kept fraction of each layer in {self.budget.value:.0%} of the bytes: {listed}"
+            listed = ", ".join(
+                f"layer {row.layer} {setting_label(self.selection.method, row.keep)}" for row in keeps.itertuples()
+            )
+            return f"What each layer keeps in {self.budget.value:.0%} of the bytes: {listed}"
         _, front, metric, _ = view.points(self.task.value)
-        listed = ", ".join(f"{row.series} {row.true_share:.0%}: {row.value:.3g}" for row in front.itertuples())
-        return f"{metric_label(metric)} against bytes; the front: {listed}"
+        listed = ", ".join(
+            f"{row.series} {16 * row.true_share:.2f} bits: {row.value:.3g}" for row in front.itertuples()
+        )
+        return f"{metric_label(metric)} against stored bits; the front: {listed}"
 
     def _options(self) -> dict[str, Any]:
         choices = self.choices()
         options: dict[str, Any] = {"out": choices.out, "methods": list(choices.methods), "keeps": list(choices.keeps)}
+        options["bits"] = list(choices.bits)
         return options | {"layers": self.form.layers.value, "tasks": list(choices.tasks), "limit": choices.limit}
 
     def command(self) -> str:

@@ -20,7 +20,7 @@ from ...scoring.tasks import EMBEDDED_TASKS, TASKS
 from ..controls import Checkboxes, dropdown, row_limit
 from ..selection import Selection
 from ..views import ScoresView, view_scores
-from ._base import WRAP, Panel, command_line
+from ._base import WRAP, Panel, command_line, setting_words
 
 
 class ZeroShotPanel(Panel[ScoresView]):
@@ -125,7 +125,8 @@ class ZeroShotPanel(Panel[ScoresView]):
         """Return the command lines of the compression and of the scoring."""
         selection, options = self.selection, self._options()
         folder = f"{Path(selection.checkpoint.name).name}-{selection.method}-{selection.keep:g}"
-        compression = ["--method", selection.method, "--keep", f"{selection.keep:g}", "--center", selection.center]
+        compression = ["--method", selection.method, *setting_words(selection.method, selection.keep)]
+        compression += ["--center", selection.center]
         compress = ["compress", selection.checkpoint.name, *compression, "--layers", options["layers"], "--out", folder]
         limit = [] if options["limit"] is None else ["--limit", str(options["limit"])]
         tasks = ["--tasks", ",".join(options["tasks"]), "--protocol", options["protocol"]]

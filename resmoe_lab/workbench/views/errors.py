@@ -11,6 +11,7 @@ import pandas as pd
 from ... import plots
 from ..._core.params import BITS, KEEP
 from ..._core.progress import Progress, Tick, silent
+from ...analysis.approximation import COLUMNS
 from ...analysis.curves import equal_curves
 from ...analysis.equal_bytes import size_table
 from ...centers import DEFAULT_CENTER, NO_CENTER
@@ -80,7 +81,7 @@ def view_errors(
         Called before every layer's curves; raising from it cancels.
     """
     uses_center = any(METHODS[name].uses_center for name in methods)
-    errors, equal_bytes = [], []
+    errors, stored, equal_bytes = [], [], []
     for done, layer in enumerate(layers):
         fitted = []
         for center in centers if uses_center else (NO_CENTER,):
@@ -90,10 +91,10 @@ def view_errors(
         by_keep, by_bytes = equal_curves(
             loaded.stack, methods=methods, centers=fitted, keeps=KEEP.grid(), shares=SHARES, progress=progress
         )
-        errors.append(by_keep)
+        stored.append(by_keep)
+        errors.append(by_keep[list(COLUMNS)])
         equal_bytes.append(by_bytes)
-    sizes = size_table(
-        checkpoint, loaded.stack, layers=len(layers), methods=methods, keeps=KEEP.grid(), centers=centers
-    )
+    options: dict[str, Any] = {"methods": methods, "keeps": KEEP.grid(), "centers": centers}
+    sizes = size_table(checkpoint, loaded.stack, layers=len(layers), stored=pd.concat(stored), **options)
     progress(Tick("error curves", len(layers), len(layers)))
     return ErrorsView(pd.concat(errors, ignore_index=True), pd.concat(equal_bytes, ignore_index=True), sizes)

@@ -16,6 +16,7 @@ from ...experiments.comparison import score_variants
 from ...experiments.runner import VariantRunner
 from ...experiments.variants import ORIGINAL
 from ...experts import ExpertStack
+from ...plots.series import goes_by_bits, setting_label
 from ...scoring.score_cache import ScoreCache
 from ...scoring.scorer import Limit, Protocol, TaskScorer
 from ..layer import LoadedLayer, open_layer
@@ -89,7 +90,10 @@ def view_scores(
     with _WorkbenchRunner(checkpoint, layers=layers, center=center, progress=progress) as runner:
         variants = [runner.original] if original else []
         scores = score_variants(runner, [*variants, runner.variant(method, keeps)], scorer, progress=progress)
-    label = f"{method}, keep by layer" if isinstance(keeps, Mapping) else f"{method} at {keeps:g}"
+    if isinstance(keeps, Mapping):
+        label = f"{method}, {'bits' if goes_by_bits(method) else 'keep'} by layer"
+    else:
+        label = f"{method} at {setting_label(method, keeps) if goes_by_bits(method) else format(keeps, 'g')}"
     scores.insert(0, "label", scores["method"].map({ORIGINAL: ORIGINAL, method: label}))
     return ScoresView(scores)
 

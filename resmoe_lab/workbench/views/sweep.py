@@ -34,6 +34,7 @@ class SweepChoices:
     layers: tuple[int, ...]
     methods: tuple[str, ...]
     keeps: tuple[float, ...]
+    bits: tuple[float, ...]
     center: str
     tasks: tuple[str, ...]
     limit: int | None
@@ -50,7 +51,8 @@ class SweepChoices:
     def command(self, checkpoint: Checkpoint) -> str:
         """Return the command line that does the same."""
         words = ["resmoe-lab", "sweep", checkpoint.name, "--out", self.out, "--methods", ",".join(self.methods)]
-        words += ["--keep", ",".join(f"{keep:g}" for keep in self.keeps), "--layers", ",".join(map(str, self.layers))]
+        words += ["--keep", ",".join(f"{keep:g}" for keep in self.keeps)]
+        words += ["--bits", ",".join(f"{bits:g}" for bits in self.bits), "--layers", ",".join(map(str, self.layers))]
         words += ["--center", self.center, "--tasks", ",".join(self.tasks)]
         words += [] if self.limit is None else ["--limit", str(self.limit)]
         return shlex.join(words)

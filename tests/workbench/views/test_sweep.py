@@ -14,7 +14,7 @@ def test_the_front_holds_no_point_that_another_beats(sweep: Sweep, texts) -> Non
         assert not ((points["true_share"] < row.true_share) & (points["value"] <= row.value)).any()
     message = texts(view.charts()["front storyworld_perplexity"])
     assert "Pareto front: storyworld_perplexity" in message
-    assert "score against stored bytes; ringed: on the front; dotted: the original" in message
+    assert "score against stored bits; ringed: on the front; dotted: the original" in message
     assert {"resmoe-up", "svd"} <= set(message)
 
 
