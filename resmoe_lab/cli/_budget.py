@@ -65,10 +65,11 @@ def size_budget(checkpoint: Any, config: Any, size: str) -> int:
         If the rest alone takes more.
     """
     from ..experts import family_of
+    from ..runtime.rest import saved_bytes
 
     family, nbytes = family_of(checkpoint), parse_size(size)
     experts = sum(family.expert_bytes(checkpoint, layer) for layer in config.layer_numbers)
-    rest = checkpoint.total_bytes - experts
+    rest = checkpoint.total_bytes - experts - saved_bytes(checkpoint, config.rest)
     if nbytes <= rest:
         raise UsageError(
             f"--size {size}: what is not compressed takes {rest:,} bytes already, expected more than that: "

@@ -46,6 +46,10 @@ Export = Annotated[
     Literal["packed", "dense"],
     Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
 ]
+Rest = Annotated[
+    Literal["int4", "int8", "16"],
+    Parameter(help="Attention, embeddings and shared experts: left as they are (16), or rounded to int8 or int4."),
+]
 Format = Annotated[
     str | None,
     Parameter(
@@ -130,6 +134,7 @@ class CompressionOptions:
     solver: Solver = None
     mode: Mode = None
     export: Export = "packed"
+    rest: Rest = "16"
     format: Format = None
     values: Values = DEFAULT_VALUES
     center_values: CenterValues = None
@@ -155,6 +160,7 @@ class CompressionOptions:
             center_options=center_options(solver=self.solver, mode=self.mode),
             storage=storage_options(self.values, self.center_values, format=self.format, group=self.group),
             export=self.export,
+            rest=self.rest,
             **settings,
         )
 

@@ -11,6 +11,7 @@ from .._core.errors import UsageError
 from .._core.params import KEEP, keep_of_bits
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method
 from ..methods import METHODS, Method
+from ..runtime.rest import Rest
 from ..store.layout import DEFAULT_STORAGE, Storage
 
 Export = Literal["packed", "dense"]
@@ -55,6 +56,9 @@ class CompressionConfig(BaseModel):
         How values are stored, and in which format.
     export
         ``"packed"``, small on disk and in memory, or ``"dense"``, the restored weights in the original's layout.
+    rest
+        What becomes of linear layers and embeddings that are not experts: ``"16"`` leaves them as they are, ``"int8"``
+        and ``"int4"`` round them in groups of 64 (packed exports only).
     calibration
         What text the statistics are of, for the methods and centers that use them.
     seed
@@ -91,6 +95,7 @@ expert (the paper's '75 % compression' is 0.25)
     center_options: dict[str, Any] = Field(default_factory=dict)
     storage: Storage = DEFAULT_STORAGE
     export: Export = "packed"
+    rest: Rest = "16"
     calibration: Calibration | None = None
     seed: int = 0
 
@@ -134,6 +139,8 @@ expert (the paper's '75 % compression' is 0.25)
         for keep in (self.keep, *self.layer_keeps.values()):
             KEEP.validate(keep)
         self.make_center()
+        if self.export == "dense" and self.rest != "16":
+            raise UsageError(f"rest {self.rest!r} belongs to a packed export, found export 'dense'")
         if self.export == "dense" and self.storage.format is not None:
             raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export 'dense'")
         return self

@@ -14,6 +14,7 @@ from ..centers import CenterMethod
 from ..checkpoint import Checkpoint
 from ..experts import Family, LayerShape, family_of
 from ..runtime.packable import forecast_packed
+from ..runtime.rest import saved_bytes
 from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
@@ -144,7 +145,7 @@ def forecast_run(
         for layer in outputs:
             outputs[layer] = forecast_packed(checkpoint, config.make_method(), keep=config.keep_of(layer), **options)
     rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer, output in outputs.items()]
-    rest = checkpoint.total_bytes - stored * len(rows)
+    rest = checkpoint.total_bytes - stored * len(rows) - saved_bytes(checkpoint, config.rest)
     result = rest + sum(outputs.values())
     return Forecast(
         layers=tuple(rows),

@@ -21,6 +21,7 @@ from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companion_files, digest, write_index, write_json, write_tensors
 from ..experts import family_of
 from ..runtime.packable import check_packable
+from ..runtime.rest import REST_BITS, describe_rest, packed_rest, rest_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
@@ -182,12 +183,17 @@ def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dic
     """
     family, stem = family_of(checkpoint), units[0].stem
     count = family.shape(checkpoint.config).num_experts
+    rest = units[0].config.rest
+    modules = rest_modules(checkpoint) if rest in REST_BITS else {}
     replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
     for number, source in enumerate(sorted({info.file for info in checkpoint.tensors.values()})):
         names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in replaced]
         if names:
             file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
+            for name in modules:
+                if f"{name}.weight" in tensors:
+                    tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), rest)
             write_tensors(out / file, tensors)
             digests[file] = digest(tensors)
     headers = {file: read_header(out / file) for file in digests}
@@ -202,7 +208,10 @@ def _describe_packed(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -
 
     family = family_of(checkpoint)
     layers = {f"{family.module_name(unit.layer)}.experts": _description(unit)["row"]["layout"] for unit in units}
-    write_json(out / "config.json", {**checkpoint.config, "quantization_config": ResMoEConfig(layers).to_dict()})
+    rest = units[0].config.rest
+    described = describe_rest(rest_modules(checkpoint), rest) if rest in REST_BITS else {}
+    packed = ResMoEConfig(layers, rest=described).to_dict()
+    write_json(out / "config.json", {**checkpoint.config, "quantization_config": packed})
 
 
 def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float) -> dict[str, Any]:

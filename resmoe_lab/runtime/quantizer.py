@@ -27,6 +27,7 @@ from ..store.formats import FORMATS
 from ..store.layout import Layout
 from .experts import ResMoEExperts
 from .requantized import REQUANTIZED, requantize_model
+from .rest import set_dtype, swap_rest
 from .switch import SwitchExperts
 
 METHOD = "resmoe"
@@ -51,6 +52,8 @@ class ResMoEConfig(QuantizationConfigMixin):
         Name of an experts module in the running model -> its :class:`~resmoe_lab.store.Layout`.
     version
         Of this description.
+    rest
+        Name of a rounded module -> its bits, group and shape: see :mod:`~resmoe_lab.runtime.rest`.
     mode, cache_experts
         How the experts are computed: see :class:`~.experts.ResMoEExperts`. Not part of what is stored.
     """
@@ -61,6 +64,7 @@ class ResMoEConfig(QuantizationConfigMixin):
         version: int = VERSION,
         mode: str | None = None,
         cache_experts: int | None = None,
+        rest: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
@@ -76,10 +80,12 @@ class ResMoEConfig(QuantizationConfigMixin):
         self.layers = dict(layers)
         self.mode = mode
         self.cache_experts = cache_experts
+        self.rest = dict(rest or {})
 
     def to_dict(self) -> dict[str, Any]:
         """What is written to ``config.json``."""
-        return {"quant_method": METHOD, "version": self.version, "layers": self.layers}
+        described = {"quant_method": METHOD, "version": self.version, "layers": self.layers}
+        return {**described, "rest": self.rest} if self.rest else described
 
     def layouts(self) -> dict[str, Layout]:
         """Return the checked layout of every packed module.
@@ -114,8 +120,9 @@ class ResMoEQuantizer(HfQuantizer):
     ) -> nn.Module:
         for name, layout in self.quantization_config.layouts().items():
             swap(model, name, layout, mode=self.quantization_config.mode, cache=self.quantization_config.cache_experts)
+        swap_rest(model, self.quantization_config.rest)
         if checkpoint_files:
-            check_files(model, self.quantization_config.layers, checkpoint_files)
+            check_files(model, [*self.quantization_config.layers, *self.quantization_config.rest], checkpoint_files)
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
@@ -123,6 +130,8 @@ class ResMoEQuantizer(HfQuantizer):
             if isinstance(module, ResMoEExperts):
                 module.requires_grad_(False)
                 object.__setattr__(module, "dtype", model.dtype)
+        dtype: Any = model.dtype
+        set_dtype(model, dtype)
         if self.quantization_config.mode in REQUANTIZED:
             requantize_model(model, REQUANTIZED[self.quantization_config.mode])
             object.__setattr__(model, "save_pretrained", refuse_to_save)
@@ -167,7 +176,7 @@ def swap(model: nn.Module, name: str, layout: Layout, *, mode: str | None, cache
     object.__setattr__(block, "_is_hf_initialized", True)
 
 
-def check_files(model: nn.Module, layers: Mapping[str, Any], files: Sequence[str]) -> None:
+def check_files(model: nn.Module, layers: Sequence[str], files: Sequence[str]) -> None:
     """Refuse files that lack a tensor of a packed module, or hold one of another shape or type.
 
     Raises
