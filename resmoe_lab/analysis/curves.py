@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -68,9 +68,9 @@ def equal_curves(
         method = METHODS[name](seed=seed)
         possible = possible_keeps(method, keeps, stack)
         fitting = _fitting(method, stack, center, shares, storage=storage)
-        rows = error_rows(method, stack, [*possible, *fitting.values()], scale=scale, center=center, storage=storage)
-        by_keep += rows[: len(possible)]
-        by_bytes += [(*row[: len(COLUMNS)], share) for row, share in zip(rows[len(possible) :], fitting, strict=True)]
+        points = _points(method, stack, [*possible, *fitting.values()], scale=scale, center=center, storage=storage)
+        by_keep += [points[keep] for keep in possible if keep in points]
+        by_bytes += [(*points[keep][: len(COLUMNS)], share) for share, keep in fitting.items() if keep in points]
     progress(Tick(f"errors of layer {stack.layer}", len(pairs), len(pairs)))
     return pd.DataFrame(by_keep, columns=[*COLUMNS, *MEASURED]), pd.DataFrame(by_bytes, columns=[*COLUMNS, "share"])
 
@@ -127,9 +127,25 @@ def errors_at_bits(
         progress(Tick(f"errors of layer {stack.layer}", done, len(methods), {"method": name}))
         method = METHODS[name](seed=seed)
         fitting = _fitting(method, stack, center, [keep_of_bits(value) for value in bits], storage=storage)
-        points = error_rows(method, stack, list(fitting.values()), scale=scale, center=center, storage=storage)
-        rows += [(*row[: len(COLUMNS)], 16 * share) for row, share in zip(points, fitting, strict=True)]
+        points = _points(method, stack, fitting.values(), scale=scale, center=center, storage=storage)
+        rows += [(*points[keep][: len(COLUMNS)], 16 * share) for share, keep in fitting.items() if keep in points]
     return pd.DataFrame(rows, columns=[*COLUMNS, "bits"])
+
+
+def _points(method: Method, stack: ExpertStack, keeps: Iterable[float], **options: Any) -> dict[float, tuple[Any, ...]]:
+    """One method's rows of errors by kept fraction, each measured once.
+
+    Only coding tells whether so few bytes hold the headers of what is coded: what they do not hold has no row.
+    """
+    wanted = sorted(set(keeps))
+    while wanted:
+        try:
+            return dict(zip(wanted, error_rows(method, stack, wanted, **options), strict=True))
+        except UsageError:
+            if not method.variable_size or len(wanted) == 1:
+                raise
+            del wanted[0]
+    return {}
 
 
 def _fitting(

@@ -149,8 +149,10 @@ def _bits_rows(summary: Summary, bits: float) -> list[list[Cell | str]]:
         result.append(
             [str(row["series"]), setting_label(row["series"], row["keep"]), f"{row['bits']:.2f}", *cells],
         )
-    others = order_series(set(summary.table["series"]) - set(rows["series"]))
-    return [*result, *([series, "none fits", *[""] * (2 + len(summary.columns))] for series in others)]
+    empty = [""] * (2 + len(summary.columns))
+    for series in order_series(set(summary.table["series"]) - set(rows["series"])):
+        result += [[series, "none fits", *empty]]
+    return result
 
 
 def similarity_chart(sweep: Sweep) -> HTML:

@@ -121,12 +121,15 @@ class Explorer(Panel[ErrorsView]):
     def _summary(self) -> str:
         selection, view = self.selection, self._view()
         rows = view.errors[view.errors["method"] == selection.method]
-        error = float(rows["relative_error"].iloc[(rows["keep"] - selection.keep).abs().argmin()])
+        lost = float(rows["relative_error"].iloc[(rows["keep"] - selection.keep).abs().argmin()])
         where = f"Layer {rows['layer'].iloc[0]}, {selection.method} at keep {selection.keep:g}"
         if goes_by_bits(selection.method):
-            bits = METHODS[selection.method].method.bits_of(selection.keep)
-            return f"{where}, which is {bits:g} bits a weight: relative error {error_text(error)}"
-        return f"{where}: relative error {error_text(error)} (as stored in {DEFAULT_STORAGE.encoding.name})"
+            try:
+                bits = METHODS[selection.method].method.bits_of(selection.keep)
+            except UsageError as error:
+                return str(error)
+            return f"{where}, which is {bits:g} bits a weight: relative error {error_text(lost)}"
+        return f"{where}: relative error {error_text(lost)} (as stored in {DEFAULT_STORAGE.encoding.name})"
 
     def _alt(self, name: str) -> str:
         if name == "errors":

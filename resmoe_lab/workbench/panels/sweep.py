@@ -261,14 +261,12 @@ class SweepPanel(Panel[SweepView]):
         view = self._view()
         if name == "allocation":
             keeps = view.allocation(self.selection.method, self.budget.value)
-            listed = ", ".join(
-                f"layer {row.layer} {setting_label(self.selection.method, row.keep)}" for row in keeps.itertuples()
-            )
+            pairs = zip(keeps["layer"], keeps["keep"].astype(float), strict=True)
+            listed = ", ".join(f"layer {layer} {setting_label(self.selection.method, keep)}" for layer, keep in pairs)
             return f"What each layer keeps in {self.budget.value:.0%} of the bytes: {listed}"
         _, front, metric, _ = view.points(self.task.value)
-        listed = ", ".join(
-            f"{row.series} {16 * row.true_share:.2f} bits: {row.value:.3g}" for row in front.itertuples()
-        )
+        points = zip(front["series"], 16 * front["true_share"], front["value"], strict=True)
+        listed = ", ".join(f"{series} {bits:.2f} bits: {value:.3g}" for series, bits, value in points)
         return f"{metric_label(metric)} against stored bits; the front: {listed}"
 
     def _options(self) -> dict[str, Any]:

@@ -67,10 +67,10 @@ def test_the_front_is_ringed(sweep: Sweep) -> None:
     )
     front = pareto_front(points, cost="true_share", loss="value")
     figure = front_figure(points, front, task="wikitext", metric="perplexity", original=2.5)
-    assert figure.axes[0].get_title(loc="left") == "Score against stored bytes: wikitext, perplexity"
+    assert figure.axes[0].get_title(loc="left") == "Score against stored bits: wikitext, perplexity"
     assert figure.axes[0].get_yscale() == "log"
     rings = [line for line in figure.axes[0].lines if line.get_label() == "front"]
-    assert rings[0].get_xdata().tolist() == [0.2, 0.5]
+    assert rings[0].get_xdata().tolist() == [3.2, 8.0]
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert legend == ["up", "svd", "front"]
 
