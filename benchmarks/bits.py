@@ -144,7 +144,10 @@ def measure(model_name: str, arguments: argparse.Namespace, calibration: Path) -
                 scores = evaluate_model(model, tokenizer, **scored)
             rows.append(_row(variant.method, variant.mean_keep, nbytes, weights, scores) | asdict(found))
             bits, seconds = 8 * nbytes / weights, time.perf_counter() - begun
-            print(f"{model_name} {variant.method} {bits:.3f} bits: KL {found.kl:.5f} ({seconds:.0f} s)", flush=True)
+            print(
+                f"{Path(model_name).name} {variant.method} {bits:.3f} bits: KL {found.kl:.5f} ({seconds:.0f} s)",
+                flush=True,
+            )
             begun = time.perf_counter()
     return pd.DataFrame(rows)
 
@@ -210,10 +213,10 @@ def main() -> None:
     parser.add_argument("--without", nargs="+", default=[], help="methods to leave out")
     parser.add_argument("--data-dir", default=None)
     arguments = parser.parse_args()
-    for name in arguments.models:
-        load = os.getloadavg()[0]
+    for place in arguments.models:
+        name, load = Path(place).name, os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
-            table = measure(name, arguments, second_half(arguments.text, Path(folder), data_dir=arguments.data_dir))
+            table = measure(place, arguments, second_half(arguments.text, Path(folder), data_dir=arguments.data_dir))
         settings = vars(arguments) | {"models": [name], "threads": torch.get_num_threads(), "load": load}
         RESULTS.mkdir(exist_ok=True)
         facts = {"model": name, "settings": settings, "machine": machine(), "versions": versions()}
