@@ -84,7 +84,7 @@ def variants(
     runner: VariantRunner, weights: int, bits: Sequence[float], without: Sequence[str] = ()
 ) -> Iterator[tuple[Variant, int]]:
     """Every variant with its bytes; the coded ones also at the bytes of the quantizers."""
-    sizes = set()
+    sizes, parts = set[float](), set[float]()
     for name in (name for name in QUANTIZERS if name not in without):
         for value in bits:
             if METHODS[name].method.takes_bits(value):
@@ -97,9 +97,9 @@ def variants(
         variant = runner.variant(name, keep)
         size = stored_bytes(runner, variant)[0]
         if (name, keep) == PRUNED[0]:
-            sizes |= {8 * size / weights / part for part in PARTS}
+            parts |= {8 * size / weights / part for part in PARTS}
         yield variant, size
-    for names, wanted in ((CODED, {*bits, *sizes}), (COMPENSATED, set(COMPENSATED_BITS))):
+    for names, wanted in ((CODED, {*bits, *sizes, *parts}), (COMPENSATED, {*COMPENSATED_BITS, *sizes})):
         for name in (name for name in names if name not in without):
             headers = 0
             for value in sorted(wanted, reverse=True):  # a file has no more than so many bits, its header included
