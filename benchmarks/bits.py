@@ -84,7 +84,7 @@ def variants(
     runner: VariantRunner, weights: int, bits: Sequence[float], without: Sequence[str] = ()
 ) -> Iterator[tuple[Variant, int]]:
     """Every variant with its bytes; the coded ones also at the bytes of the quantizers."""
-    sizes = set()
+    sizes, parts = set[float](), set[float]()
     for name in (name for name in QUANTIZERS if name not in without):
         for value in bits:
             if METHODS[name].method.takes_bits(value):
@@ -97,9 +97,9 @@ def variants(
         variant = runner.variant(name, keep)
         size = stored_bytes(runner, variant)[0]
         if (name, keep) == PRUNED[0]:
-            sizes |= {8 * size / weights / part for part in PARTS}
+            parts |= {8 * size / weights / part for part in PARTS}
         yield variant, size
-    for names, wanted in ((CODED, {*bits, *sizes}), (COMPENSATED, set(COMPENSATED_BITS))):
+    for names, wanted in ((CODED, {*bits, *sizes, *parts}), (COMPENSATED, {*COMPENSATED_BITS, *sizes})):
         for name in (name for name in names if name not in without):
             headers = 0
             for value in sorted(wanted, reverse=True):  # a file has no more than so many bits, its header included
@@ -144,7 +144,10 @@ def measure(model_name: str, arguments: argparse.Namespace, calibration: Path) -
                 scores = evaluate_model(model, tokenizer, **scored)
             rows.append(_row(variant.method, variant.mean_keep, nbytes, weights, scores) | asdict(found))
             bits, seconds = 8 * nbytes / weights, time.perf_counter() - begun
-            print(f"{model_name} {variant.method} {bits:.3f} bits: KL {found.kl:.5f} ({seconds:.0f} s)", flush=True)
+            print(
+                f"{Path(model_name).name} {variant.method} {bits:.3f} bits: KL {found.kl:.5f} ({seconds:.0f} s)",
+                flush=True,
+            )
             begun = time.perf_counter()
     return pd.DataFrame(rows)
 
@@ -210,10 +213,10 @@ def main() -> None:
     parser.add_argument("--without", nargs="+", default=[], help="methods to leave out")
     parser.add_argument("--data-dir", default=None)
     arguments = parser.parse_args()
-    for name in arguments.models:
-        load = os.getloadavg()[0]
+    for place in arguments.models:
+        name, load = Path(place).name, os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
-            table = measure(name, arguments, second_half(arguments.text, Path(folder), data_dir=arguments.data_dir))
+            table = measure(place, arguments, second_half(arguments.text, Path(folder), data_dir=arguments.data_dir))
         settings = vars(arguments) | {"models": [name], "threads": torch.get_num_threads(), "load": load}
         RESULTS.mkdir(exist_ok=True)
         facts = {"model": name, "settings": settings, "machine": machine(), "versions": versions()}

@@ -23,7 +23,7 @@ from resmoe_lab.methods import compress_layer, storage_ledger
 from resmoe_lab.store.coder import CodedMatrix, RateCurve, decode_into, encode, quantize
 
 BITS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
-ROUNDS = 7
+ROUNDS = 25
 
 
 def shortest(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
