@@ -1,8 +1,8 @@
 """Compiled loops of the coder; importing this file loads the compiler.
 
-A stream has :data:`LANES` states of 32 bits that take turns, so that the processor works on all of them at once, and
-one sequence of 16 bit words that they share. Whatever the words say, nothing outside the arrays is read or written:
-behind the words stand :data:`PADDING` more, and a stream that asks for more than its own ends there.
+A stream has several states of 32 bits that take turns, so that the processor works on all of them at once, and one
+sequence of 16 bit words that they share. Whatever the words say, nothing outside the arrays is read or written: behind
+the words stand some more, the padding, and a stream that asks for more than its own ends there.
 """
 
 from __future__ import annotations
@@ -10,14 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-#: States of a stream.
-LANES = 8
-#: Words behind those of a stream, so that a round of all states may look one word too far.
-PADDING = LANES + 1
-#: Frequencies of a table add up to two to this power.
-TABLE_BITS = 12
-#: The least value of a state between two symbols, and what it is when a stream is at its end.
-LOWEST = 1 << 16
+from ._layout import LANES, LOWEST, TABLE_BITS
 
 _SLOTS = np.uint32((1 << TABLE_BITS) - 1)
 _SHIFT = np.uint32(TABLE_BITS)

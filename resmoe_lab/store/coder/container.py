@@ -24,7 +24,7 @@ import numpy as np
 
 from ..._core.errors import CheckpointError
 from ..._core.threads import map_parallel
-from ._loops import LANES, LOWEST, PADDING
+from ._layout import LANES, LOWEST, PADDING
 from .quantizer import QuantizedValues
 from .tables import TOTAL, decoding_table, frequencies_of, starts_of
 

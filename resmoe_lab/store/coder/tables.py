@@ -6,7 +6,7 @@ import heapq
 
 import numpy as np
 
-from ._loops import TABLE_BITS
+from ._layout import TABLE_BITS
 
 TOTAL = 1 << TABLE_BITS
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -233,3 +235,9 @@ def test_another_table_that_fits_is_noticed_at_the_end(good: np.ndarray) -> None
     assert not np.array_equal(one, other)
     change = {middle: int(other[0]), middle + 1: int(other[1]), middle + 2: int(one[0]), middle + 3: int(one[1])}
     _refused(_resealed(good, change), "does not end where it should")
+
+
+def test_no_compiler_is_loaded_before_something_is_coded() -> None:
+    """It takes a second and many megabytes, which processes that code nothing need not have."""
+    code = "import sys, resmoe_lab.store, resmoe_lab.methods, resmoe_lab.runtime; print('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
