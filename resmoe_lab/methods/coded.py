@@ -52,7 +52,8 @@ def center_saving(stack: ExpertStack, center: Center, *, bits: float = 2.0) -> f
     alone, together = look.alone, look.together
     if together is None:
         return 0.0
-    plain = alone.fitted(byte_budget(stack.shape, bits / 16), method.name)
+    # Headers come on top, so that layers of a few hundred weights can be told about too.
+    plain = alone.fitted(byte_budget(stack.shape, bits / 16) + alone.least_bytes, method.name)
     plans = (replace(together, center_factor=factor).with_error(plain.error) for factor in CENTER_FACTORS)
     weights = plain.weights * stack.num_experts
     return 8 * (plain.nbytes(plain.step) - min(plan.nbytes(plan.step) for plan in plans)) / weights

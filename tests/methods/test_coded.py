@@ -125,6 +125,12 @@ def test_neurons_moments_follow_the_order_of_the_residual() -> None:
     assert errors[1] == pytest.approx(errors[0], rel=0.02)
 
 
+def test_a_layer_smaller_than_its_headers_is_diagnosed() -> None:
+    weights = torch.randn(3, 6, 12, generator=torch.Generator().manual_seed(1))
+    stack = ExpertStack(weights, tuple(Block(name, 4 * k, 4 * k + 4) for k, name in enumerate(("w1", "w3", "w2"))), 0)
+    assert math.isfinite(diagnose(stack, centers=["average"]).coding["net"])
+
+
 def test_too_few_bits_say_what_is_needed() -> None:
     with pytest.raises(UsageError, match=r"does not fit into .* bytes a layer, expected at least .* bits a weight"):
         compress_layer(_stack(0.5), method="coded", keep=0.001)
