@@ -298,12 +298,12 @@ def test_a_format_of_one_size_says_so(name: str) -> None:
 def test_every_method_knows_the_bits_that_it_takes() -> None:
     takes = {
         name: [bits for bits in (0.5, 1, 2, 2.5, 4, 8, 9, 17) if entry.method.takes_bits(bits)]
-        for name, entry in METHODS.items()
+        for name, entry in ((name, METHODS[name]) for name in METHODS)
     }
     assert takes["rtn"] == takes["hqq"] == takes["gptq"] == [2, 4, 8]
     assert takes["mxfp4"] == takes["nvfp4"] == [4]
     assert takes["coded"] == takes["resmoe-coded"] == [0.5, 1, 2, 2.5, 4, 8, 9]
-    assert all(not takes[name] for name, entry in METHODS.items() if not entry.method.by_bits)
+    assert all(not takes[name] for name in METHODS if not METHODS[name].method.by_bits)
 
 
 def test_a_kept_fraction_means_the_bits_that_are_stored() -> None:

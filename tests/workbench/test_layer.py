@@ -10,7 +10,7 @@ from resmoe_lab.workbench.layer import open_layer
 def test_a_bench_restores_one_expert_as_the_whole_layer_does(pico_checkpoint: Checkpoint) -> None:
     loaded = open_layer(pico_checkpoint, 1).value
     for method in ("up", "resmoe-svd"):
-        before, after = loaded.matrices(method, 0.5, 2)
+        before, after, *_ = loaded.matrices(method, 0.5, 2)
         compressed = rl.compress_layer(loaded.stack, method=method, keep=0.5, center=loaded.center)
         stored_center = compressed.center.matrix.numpy() if method.startswith("resmoe") else 0.0
         assert np.allclose(after + stored_center, compressed.restore()[2].numpy(), atol=1e-6)
