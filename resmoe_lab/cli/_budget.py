@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .._core.errors import UsageError
+from .._core.params import keep_of_bits
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -52,7 +53,7 @@ def like_budget(checkpoint: Any, config: Any, like: str) -> int:
         raise UsageError(f"--like {like!r}, expected a method and its bits, such as rtn4: one of {known}")
     method, bits = METHODS[match[1]](), float(match[2])
     method.check_bits(bits)
-    ledger = forecast_ledger(method, family_of(checkpoint).layer_shape(), keep=bits / 16)
+    ledger = forecast_ledger(method, family_of(checkpoint).layer_shape(), keep=keep_of_bits(bits))
     return ledger.true_bytes * len(config.layer_numbers)
 
 

@@ -21,7 +21,7 @@ from ..checkpoint.reader import read_tensors
 from ..checkpoint.writer import copy_companion_files, digest, write_index, write_json, write_tensors
 from ..experts import family_of
 from ..runtime.packable import check_packable
-from ..runtime.rest import REST_BITS, describe_rest, packed_rest, rest_modules
+from ..runtime.rest import describe_rest, packed_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
@@ -157,10 +157,11 @@ def _write(
     write_json(out / MANIFEST_FILE, manifest)
     _compress_all(units, scheduler, progress)
     begun = time.perf_counter()
-    manifest["files"] = _write_rest(checkpoint, out, units)
+    modules = rounded_modules(checkpoint, units[0].config.rest)
+    manifest["files"] = _write_rest(checkpoint, out, units, modules)
     copy_companion_files(checkpoint, out)
     if units[0].packed:
-        _describe_packed(checkpoint, out, units)
+        _describe_packed(checkpoint, out, units, modules)
     return _finish(out, manifest, units, copying=time.perf_counter() - begun)
 
 
@@ -176,15 +177,15 @@ def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progre
             progress(Tick(task, done, len(units), {"layer": unit.layer}))
 
 
-def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dict[str, str]:
+def _write_rest(
+    checkpoint: Checkpoint, out: Path, units: Sequence[Unit], modules: Mapping[str, tuple[int, int]]
+) -> dict[str, str]:
     """Copy every tensor that no compressed layer replaces, file by file, and write the index over all of them.
 
     Returns the hash of every tensor file.
     """
     family, stem = family_of(checkpoint), units[0].stem
     count = family.shape(checkpoint.config).num_experts
-    rest = units[0].config.rest
-    modules = rest_modules(checkpoint) if rest in REST_BITS else {}
     replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
     for number, source in enumerate(sorted({info.file for info in checkpoint.tensors.values()})):
@@ -193,7 +194,7 @@ def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dic
             file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
             for name in modules:
                 if f"{name}.weight" in tensors:
-                    tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), rest)
+                    tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
             write_tensors(out / file, tensors)
             digests[file] = digest(tensors)
     headers = {file: read_header(out / file) for file in digests}
@@ -202,15 +203,15 @@ def _write_rest(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> dic
     return digests
 
 
-def _describe_packed(checkpoint: Checkpoint, out: Path, units: Sequence[Unit]) -> None:
+def _describe_packed(
+    checkpoint: Checkpoint, out: Path, units: Sequence[Unit], modules: Mapping[str, tuple[int, int]]
+) -> None:
     """Describe the packed layers in the config."""
     from ..runtime.quantizer import ResMoEConfig
 
     family = family_of(checkpoint)
     layers = {f"{family.module_name(unit.layer)}.experts": _description(unit)["row"]["layout"] for unit in units}
-    rest = units[0].config.rest
-    described = describe_rest(rest_modules(checkpoint), rest) if rest in REST_BITS else {}
-    packed = ResMoEConfig(layers, rest=described).to_dict()
+    packed = ResMoEConfig(layers, rest=describe_rest(modules, units[0].config.rest)).to_dict()
     write_json(out / "config.json", {**checkpoint.config, "quantization_config": packed})
 
 

@@ -16,6 +16,7 @@ from ..analysis.allocation import allocate
 from ..checkpoint import Checkpoint
 from ..experts import family_of
 from ..methods import METHODS, storage_ledger
+from ..methods._coding import byte_budget
 from ..runtime import restored_experts
 from ..scoring.calibration import TOKENS, calibration_requests
 from .divergence import divergence, predicting_states
@@ -125,5 +126,4 @@ def allocate_bits(measured: pd.DataFrame, budget: float) -> dict[int, float]:
 
 def layer_budget(checkpoint: Checkpoint, layers: Sequence[int], keep: float) -> float:
     """Return the bytes that a kept fraction of 16 bits is for some layers together."""
-    experts, rows, columns = family_of(checkpoint).layer_shape().sizes
-    return 2 * keep * experts * rows * columns * len(layers)
+    return byte_budget(family_of(checkpoint).layer_shape(), keep) * len(layers)

@@ -313,8 +313,21 @@ class Method(ABC):
         storage: Storage = DEFAULT_STORAGE,
     ) -> list[float]:
         """Return the approximation error (1/N) sum_k ||W_k[T_k] - restored_k||_F^2 of what is stored, at every keep."""
-        options: dict[str, Any] = {"statistics": statistics, "storage": storage}
-        return [self.compress(stack, keep, center, **options).approximation_error(stack) for keep in keeps]
+        layers = self.compress_each(stack, keeps, center, statistics=statistics, storage=storage)
+        return [layer.approximation_error(stack) for layer in layers]
+
+    def compress_each(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> Iterator[CompressedLayer]:
+        """Compress the experts of a layer at every keep, each when it is asked for, as :meth:`compress` does."""
+        for keep in keeps:
+            yield self.compress(stack, keep, center, statistics=statistics, storage=storage)
 
     def measure(
         self,
@@ -326,19 +339,13 @@ class Method(ABC):
         storage: Storage = DEFAULT_STORAGE,
     ) -> list[Measured]:
         """Return error and bytes of what is stored, at every keep."""
-        if storage.format is not None and FORMATS[storage.format].variable_size:
-            return self._measure_stored(stack, keeps, center, statistics=statistics, storage=storage)
+        if self.variable_size or (storage.format is not None and FORMATS[storage.format].variable_size):
+            layers = self.compress_each(stack, keeps, center, statistics=statistics, storage=storage)
+            return [Measured.of(layer.approximation_error(stack), storage_ledger(layer)) for layer in layers]
         errors = self.errors(stack, keeps, center, statistics=statistics, storage=storage)
         stored = self.uses_center and center is not None and center.stored
         ledgers = [forecast_ledger(self, stack.shape, keep=keep, center=stored, storage=storage) for keep in keeps]
         return [Measured.of(error, ledger) for error, ledger in zip(errors, ledgers, strict=True)]
-
-    def _measure_stored(
-        self, stack: ExpertStack, keeps: Sequence[float], center: Center | None, **options: Any
-    ) -> list[Measured]:
-        """Compress at every keep, and look at what is stored."""
-        layers = (self.compress(stack, keep, center, **options) for keep in keeps)
-        return [Measured.of(layer.approximation_error(stack), storage_ledger(layer)) for layer in layers]
 
     def layout(
         self, shape: LayerShape, keep: float, *, storage: Storage = DEFAULT_STORAGE, has_center: bool | None = None
@@ -521,20 +528,10 @@ def layout_ledger(layout: Layout, shape: LayerShape, *, outputs: int = 0) -> Led
     """
     entries = FORMATS[layout.format].entries(layout)
     if layout.center is not None:
-        entries.append(Entry("center", "dense", _center_bytes(layout, shape)))
+        entries.append(Entry("center", "dense", layout.center_bytes))
     width = max(2, (layout.center or layout.encoding.beside).bits // 8)
     if outputs:
         entries.append(Entry("outputs", "int16", outputs * INDEX_BYTES))
     if layout.num_stored < shape.num_experts:
         entries.append(Entry("map", "int16", shape.num_experts * INDEX_BYTES))
     return Ledger(tuple(entries), math.prod(shape.sizes) * width)
-
-
-def _center_bytes(layout: Layout, shape: LayerShape) -> int:
-    """Bytes of the center; its blocks of columns may be of different widths where they carry biases."""
-    encoding = layout.center
-    assert encoding is not None
-    if not encoding.encoder.by_rows:
-        return sum(spec.nbytes for spec in layout.center_tensors().values())
-    rows, widths = shape.intermediate_size, [block.stop - block.start for block in layout.columns]
-    return sum(spec.nbytes for width in widths for spec in encoding.encoder.specs(encoding, rows, width).values())

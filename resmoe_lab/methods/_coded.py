@@ -22,7 +22,7 @@ from ..store.encodings.coded import encode_quantized
 from ..store.formats.coded import CODED, CodedFormat
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
 from ..store.matrices import SymbolMatrix
-from ._base import Compressed, CompressedLayer, Measured, Method, storage_ledger
+from ._base import Compressed, CompressedLayer, Method
 from ._coding import TOLERANCE, CodingPlan, block_scales, byte_budget
 
 #: Times that a layer is coded until its bytes fit and are used.
@@ -137,47 +137,27 @@ class CodingMethod(Method):
             If `keep` is out of range, there is no center where the method needs one, a weight is not finite, or so few
             bytes do not hold even the headers.
         """
+        [layer] = self.compress_each(stack, [keep], center, statistics=statistics, storage=storage)
+        return layer
+
+    def compress_each(
+        self,
+        stack: ExpertStack,
+        keeps: Sequence[float],
+        center: Center | None = None,
+        *,
+        statistics: Statistics | None = None,
+        storage: Storage = DEFAULT_STORAGE,
+    ) -> Iterator[CompressedLayer]:
+        """Compress to every keep's bits, with one look at the weights for all."""
         center = self._used(center, statistics)
         look = self.look(stack, center, statistics)
-        return self._compressed(stack, KEEP.validate(keep), center, storage=storage, look=look)
-
-    def measure(
-        self,
-        stack: ExpertStack,
-        keeps: Sequence[float],
-        center: Center | None = None,
-        *,
-        statistics: Statistics | None = None,
-        storage: Storage = DEFAULT_STORAGE,
-    ) -> list[Measured]:
-        """Return error and bytes of what is stored, at every keep; each is coded."""
-        center = self._used(center, statistics)
-        look, measured = self.look(stack, center, statistics), list[Measured]()
         for keep in keeps:
-            layer = self._compressed(stack, KEEP.validate(keep), center, storage=storage, look=look)
-            measured.append(Measured.of(layer.approximation_error(stack), storage_ledger(layer)))
-        return measured
-
-    def errors(
-        self,
-        stack: ExpertStack,
-        keeps: Sequence[float],
-        center: Center | None = None,
-        *,
-        statistics: Statistics | None = None,
-        storage: Storage = DEFAULT_STORAGE,
-    ) -> list[float]:
-        """Return the errors alone."""
-        return [point.error for point in self.measure(stack, keeps, center, statistics=statistics, storage=storage)]
-
-    def _compressed(
-        self, stack: ExpertStack, keep: float, center: Center | None, *, storage: Storage, look: _Look
-    ) -> CompressedLayer:
-        layout = self.layout(stack.shape, keep, storage=storage)
-        layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks), "center": None})
-        plan = self._plan(look, byte_budget(stack.shape, keep))
-        center = center if plan.uses_center else None
-        return self._fit(stack, keep, layout=layout, center=center, plan=plan, hints=look.hints)
+            layout = self.layout(stack.shape, keep, storage=storage)
+            layout = layout.model_copy(update={"blocks": weight_blocks(stack.blocks), "center": None})
+            plan = self._plan(look, byte_budget(stack.shape, keep))
+            used = center if plan.uses_center else None
+            yield self._fit(stack, keep, layout=layout, center=used, plan=plan, hints=look.hints)
 
     def look(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> _Look:
         """Look at the weights once: what any step will cost, without a center and with it."""

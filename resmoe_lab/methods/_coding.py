@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from .._core.errors import UsageError
 from ..centers import Center
 from ..experts import ExpertStack, LayerShape
-from ..store.coder import RateCurve
+from ..store.coder import RateCurve, bisect_steps
+from ..store.coder.quantizer import NOT_FINITE
 from ..store.layout import weight_blocks
 
 #: Values that a curve of rates is made of, and rows of an expert that they come from, at most.
@@ -74,6 +76,10 @@ class CodingPlan:
         """Symbols have eight bits: with smaller steps the largest values would be cut off."""
         return max(self.curve.largest / 127, 1e-12)
 
+    @property
+    def _step_range(self) -> tuple[float, float]:
+        return self.least_step, max(self.least_step, 8 * self.curve.largest)
+
     def at(self, step: float) -> tuple[float, float]:
         """Bytes of the layer, and the mean squared error of a weight in units of its matrix's scale.
 
@@ -105,21 +111,13 @@ class CodingPlan:
                 f"method {name!r} does not fit into {budget:,.0f} bytes a layer, expected at least {bits:.3g} bits a "
                 "weight: give more bits"
             )
-        low, high = self.least_step, max(self.least_step, 8 * self.curve.largest, 1e-12)
-        if self.nbytes(low) <= budget:
-            return replace(self, step=low)
-        for _ in range(40):
-            middle = (low * high) ** 0.5
-            low, high = (middle, high) if self.nbytes(middle) > budget else (low, middle)
-        return replace(self, step=high)
+        if self.nbytes(self.least_step) <= budget:
+            return replace(self, step=self.least_step)
+        return replace(self, step=bisect_steps(*self._step_range, lambda step: self.nbytes(step) > budget)[1])
 
     def with_error(self, error: float) -> CodingPlan:
         """Choose the step that leaves so much error."""
-        low, high = self.least_step, max(self.least_step, 8 * self.curve.largest, 1e-12)
-        for _ in range(40):
-            middle = (low * high) ** 0.5
-            low, high = (low, middle) if self.at(middle)[1] > error else (middle, high)
-        return replace(self, step=low)
+        return replace(self, step=bisect_steps(*self._step_range, lambda step: self.at(step)[1] <= error)[0])
 
     def moved(
         self, size: int, budget: float, too_fine: float, fits: float, *, steepness: float | None = None
@@ -143,7 +141,7 @@ class CodingPlan:
 
 def byte_budget(shape: LayerShape, keep: float) -> float:
     """Bytes of the experts of a layer at a share of 16 bits."""
-    return 2 * keep * shape.num_experts * shape.intermediate_size * shape.width
+    return 2 * keep * math.prod(shape.sizes)
 
 
 def block_scales(stack: ExpertStack) -> tuple[float, ...]:
@@ -153,7 +151,7 @@ def block_scales(stack: ExpertStack) -> tuple[float, ...]:
         squares = [float(weights[:, start:stop].double().square().mean()) for weights in stack.weights]
         mean = float(np.mean(squares))
         if not np.isfinite(mean):
-            raise UsageError("a weight is not finite (NaN or infinite), expected numbers: repair the checkpoint first")
+            raise UsageError(NOT_FINITE)
         scales.append(mean**0.5 or 1.0)
     return tuple(scales)
 

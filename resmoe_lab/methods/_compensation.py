@@ -74,7 +74,7 @@ def _with_bias(moments: torch.Tensor, width: int) -> torch.Tensor:
 def round_columns(
     weights: torch.Tensor,
     moments: torch.Tensor,
-    rounded_column: Callable[[torch.Tensor, int], torch.Tensor],
+    round_first: Callable[[torch.Tensor], torch.Tensor],
     *,
     block: int = BLOCK,
 ) -> torch.Tensor:
@@ -82,22 +82,31 @@ def round_columns(
 
     Parameters
     ----------
-    weights, moments, block
-        As for :func:`round_compensated`.
-    rounded_column
-        Returns the (outputs,) values that a column is rounded to, from the column and its number.
+    weights
+        The matrix.
+    moments
+        (inputs, inputs) E[x x^T], positive semidefinite.
+    round_first
+        Returns the (outputs,) values that the first of some columns is rounded to; the others are those after it in
+        its block, as they have become by then.
+    block
+        Inputs after which what was lost is handed on to all later ones: it changes the time alone.
 
     Returns
     -------
     torch.Tensor
         (outputs, inputs), what each column was rounded to.
+
+    References
+    ----------
+    GPTQ, arXiv 2210.17323, Algorithm 1.
     """
-    work, factor, result = weights.clone(), inverse_factor(moments).to(weights), torch.empty_like(weights)
+    work, factor, result = weights.clone(), _inverse_factor(moments).to(weights), torch.empty_like(weights)
     for start in range(0, weights.shape[1], block):
         part, inner = work[:, start : start + block], factor[start : start + block, start : start + block]
         lost = torch.empty_like(part)
         for place in range(part.shape[1]):
-            result[:, start + place] = rounded_column(part[:, place], start + place)
+            result[:, start + place] = round_first(part[:, place:])
             lost[:, place] = (part[:, place] - result[:, start + place]) / inner[place, place]
             part[:, place + 1 :].addr_(lost[:, place], inner[place, place + 1 :], alpha=-1)
         stop = start + part.shape[1]
@@ -105,7 +114,7 @@ def round_columns(
     return result
 
 
-def inverse_factor(moments: torch.Tensor) -> torch.Tensor:
+def _inverse_factor(moments: torch.Tensor) -> torch.Tensor:
     """Upper Cholesky factor U of the inverse, U^T U = (M + damping)^-1, in float64."""
     damped = moments.double()
     mean = float(damped.diagonal().mean()) or 1.0

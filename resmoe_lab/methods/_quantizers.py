@@ -13,16 +13,12 @@ import torch
 from .._core.errors import UsageError
 from ..centers import Center, Statistics
 from ..experts import ExpertStack, LayerShape
-from ..store.encodings import Encoding
-from ..store.encodings.affine import BITS
+from ..store.encodings.affine import BITS, GROUP, affine_encoding
 from ..store.groups import affine_range, join_groups, split_groups, to_codes
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage
 from ..store.matrices import CompressedMatrix, QuantizedBlock, QuantizedMatrix
 from ._base import MethodEntry
 from ._kinds import MatrixMethod
-
-#: Weights that share a scale, unless the user says otherwise.
-GROUP = 64
 
 
 class QuantizingMethod(MatrixMethod):
@@ -81,7 +77,7 @@ class QuantizingMethod(MatrixMethod):
     ) -> Layout:
         """Store codes in groups, whatever values would be stored as; scales are floats of theirs."""
         bits = self.count(shape, keep)
-        encoding = Encoding(kind="affine", bits=bits, group=storage.group or GROUP, scale=storage.encoding.beside.kind)
+        encoding = affine_encoding(bits, group=storage.group or GROUP, scale=storage.encoding.beside.kind)
         storage = storage.model_copy(update={"encoding": encoding, "center": storage.center_encoding})
         return super().layout(shape, keep, storage=storage, has_center=has_center)
 

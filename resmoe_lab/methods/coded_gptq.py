@@ -57,9 +57,9 @@ class CompensatedCoding(CodingMethod):
             leaving = len(parts) == len(widths) - 1
             weights = part.T.contiguous() if leaving else part
 
-            def multiple(column: torch.Tensor, _: int, step: float = step) -> torch.Tensor:
-                size = (column.abs() / step + 1 - DEAD_ZONE).floor_()
-                return size.mul_(step).copysign_(column)
+            def multiple(columns: torch.Tensor, step: float = step) -> torch.Tensor:
+                size = (columns[:, 0].abs() / step + 1 - DEAD_ZONE).floor_()
+                return size.mul_(step).copysign_(columns[:, 0])
 
             rounded = round_columns(weights, seen, multiple)
             parts.append(rounded.T if leaving else rounded)

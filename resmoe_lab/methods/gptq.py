@@ -12,7 +12,7 @@ from ..experts import ExpertStack
 from ..store.groups import affine_range, from_codes, to_codes
 from ..store.matrices import QuantizedBlock
 from ._base import METHODS
-from ._compensation import BLOCK, expert_moments, inverse_factor
+from ._compensation import BLOCK, expert_moments, round_columns
 from ._quantizers import QuantizingMethod, round_to_nearest
 
 
@@ -65,22 +65,17 @@ def round_compensated(
     ----------
     GPTQ, arXiv 2210.17323, Algorithm 1 (with groups as in section 4.3 and a damping of 1 %).
     """
-    work, factor = weights.clone(), inverse_factor(moments).to(weights)
-    codes, scales, zeros = torch.empty_like(weights, dtype=torch.uint8), list[torch.Tensor](), list[torch.Tensor]()
-    block = group * max(1, block // group)
-    for start in range(0, weights.shape[1], block):
-        part, inner = work[:, start : start + block], factor[start : start + block, start : start + block]
-        lost = torch.empty_like(part)
-        for place in range(part.shape[1]):
-            if place % group == 0:
-                scale, zero = affine_range(part[:, place : place + group], bits)
-                scales.append(scale)
-                zeros.append(zero)
-            code = to_codes(part[:, place, None], scale, zero, bits=bits)
-            rounded = from_codes(code, scale[:, None], zero[:, None], group=1)[:, 0]
-            codes[:, start + place] = code[:, 0]
-            lost[:, place] = (part[:, place] - rounded) / inner[place, place]
-            part[:, place + 1 :].addr_(lost[:, place], inner[place, place + 1 :], alpha=-1)
-        stop = start + part.shape[1]
-        work[:, stop:].addmm_(lost, factor[start:stop, stop:], alpha=-1)
-    return QuantizedBlock(codes, torch.stack(scales, dim=1), torch.stack(zeros, dim=1), group)
+    codes, scales, zeros = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+
+    def nearest(columns: torch.Tensor) -> torch.Tensor:
+        if len(codes) % group == 0:
+            scale, zero = affine_range(columns[:, :group], bits)
+            scales.append(scale)
+            zeros.append(zero)
+        scale, zero = scales[-1], zeros[-1]
+        codes.append(to_codes(columns[:, :1], scale, zero, bits=bits))
+        return from_codes(codes[-1], scale[:, None], zero[:, None], group=1)[:, 0]
+
+    # A group begins with a block, so that the weights after it are at hand.
+    round_columns(weights, moments, nearest, block=group * max(1, block // group))
+    return QuantizedBlock(torch.cat(codes, dim=1), torch.stack(scales, dim=1), torch.stack(zeros, dim=1), group)

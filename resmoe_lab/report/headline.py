@@ -124,8 +124,7 @@ def _cards(summary: Summary, rows: pd.DataFrame) -> str:
 
 def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
     rows = summary.at(keep)
-    ends = {"error": rows["error"].min(), "true_share": rows["true_share"].min()}
-    ends |= {c.name: rows[c.name].min() if c.lower_is_better else rows[c.name].max() for c in summary.columns}
+    ends = {**summary.best(rows), "true_share": rows["true_share"].min()}
 
     def cell(row: pd.Series, name: str, text: str) -> Cell:
         return Cell(text, best=name in ends and len(rows) > 1 and row[name] == ends[name])

@@ -53,6 +53,11 @@ class Summary:
         scores = [column.name for column in self.columns]
         return self.table.dropna(subset=scores, how="all") if scores else self.table
 
+    def best(self, rows: pd.DataFrame) -> dict[str, float]:
+        """Return the best value of the error and of each task among some rows, by the name of its column."""
+        ends = {column.name: "min" if column.lower_is_better else "max" for column in self.columns}
+        return {name: getattr(rows[name], end)() for name, end in {"error": "min", **ends}.items()}
+
     def keeps(self) -> list[float]:
         """Return the kept fractions of methods that go by them, lowest first; only scored ones, if there are scores."""
         table = self.scored()

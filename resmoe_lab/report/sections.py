@@ -139,8 +139,7 @@ def _bits_rows(summary: Summary, bits: float) -> list[list[Cell | str]]:
     rows = at_bits(summary, bits)
     if rows.empty:
         return []
-    ends = {"error": rows["error"].min()}
-    ends |= {c.name: rows[c.name].min() if c.lower_is_better else rows[c.name].max() for c in summary.columns}
+    ends = summary.best(rows)
     result: list[list[Cell | str]] = []
     for _, row in rows.iterrows():
         numbers = [("error", error_text(row["error"]))]

@@ -56,8 +56,7 @@ def packed_ledger(layout: Layout, *, original_bytes: int) -> Ledger:
     """
     entries = FORMATS[layout.format].entries(layout)
     if layout.center is not None:
-        specs = layout.center_tensors()
-        entries.append(Entry("center", "dense", sum(spec.nbytes for spec in specs.values())))
+        entries.append(Entry("center", "dense", layout.center_bytes))
     return Ledger(tuple(entries), original_bytes)
 
 

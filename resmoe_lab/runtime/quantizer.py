@@ -26,8 +26,8 @@ from ..experts import family_of_config
 from ..store.formats import FORMATS
 from ..store.layout import Layout
 from .experts import ResMoEExperts
-from .requantized import REQUANTIZED, requantize_model
-from .rest import set_dtype, swap_rest
+from .requantized import requantize_model
+from .rest import INTEGER_BITS, set_dtype, swap_rest
 from .switch import SwitchExperts
 
 METHOD = "resmoe"
@@ -132,8 +132,8 @@ class ResMoEQuantizer(HfQuantizer):
                 object.__setattr__(module, "dtype", model.dtype)
         dtype: Any = model.dtype
         set_dtype(model, dtype)
-        if self.quantization_config.mode in REQUANTIZED:
-            requantize_model(model, REQUANTIZED[self.quantization_config.mode])
+        if self.quantization_config.mode in INTEGER_BITS:
+            requantize_model(model, INTEGER_BITS[self.quantization_config.mode])
             object.__setattr__(model, "save_pretrained", refuse_to_save)
             return model
         object.__setattr__(model, "save_pretrained", partial(save, model))
@@ -162,7 +162,7 @@ def swap(model: nn.Module, name: str, layout: Layout, *, mode: str | None, cache
     except AttributeError as error:
         raise CheckpointError(f"the model has no module {name!r}, which its config says is packed") from error
     options: dict[str, Any] = {"cache_experts": cache}
-    if mode is not None and mode not in REQUANTIZED:
+    if mode is not None and mode not in INTEGER_BITS:
         options["mode"] = mode
     config: Any = model.config
     family = family_of_config(config.to_dict(), where=type(model).__name__)

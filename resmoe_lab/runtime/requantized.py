@@ -8,16 +8,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from .._core.params import keep_of_bits
 from ..methods import METHODS, MatrixMethod
-from ..store.encodings import Encoding
+from ..store.encodings.affine import affine_encoding
 from ..store.formats import FORMATS
 from ..store.matrices import CompressedMatrix
 from .experts import ResMoEExperts
 
+#: Ways to open a checkpoint in which experts are rounded again; their bits are :data:`~.rest.INTEGER_BITS`.
 RequantizedMode = Literal["int8", "int4"]
-#: Ways to open a checkpoint in which experts are rounded again, and their bits.
-REQUANTIZED: dict[str, int] = {"int8": 8, "int4": 4}
-GROUP = 64
 
 
 def requantized(module: ResMoEExperts, bits: int) -> ResMoEExperts:
@@ -44,12 +43,11 @@ def requantized(module: ResMoEExperts, bits: int) -> ResMoEExperts:
 
     def rounded() -> Iterator[CompressedMatrix]:
         for expert in range(module.num_experts):
-            yield method.compress_matrix(module.restore(expert).float(), bits / 16, hint)
+            yield method.compress_matrix(module.restore(expert).float(), keep_of_bits(bits), hint)
 
-    encoding = Encoding(kind="affine", bits=bits, group=GROUP, scale="bf16")
     # Counts of other formats are bytes or ranks; these have bits.
-    counts = (bits,) * layout.num_stored
-    fresh = layout.model_copy(update={"format": "grouped", "encoding": encoding, "center": None, "counts": counts})
+    changes = {"format": "grouped", "encoding": affine_encoding(bits), "center": None}
+    fresh = layout.model_copy(update={**changes, "counts": (bits,) * layout.num_stored})
     with torch.no_grad():
         stored = FORMATS["grouped"].pack(rounded(), fresh)
     options: dict[str, Any] = {"activation": module.activation, "dtype": module.dtype}

@@ -17,12 +17,12 @@ from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ..experts import family_of
 from ..store.encodings import Encoding
+from ..store.encodings.affine import GROUP, affine_encoding
 from .packable import empty_model
 
 Rest = Literal["int8", "int4", "16"]
-#: Bits of each.
-REST_BITS: dict[str, int] = {"int8": 8, "int4": 4}
-GROUP = 64
+#: Bits of the integers that whole weights are rounded to.
+INTEGER_BITS: dict[str, int] = {"int8": 8, "int4": 4}
 #: The down-projections of multi-head latent attention.
 _LATENT = "_a_proj"
 
@@ -78,6 +78,11 @@ class PackedEmbedding(PackedWeight):
         return self.read(tokens.reshape(-1), self.dtype).unflatten(0, tokens.shape)
 
 
+def rounded_modules(checkpoint: Checkpoint, rest: Rest) -> dict[str, tuple[int, int]]:
+    """Return what :func:`rest_modules` does where the rest is rounded; nothing where it is left as it is."""
+    return rest_modules(checkpoint) if rest in INTEGER_BITS else {}
+
+
 def rest_modules(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
     """Return the (outputs, inputs) of every module of the running model whose weight can be rounded, by its name.
 
@@ -105,12 +110,12 @@ def rest_modules(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
 
 def rest_encoding(rest: str) -> Encoding:
     """Return how such a matrix is stored."""
-    return Encoding(kind="affine", bits=REST_BITS[rest], group=GROUP, scale="bf16")
+    return affine_encoding(INTEGER_BITS[rest])
 
 
 def saved_bytes(checkpoint: Checkpoint, rest: str) -> int:
     """Return how many bytes rounding the rest saves."""
-    if rest not in REST_BITS:
+    if rest not in INTEGER_BITS:
         return 0
     encoding, saved = rest_encoding(rest), 0
     for name, shape in rest_modules(checkpoint).items():
@@ -127,7 +132,7 @@ def packed_rest(name: str, weight: Tensor, rest: str) -> dict[str, Tensor]:
 
 def describe_rest(modules: Mapping[str, tuple[int, int]], rest: str) -> dict[str, Any]:
     """Return what ``config.json`` says of the rounded modules."""
-    return {name: {"bits": REST_BITS[rest], "group": GROUP, "shape": list(shape)} for name, shape in modules.items()}
+    return {name: {"bits": INTEGER_BITS[rest], "group": GROUP, "shape": list(shape)} for name, shape in modules.items()}
 
 
 def swap_rest(model: nn.Module, described: Mapping[str, Any]) -> None:
@@ -141,7 +146,7 @@ def swap_rest(model: nn.Module, described: Mapping[str, Any]) -> None:
     for name, facts in described.items():
         try:
             original = model.get_submodule(name)
-            encoding = Encoding(kind="affine", bits=facts["bits"], group=facts["group"], scale="bf16")
+            encoding = affine_encoding(facts["bits"], group=facts["group"])
             shape = (int(facts["shape"][0]), int(facts["shape"][1]))
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"the specification of {name} is damaged: {error}") from error

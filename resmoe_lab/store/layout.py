@@ -179,6 +179,18 @@ class Layout(BaseModel):
         return self.center.encoder.specs(self.center, rows, width)
 
     @property
+    def center_bytes(self) -> int:
+        """Bytes of the stored center; its column blocks may be of different widths where they carry biases."""
+        center = self.center
+        if center is None:
+            return 0
+        if not center.encoder.by_rows:
+            return sum(spec.nbytes for spec in self.center_tensors().values())
+        widths = [block.stop - block.start for block in self.columns]
+        specs = [center.encoder.specs(center, self.neurons, width) for width in widths]
+        return sum(spec.nbytes for parts in specs for spec in parts.values())
+
+    @property
     def num_stored(self) -> int:
         """How many experts are stored, however many the router knows."""
         return len(self.counts)

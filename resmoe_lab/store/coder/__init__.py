@@ -7,3 +7,4 @@ from .container import encode as encode
 from .quantizer import QuantizedValues as QuantizedValues
 from .quantizer import quantize as quantize
 from .rates import RateCurve as RateCurve
+from .rates import bisect_steps as bisect_steps

@@ -53,12 +53,8 @@ def _push(states, lane, frequency, start, words, at):  # type: ignore[no-untyped
 @numba.njit(inline="always")
 def _pull(states, lane, table, words, at):  # type: ignore[no-untyped-def]
     """The next symbol of a lane, and the next place in the words, which stays within the padding."""
-    state = states[lane]
-    entry = table[state & _SLOTS]
-    state = (entry & _SLOTS) * (state >> _SHIFT) + ((entry >> _SHIFT) & _SLOTS)
-    short = state < np.uint32(LOWEST)
-    states[lane] = ((state << _WORD) | np.uint32(words[at])) if short else state
-    return entry >> np.uint32(24), min(at + np.int64(short), len(words) - LANES)
+    states[lane], following, symbol = _step(states[lane], np.uint64(at), table, words)
+    return symbol, min(np.int64(following), len(words) - LANES)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ import numpy as np
 from ..._core.errors import UsageError
 from .tables import code_lengths, frequencies_of
 
+NOT_FINITE = "a weight is not finite (NaN or infinite), expected numbers: repair the checkpoint first"
 #: Symbols on each side of zero, at most.
 MAX_LEVEL = 127
 #: What a bit may cost in squared error, in squared steps. At high rates 6 dB a bit make it ln(2) / 6 = 0.116.
@@ -149,7 +150,7 @@ def _row_sizes(values: np.ndarray, spans: Sequence[tuple[int, int]], steps: np.n
         sizes[:, b] = np.sqrt(np.einsum("ij,ij->i", part, part) / (stop - start)) / steps[b]
         largest = max(largest, max(float(part.max(initial=0.0)), -float(part.min(initial=0.0))) / float(steps[b]))
     if not np.isfinite(sizes).all():
-        raise UsageError("a weight is not finite (NaN or infinite), expected numbers: repair the checkpoint first")
+        raise UsageError(NOT_FINITE)
     return sizes, largest
 
 

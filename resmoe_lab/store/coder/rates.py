@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .quantizer import BIT_PRICE, MAX_LEVEL, first_limits, thresholds_of
 
 #: Magnitudes are counted in bins of this share of the largest.
 _BINS = 1 << 15
+#: Halvings, between logarithms, of the interval in which a step is looked for.
+_HALVINGS = 40
 
 
 class RateCurve:
@@ -55,13 +59,18 @@ class RateCurve:
         if not self.largest:
             return 1.0
         low, high = self.largest / MAX_LEVEL / 2, 4 * self.largest
-        for _ in range(40):
-            middle = (low * high) ** 0.5
-            low, high = (middle, high) if self.at(middle, bit_price=bit_price)[0] > bits else (low, middle)
-        return high
+        return bisect_steps(low, high, lambda step: self.at(step, bit_price=bit_price)[0] > bits)[1]
 
     def _cells(self, limits: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
         """(k + 1,) how many magnitudes lie from each limit to the next, and their sums, in steps."""
         edges = limits * step * (_BINS / self.largest)
         places = np.append(np.clip(np.rint(edges), 0, _BINS).astype(np.int64), _BINS)
         return np.diff(self._counts[places]), np.diff(self._sums[places]) / step
+
+
+def bisect_steps(low: float, high: float, too_small: Callable[[float], bool]) -> tuple[float, float]:
+    """Return two steps close to one another, of which only the first is too small, from two far apart."""
+    for _ in range(_HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return low, high

@@ -16,6 +16,8 @@ from ._base import ENCODERS, Encoder, Encoding, TensorSpec
 
 #: Bits that a code may have.
 BITS = range(2, 9)
+#: Values that share a scale, unless the user says otherwise.
+GROUP = 64
 #: Codes that compiled loops take at a time.
 _LANES = 32
 #: What scales and zeros may be stored in.
@@ -129,6 +131,17 @@ class AffineEncoder(Encoder):
         codes, wide = cls.codes(encoding, parts["data"], columns), torch.promote_types(dtype, torch.float32)
         values = from_codes(codes, parts["scale"].to(wide), parts["zero"].to(wide), group=encoding.group)
         return values.to(dtype)
+
+
+def affine_encoding(bits: int, *, group: int = GROUP, scale: str = "bf16") -> Encoding:
+    """Return the encoding of so many bits.
+
+    Raises
+    ------
+    ValueError
+        If there is none with such bits, such a group or such a scale.
+    """
+    return Encoding(kind="affine", bits=bits, group=group, scale=scale)
 
 
 def _unpack_nibbles(parts: Mapping[str, Tensor], group: int, columns: int) -> Tensor:

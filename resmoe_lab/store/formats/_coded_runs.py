@@ -15,6 +15,7 @@ import torch
 
 from ..._core.errors import CheckpointError, UsageError
 from ..coder import CodedMatrix, QuantizedValues, decode, decode_into, encode, quantize
+from ..coder.quantizer import NOT_FINITE
 from ..matrices import CompressedMatrix, LowRankMatrix, SparseMatrix, SymbolMatrix
 
 _FACTORS = struct.Struct("<4sI")
@@ -88,7 +89,7 @@ def _sparse_step(matrix: SparseMatrix) -> float:
     kept = matrix.values.float().abs()
     kept = kept[kept > 0]
     if not torch.isfinite(kept).all():
-        raise UsageError("a weight is not finite (NaN or infinite), expected numbers: repair the checkpoint first")
+        raise UsageError(NOT_FINITE)
     if not len(kept):
         return 1.0
     place = max(1, int(_LEAST_QUANTILE * len(kept)))
