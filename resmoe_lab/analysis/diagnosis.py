@@ -102,6 +102,16 @@ def diagnose(
     progress
         Called with every step; raising from it cancels.
 
+    Returns
+    -------
+    Diagnosis
+        What was found, and advice in plain sentences.
+
+    Raises
+    ------
+    UsageError
+        If there is no such center, or `keep` is not in (0, 1].
+
     Examples
     --------
     >>> import resmoe_lab as rl

@@ -49,6 +49,11 @@ def find_center(
     options
         Options of that center, such as ``solver="alternating"``.
 
+    Returns
+    -------
+    Center
+        Its (p_I, D) matrix, the permutations of the experts onto it, its objective and its certificate.
+
     Raises
     ------
     UsageError

@@ -36,6 +36,11 @@ def select_layers(spec: str, available: Sequence[int]) -> list[int]:
     available
         The model's MoE layers, in order.
 
+    Returns
+    -------
+    list of int
+        Their indices, in order.
+
     Raises
     ------
     UsageError

@@ -88,6 +88,11 @@ def run_sweep(
     progress
         Called after every step; raising from it stops the sweep, and what is scored stays.
 
+    Returns
+    -------
+    Sweep
+        The tables, as :meth:`.Sweep.load` reads them from `out`.
+
     Raises
     ------
     UsageError

@@ -31,6 +31,7 @@ from ..scoring.scorer import TaskResult, TaskScorer
 from ..scoring.tasks import find_task
 from ..store.formats import FORMATS
 from ..store.layout import DEFAULT_STORAGE, Storage
+from ..store.ledger import Ledger
 from .variants import CENTER_ONLY, ORIGINAL, Variant
 
 EqualBy = Literal["keep", "bytes"]
@@ -90,6 +91,7 @@ class VariantRunner:
         self.center_name, self.storage, self.seed, self._progress = center, storage, seed, progress
         self._calibration, self._tokens, self._data_dir, self._device = calibration, tokens, data_dir, device
         self._centers: dict[int, Center] = {}
+        self._coded_ledgers: dict[tuple[str, float, int], Ledger] = {}
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -149,7 +151,7 @@ class VariantRunner:
         """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
         method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
         if variant.method != ORIGINAL and self._only_coding_tells(method):
-            measured = [storage_ledger(self.compressed(variant, layer)) for layer in self.layers]
+            measured = [self._measured_ledger(variant, layer) for layer in self.layers]
             return sum(ledger.true_bytes for ledger in measured), sum(ledger.original_bytes for ledger in measured)
         shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
         ledgers = [
@@ -158,6 +160,13 @@ class VariantRunner:
         ]
         original = sum(ledger.original_bytes for ledger in ledgers)
         return original if variant.method == ORIGINAL else sum(ledger.true_bytes for ledger in ledgers), original
+
+    def _measured_ledger(self, variant: Variant, layer: int) -> Ledger:
+        """The ledger of a layer as it was coded when the variant ran, or as it is coded now."""
+        key = variant.method, variant.keep_of(layer), layer
+        if key not in self._coded_ledgers:
+            self.compressed(variant, layer)
+        return self._coded_ledgers[key]
 
     def _only_coding_tells(self, method: Method) -> bool:
         name = self.storage.format
@@ -215,7 +224,11 @@ class VariantRunner:
         method = METHODS[variant.method](seed=self.seed)
         base = self.center(layer) if method.uses_center else None
         statistics = (self.full_statistics if method.needs_moments else self.statistics).get(layer)
-        return method.compress(stack, variant.keep_of(layer), base, statistics=statistics, storage=self.storage)
+        keep = variant.keep_of(layer)
+        compressed = method.compress(stack, keep, base, statistics=statistics, storage=self.storage)
+        if self._only_coding_tells(method):
+            self._coded_ledgers[variant.method, keep, layer] = storage_ledger(compressed)
+        return compressed
 
     def _load_model(self) -> tuple[Any, Any]:
         return load_pair(self.checkpoint, device=self._device)

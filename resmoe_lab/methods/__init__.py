@@ -9,13 +9,13 @@ from ..store.encodings import Encoding
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.ledger import Ledger
 from ._base import METHODS as METHODS
-from ._base import CompressedLayer as CompressedLayer
 from ._base import Method as Method
 from ._base import MethodEntry as MethodEntry
-from ._base import forecast_ledger as forecast_ledger
-from ._base import layout_ledger as layout_ledger
-from ._base import storage_ledger as storage_ledger
 from ._kinds import MatrixMethod as MatrixMethod
+from ._layer import CompressedLayer as CompressedLayer
+from ._ledgers import forecast_ledger as forecast_ledger
+from ._ledgers import layout_ledger as layout_ledger
+from ._ledgers import storage_ledger as storage_ledger
 
 
 @renamed_arguments(common="center")
@@ -47,6 +47,11 @@ def compress_layer(
         How values are stored: 16 bits in the smallest format if not given.
     seed
         For whatever is random in the method.
+
+    Returns
+    -------
+    CompressedLayer
+        The experts as they are stored, and the center.
 
     Raises
     ------

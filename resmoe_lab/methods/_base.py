@@ -1,147 +1,24 @@
-"""What a compression method is, what it returns, and the registry of methods."""
+"""What a compression method is, and the registry of methods."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
-from .._core.deprecation import warn_renamed
 from .._core.errors import UsageError
 from .._core.params import BITS, KEEP
 from .._core.registry import Registry
 from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack, LayerShape
-from ..store.encodings import Encoded
-from ..store.formats import FORMATS, Format, smallest_format
+from ..store.formats import FORMATS, smallest_format
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
-from ..store.ledger import INDEX_BYTES, Entry, Ledger
 from ..store.matrices import CompressedMatrix
-from ..transport.cost import matched_distances
-
-
-@dataclass(frozen=True)
-class CompressedLayer:
-    """The experts of one layer as they are stored: what it restores is what a checkpoint restores to.
-
-    Parameters
-    ----------
-    method, keep
-        What made it.
-    shape
-        Sizes of the original layer.
-    experts
-        The stored experts (or their residuals, where there is a center): one each, or one a group.
-    center
-        The center that the residuals belong to, its values rounded as they are stored (None: there is none).
-    center_blocks
-        The stored rows of the center, block by block.
-    groups
-        (N,) which stored expert each one is restored from, where several share one: the router's choice of expert k
-        means stored expert ``groups[k]``. None: every expert has its own.
-    permutations
-        (N, p_I) int64: the order of each expert's rows in which it is compared with its group's. None: as they stand,
-        or as the center has them.
-    dtype
-        What experts are restored in.
-    """
-
-    method: str
-    keep: float
-    shape: LayerShape
-    experts: Format
-    center: Center | None = None
-    center_blocks: tuple[Encoded, ...] = ()
-    groups: tuple[int, ...] | None = None
-    permutations: torch.Tensor | None = None
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def common(self) -> Center | None:
-        """The old name of `center`."""
-        warn_renamed("CompressedLayer.common", "CompressedLayer.center")
-        return self.center
-
-    @property
-    def layout(self) -> Layout:
-        """How it is stored."""
-        return self.experts.layout
-
-    @property
-    def num_experts(self) -> int:
-        """N, however few are stored."""
-        return self.shape.num_experts
-
-    @property
-    def orders(self) -> torch.Tensor | None:
-        """(N, p_I) order of each original expert's rows that the restored one has; None: as they stand."""
-        return self.permutations if self.center is None else self.center.permutations
-
-    @property
-    def center_name(self) -> str:
-        """Name of the center, ``"none"`` where there is none."""
-        return "none" if self.center is None else self.center.name
-
-    def restore_expert(self, k: int) -> torch.Tensor:
-        """Return the (p_I, D) restored expert k, in the order of the center's rows."""
-        matrix = self.experts.restore_aligned(k if self.groups is None else self.groups[k], self.dtype)
-        return matrix if self.center is None else matrix.add_(self.center.expert(k))
-
-    def restore(self) -> torch.Tensor:
-        """Return the (N, p_I, D) restored experts, in the order of the center's rows.
-
-        An expert computes the same whatever the order of its neurons, so the permutations need not be undone.
-        """
-        return torch.stack([self.restore_expert(k) for k in range(self.num_experts)])
-
-    def expert_error(self, k: int, original: torch.Tensor, restored: torch.Tensor) -> float:
-        """Squared Frobenius distance of the (p_I, D) original expert k, aligned, and what is restored of it."""
-        order = torch.arange(len(original)) if self.orders is None else self.orders[k]
-        return float(matched_distances(restored, original, order).sum())
-
-    def approximation_error(self, stack: ExpertStack) -> float:
-        """(1/N) sum_k ||W_k[T_k] - restored_k||_F^2 in float64, from the restored experts themselves.
-
-        References
-        ----------
-        ResMoE, equation (4) and the tables of approximation errors.
-        """
-        errors = (self.expert_error(k, weights, self.restore_expert(k)) for k, weights in enumerate(stack.weights))
-        return sum(errors) / stack.num_experts
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """What a method makes of a layer, before anything is rounded.
-
-    Parameters
-    ----------
-    matrices
-        One an expert, or one a group; they may be made as they are asked for.
-    groups, permutations
-        As for :class:`CompressedLayer`.
-    """
-
-    matrices: Iterable[CompressedMatrix]
-    groups: tuple[int, ...] | None = None
-    permutations: torch.Tensor | None = None
-
-
-class Measured(NamedTuple):
-    """The approximation error of a compressed layer, and its bytes: as stored, and as the paper counts."""
-
-    error: float
-    nbytes: int
-    paper_nbytes: int
-
-    @classmethod
-    def of(cls, error: float, ledger: Ledger) -> Self:
-        """Take both counts from a ledger."""
-        return cls(error, ledger.true_bytes, ledger.paper_bytes)
+from ._layer import Compressed, CompressedLayer, Measured, stored_center
+from ._ledgers import forecast_ledger, storage_ledger
 
 
 class Method(ABC):
@@ -458,80 +335,3 @@ class MethodRegistry(Registry[MethodEntry]):
 
 
 METHODS = MethodRegistry("method", "resmoe_lab.methods")
-
-
-def stored_center(center: Center | None, layout: Layout) -> tuple[Center | None, tuple[Encoded, ...]]:
-    """Return a center with its values as they are stored, and the stored rows of its blocks, if it is stored."""
-    if center is None or layout.center is None:
-        return center, ()
-    blocks = center.encode(layout.columns, layout.center)
-    return center.rounded(blocks), blocks
-
-
-def storage_ledger(layer: CompressedLayer) -> Ledger:
-    """Return the bytes of a compressed layer, as it is stored.
-
-    Notes
-    -----
-    Permutations are not stored: a restored expert stays in the order of the center's rows and computes the same.
-
-    Examples
-    --------
-    >>> import resmoe_lab as rl
-    >>> stack = rl.load_stack(rl.open_checkpoint("mixtral-tiny"), layer=0)
-    >>> ledger = rl.storage_ledger(rl.compress_layer(stack, method="up", keep=0.25))
-    >>> ledger.original_bytes, ledger.paper_bytes, ledger.true_bytes
-    (2752512, 688128, 860160)
-    """
-    outputs = layer.center.outputs if layer.center is not None else None
-    return layout_ledger(layer.layout, layer.shape, outputs=0 if outputs is None else outputs.numel())
-
-
-def forecast_ledger(
-    method: Method,
-    shape: LayerShape,
-    *,
-    keep: float,
-    center: bool | None = None,
-    storage: Storage = DEFAULT_STORAGE,
-) -> Ledger:
-    """Return the bytes of what a method would make of a layer, from its sizes alone.
-
-    Parameters
-    ----------
-    method
-        The method.
-    shape
-        Sizes of the layer.
-    keep
-        Kept fraction of the parameters per expert.
-    center
-        Whether a center is stored; by default, whether the method uses one (center ``"none"`` stores none).
-    storage
-        How values are stored.
-    """
-    layout = method.layout(shape, keep, storage=storage, has_center=center)
-    return layout_ledger(layout, shape)
-
-
-def layout_ledger(layout: Layout, shape: LayerShape, *, outputs: int = 0) -> Ledger:
-    """Return the bytes of a layer that is stored so.
-
-    Parameters
-    ----------
-    layout
-        How it is stored.
-    shape
-        Sizes of the original layer.
-    outputs
-        How many numbers the orders of the experts' outputs have, where the center permutes those too.
-    """
-    entries = FORMATS[layout.format].entries(layout)
-    if layout.center is not None:
-        entries.append(Entry("center", "dense", layout.center_bytes))
-    width = max(2, (layout.center or layout.encoding.beside).bits // 8)
-    if outputs:
-        entries.append(Entry("outputs", "int16", outputs * INDEX_BYTES))
-    if layout.num_stored < shape.num_experts:
-        entries.append(Entry("map", "int16", shape.num_experts * INDEX_BYTES))
-    return Ledger(tuple(entries), math.prod(shape.sizes) * width)

@@ -16,7 +16,7 @@ from ..experts import ExpertStack, LayerShape
 from ..store.formats import FORMATS
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, weight_blocks
 from ..store.matrices import CompressedMatrix, LowRankMatrix, SeparateLowRankMatrix, SparseMatrix
-from ._base import Compressed, Method, stored_center
+from ._base import Method
 from ._choices import (
     keep_rank,
     kept_entries,
@@ -28,6 +28,7 @@ from ._choices import (
     truncate_separate,
     truncate_separate_errors,
 )
+from ._layer import Compressed, stored_center
 from ._rounding import prune_rounding, rank_errors
 
 

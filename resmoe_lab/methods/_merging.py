@@ -16,7 +16,8 @@ from ..store.encodings import roundtrip
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.matrices import CompressedMatrix, DenseMatrix
 from ..transport.cost import matched_distances
-from ._base import Compressed, Method, MethodEntry
+from ._base import Method, MethodEntry
+from ._layer import Compressed
 
 Groups = tuple[int, ...]
 

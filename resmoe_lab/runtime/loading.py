@@ -99,6 +99,11 @@ def load_tokenizer(source: str | Path | Checkpoint) -> PreTrainedTokenizerBase:
     source
         As for :func:`load`.
 
+    Returns
+    -------
+    transformers.PreTrainedTokenizerBase
+        The tokenizer.
+
     Raises
     ------
     CheckpointError

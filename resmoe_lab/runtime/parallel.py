@@ -100,9 +100,9 @@ def shard_neurons(block: ResMoEExperts, rank: int, world_size: int) -> ResMoEExp
     center, layout = block.stored_center(), block.layout
     if center is not None:
         neurons = shard_range(layout.neurons, rank, world_size)
-        rows = torch.arange(len(layout.blocks) * layout.neurons).view(len(layout.blocks), -1)[:, neurons].flatten()
-        parts = {name: part[rows].detach().clone() for name, part in center.parts.items()}
-        center = Encoded(center.encoding, parts, center.columns)
+        center = center.encoding.encoder.shard_center(
+            center.encoding, center.parts, neurons, shape=(layout.neurons, layout.width), blocks=len(layout.blocks)
+        )
     return _like(block, center, block.residual.shard_neurons(rank, world_size))
 
 

@@ -10,7 +10,7 @@ from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.runner import VariantRunner
 from resmoe_lab.experts import family_of, load_stack
-from resmoe_lab.methods import compress_layer
+from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
 from resmoe_lab.scoring.calibration import calibration_requests
 from resmoe_lab.scoring.score_cache import ScoreCache
 from resmoe_lab.scoring.scorer import TaskScorer
@@ -91,3 +91,16 @@ def test_what_cannot_run_is_refused_early(tiny: Checkpoint) -> None:
             runner.variant("up", keep)
     with pytest.raises(UsageError, match="equal is 'size'"):
         runner.variants(["up"], equal="size")
+
+
+def test_a_coded_variant_that_ran_is_not_coded_again_for_its_bytes(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = load_stack(tiny, layer=3)
+    expected = storage_ledger(compress_layer(stack, method="coded", keep=0.25)).true_bytes
+    with VariantRunner(tiny, layers=[3]) as runner:
+        variant = runner.variant("coded", 0.25)
+        with runner.running(variant):
+            pass
+        monkeypatch.setattr(METHODS["coded"].method, "compress", None)
+        assert runner.stored_bytes(variant)[0] == expected

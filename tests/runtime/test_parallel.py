@@ -37,8 +37,10 @@ FORMS = [
 ]
 
 
-def layer_of(method: str, form: str | None, values: str = "fp32") -> ResMoEExperts:
-    weights = torch.randn(N, P_I, 3 * P, generator=torch.Generator().manual_seed(0))
+def layer_of(method: str, form: str | None, values: str = "fp32", *, common: float = 0.0) -> ResMoEExperts:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(N, P_I, 3 * P, generator=generator)
+    weights += common * torch.randn(P_I, 3 * P, generator=generator)
     stack = ExpertStack(weights, BLOCKS, layer=0)
     storage = Storage(encoding=Encoding.parse(values), format=form)
     layer = compress_layer(stack, method=method, keep=0.5, center=find_center(stack), storage=storage)
@@ -59,6 +61,16 @@ def test_shares_of_neurons_add_up(method: str, form: str | None, world: int, val
     expected = block(*some_tokens())
     total = sum(shard_neurons(block, rank, world)(*some_tokens()) for rank in range(world))
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("method", ["rtn", "resmoe-rtn", "mxfp4", "coded", "resmoe-coded"])
+def test_shares_of_rounded_experts_add_up(method: str, world: int) -> None:
+    block = layer_of(method, None, common=10.0)
+    assert (block.stored_center() is not None) == (method in ("resmoe-rtn", "resmoe-coded"))
+    expected, (hidden, index, weights) = block(*some_tokens()), some_tokens()
+    total = sum(shard_neurons(block, rank, world)(hidden, index, weights) for rank in range(world))
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("values", ["fp32", "int8"])

@@ -285,6 +285,28 @@ class Encoder(ABC):
         """Return the floats of a whole (rows, columns) matrix; its shape has to be what was encoded."""
         return cls.decode(encoding, parts, dtype)
 
+    @classmethod
+    def shard_center(
+        cls, encoding: Encoding, parts: Mapping[str, Tensor], neurons: slice, *, shape: tuple[int, int], blocks: int
+    ) -> Encoded:
+        """Copy some neurons of a stored center.
+
+        Parameters
+        ----------
+        encoding, parts
+            How, and what: the rows of its column blocks, one block after another, or the whole matrix where the
+            encoding is not by rows.
+        neurons
+            Which.
+        shape
+            (p_I, D) of the center.
+        blocks
+            How many column blocks it has.
+        """
+        rows = torch.arange(blocks * shape[0]).view(blocks, -1)[:, neurons].flatten()
+        copied = {name: part[rows.to(part.device)].detach().clone() for name, part in parts.items()}
+        return Encoded(encoding, copied, shape[1] // blocks)
+
 
 def cut_encoding(encoding: Encoding, columns: slice) -> Encoding:
     """Return the encoding of a copy of some columns: with groups small enough that one begins where they begin."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._core.errors import UsageError
-from ..coder import QuantizedValues, decode, encode
+from ..coder import CodedMatrix, QuantizedValues, decode, encode
 from ._base import ENCODERS, Encoded, Encoder, Encoding, TensorSpec
 
 
@@ -64,6 +64,16 @@ class CodedEncoder(Encoder):
         data = parts["data"]
         matrix = torch.from_numpy(decode(data.detach().cpu().numpy(), shape, where="a coded center"))
         return matrix.to(data.device, dtype)
+
+    @classmethod
+    def shard_center(
+        cls, encoding: Encoding, parts: Mapping[str, Tensor], neurons: slice, *, shape: tuple[int, int], blocks: int
+    ) -> Encoded:
+        """Code the symbols of some rows again: they stay as they are."""
+        data, where = parts["data"], "a coded center"
+        coded = CodedMatrix.read(data.detach().cpu().numpy(), shape=shape, where=where)
+        shard = encode_quantized(coded.symbols(where=where).take(neurons))
+        return Encoded(shard.encoding, {"data": shard.data.to(data.device)}, shape[1] // blocks)
 
 
 def encode_quantized(values: QuantizedValues) -> Encoded:
