@@ -13,13 +13,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from resmoe_lab._core.machine import machine, peak_memory
-from resmoe_lab.experts import Block, ExpertStack
-from resmoe_lab.methods import compress_layer, storage_ledger
+from resmoe_lab import CompressionConfig, compress_checkpoint, open_checkpoint
+from resmoe_lab._core.machine import machine, peak_memory, release_memory
+from resmoe_lab.compress.forecast import forecast_run
 from resmoe_lab.store.coder import CodedMatrix, RateCurve, decode_into, encode, quantize
 
 BITS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
@@ -93,29 +97,54 @@ def coder(rows: int = 1024, p: int = 1024) -> None:
         print(f"{bits:g} bits: entropy {entropy:.4f}, file {over:+.2%}; million weights a second: {rates}{ratio}")
 
 
-def layer(experts: int, p: int, neurons: int, bits: float) -> None:
-    """Time one layer of permuted, noisy copies from the stack to the coded form, center included."""
+def write_layer(folder: Path, experts: int, p: int, neurons: int) -> None:
+    """Write a Qwen3-MoE checkpoint of one layer in bfloat16, its experts permuted and noisy copies of one."""
     generator = torch.Generator().manual_seed(0)
-    base = torch.randn(neurons, 3 * p, generator=generator) * 0.02
-    weights = torch.empty(experts, neurons, 3 * p)
-    for expert in weights:
+    config = Qwen3MoeConfig(
+        num_hidden_layers=1, hidden_size=p, moe_intermediate_size=neurons, num_experts=experts, num_experts_per_tok=8,
+        vocab_size=256, num_attention_heads=4, num_key_value_heads=2, head_dim=64, decoder_sparse_step=1,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = Qwen3MoeForCausalLM(config)
+    tensors = {
+        name: torch.randn(value.shape, generator=generator, dtype=torch.bfloat16) * 0.02
+        for name, value in model.state_dict().items()
+        if ".experts." not in name
+    }
+    base = torch.randn(3, neurons, p, generator=generator) * 0.02
+    for k in range(experts):
         order = torch.randperm(neurons, generator=generator)
-        torch.add(base[order], torch.randn(base.shape, generator=generator), alpha=0.006, out=expert)
-    blocks = tuple(Block(name, k * p, (k + 1) * p) for k, name in enumerate(("w1", "w3", "w2")))
-    stack = ExpertStack(weights, blocks, layer=0)
-    from resmoe_lab.centers import find_center
+        expert = (base[:, order] + 0.006 * torch.randn(base.shape, generator=generator)).bfloat16()
+        prefix = f"model.layers.0.mlp.experts.{k}"
+        tensors |= {f"{prefix}.gate_proj.weight": expert[0].clone(), f"{prefix}.up_proj.weight": expert[1].clone()}
+        tensors[f"{prefix}.down_proj.weight"] = expert[2].T.contiguous()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config.architectures, config.dtype = ["Qwen3MoeForCausalLM"], "bfloat16"
+    config.save_pretrained(folder)
 
-    with peak_memory() as peak:
-        begun = time.perf_counter()
-        center = find_center(stack)
-        found = time.perf_counter()
-        coded = compress_layer(stack, method="resmoe-coded", keep=bits / 16, center=center)
-        done = time.perf_counter()
-    size = storage_ledger(coded).true_bytes
-    print(
-        f"{experts} experts of {neurons} x {3 * p}, {bits:g} bits: center {found - begun:.1f} s, coding "
-        f"{done - found:.1f} s, {8 * size / weights.numel():.4f} bits stored, peak {peak.nbytes / 1e9:.2f} GB"
-    )
+
+def layer(experts: int, p: int, neurons: int, bits: float) -> None:
+    """Compress a layer from a checkpoint to a packed one, and compare time and memory with what was forecast."""
+    with TemporaryDirectory() as scratch:
+        source, out = Path(scratch) / "source", Path(scratch) / "packed"
+        source.mkdir()
+        write_layer(source, experts, p, neurons)
+        release_memory()
+        checkpoint, config = open_checkpoint(source), CompressionConfig(method="resmoe-coded", bits=bits)
+        forecast = forecast_run(checkpoint, out, config)
+        with peak_memory() as peak:
+            begun = time.perf_counter()
+            manifest = compress_checkpoint(checkpoint, out, config)
+            seconds = time.perf_counter() - begun
+        [row] = manifest["layers"].values()
+        stored = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+        print(
+            f"{experts} experts of {neurons} x {3 * p}, {bits:g} bits: {seconds:.1f} s ({forecast.seconds:.1f} "
+            f"forecast), peak {peak.nbytes / 1e9:.2f} GB ({forecast.peak_rss_bytes / 1e9:.2f}), files "
+            f"{stored / 1e6:.1f} MB ({forecast.output_bytes / 1e6:.1f}); "
+            f"{8 * row['bytes'] / (experts * neurons * 3 * p):.4f} bits stored, "
+            f"relative error {row['relative_error']:.4f}, certified gap {row['certified_gap']:.1e}"
+        )
 
 
 def main() -> None:

@@ -27,6 +27,8 @@ from .config import CompressionConfig
 
 #: A measurement of so many seconds is long enough to be scaled up.
 _ENOUGH = 0.4
+#: Unless a layer twice as wide took hardly longer: what was timed then is what does not grow with it.
+_GROWTH = 2.5
 #: Times that it is taken, as long as that takes less than so many seconds; the shortest counts.
 _TRIES, _PATIENCE = 3, 3.0
 #: Entries of the first, smallest layer that is timed, and of an expert that is large enough to watch the memory of.
@@ -102,8 +104,10 @@ def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplica
     settings = config.model_dump(mode="json", exclude={"layers", "export", "calibration"})
     searched = [near_duplicates, {name: str(value) for name, value in vars(center).items()}]
     threads = torch.get_num_threads()
+    climb = [_ENOUGH, _GROWTH, _PATIENCE]
     key = json.dumps(
-        [machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev], sort_keys=True
+        [climb, machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev],
+        sort_keys=True,
     )
     measured = _remembered()
     if key not in measured:
@@ -207,16 +211,30 @@ def _climb(shape: LayerShape, work: _Work, prepare: Callable[[ExpertStack], Call
         if halving and not work.fits(small):
             continue
         run = prepare(work.layer(small))
-        if not points:
-            run()  # what is loaded and compiled once does not grow with the layer
+        if not points and not _warmed_up(run, needed=not halving):
+            continue
         tries = [_seconds(run)]
         while len(tries) < _TRIES and sum(tries) < _PATIENCE:
             tries.append(_seconds(run))
         seconds = min(tries)  # others' work only ever makes it longer
         points.append((side, seconds))
-        if seconds > _ENOUGH and len(points) > 1:
+        if seconds > _ENOUGH and len(points) > 1 and (seconds > _GROWTH * points[-2][1] or seconds > _PATIENCE):
             break
     return _curve(points)
+
+
+def _warmed_up(run: Callable[[], object], *, needed: bool) -> bool:
+    """Run once, as what is loaded and compiled once does not grow with the layer; false if so small a layer fails.
+
+    Headers and tables may take more than the bits of a layer that is a thousandth of the real one.
+    """
+    try:
+        run()
+    except UsageError:
+        if needed:
+            raise
+        return False
+    return True
 
 
 def _seconds(run: Callable[[], object]) -> float:

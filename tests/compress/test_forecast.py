@@ -10,13 +10,15 @@ from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import ResourceError, UsageError
 from resmoe_lab._core.machine import anonymous_bytes
+from resmoe_lab.centers import center_method
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import CompressionConfig, Forecast, compress_checkpoint, forecast_run
 from resmoe_lab.compress import forecast as forecast_module
 from resmoe_lab.compress import speed as speed_module
 from resmoe_lab.compress.speed import Curve, measured_speed
-from resmoe_lab.experts import LayerShape, family_of
+from resmoe_lab.experts import Block, ExpertStack, LayerShape, family_of
 from resmoe_lab.methods import METHODS
+from resmoe_lab.store.layout import shape_blocks
 
 _HOW = {"layers": [0, 1], "method": "resmoe-up", "keep": 0.25, "center": "wasserstein"}
 _GB = 10**9
@@ -152,6 +154,34 @@ def test_a_layer_with_hardly_a_rank_is_measured(method: str, tmp_path: Path, mon
     speed = measured_speed(shape, config, near_duplicates=False, folder=tmp_path)
     assert speed.method.side == 1.0
     assert speed.method.whole() > 0
+
+
+def _stack(shape: LayerShape) -> ExpertStack:
+    weights = torch.randn(shape.sizes, generator=torch.Generator().manual_seed(0))
+    return ExpertStack(weights, tuple(Block(*block) for block in shape_blocks(shape)), layer=0)
+
+
+def test_a_layer_whose_half_is_smaller_than_its_headers_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shape, config = LayerShape(64, 24, (32, 32, 32)), CompressionConfig(method="coded", bits=2)
+    monkeypatch.setattr(speed_module, "_FIRST", 1 << 12)
+    small = LayerShape(64, 3, (4, 4, 4))
+    with pytest.raises(UsageError, match="does not fit"):
+        config.make_method().compress(_stack(small), config.keep)
+    speed = measured_speed(shape, config, near_duplicates=False, folder=tmp_path)
+    assert speed.method.whole() > 0
+
+
+def test_a_time_that_does_not_grow_is_not_yet_scaled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [1024 >> halving for halving in range(11)]
+    clock = {size: 0.5 + 2e-5 * size**2 for size in sizes}
+    monkeypatch.setattr(speed_module, "_seconds", lambda run: clock[run()])
+    work = speed_module._Work(CompressionConfig(method="up"), center_method("none"), near_duplicates=False)
+    monkeypatch.setattr(speed_module._Work, "layer", lambda _, shape: shape)
+    curve = speed_module._climb(LayerShape(2, 1024, (1024,)), work, lambda shape: lambda: shape.intermediate_size)
+    assert curve.whole() == pytest.approx(clock[1024], rel=0.3)
 
 
 @pytest.mark.parametrize("method", ["up", "resmoe-up"])
