@@ -1,5 +1,5 @@
 """Lazy reading and atomic writing of safetensors checkpoints, one layer in memory at a time."""
 
 from .index import Checkpoint as Checkpoint
-from .index import TensorInfo as TensorInfo
 from .index import open_checkpoint as open_checkpoint
+from .tensors import TensorInfo as TensorInfo

@@ -8,7 +8,6 @@ down-projection is doubled, which is exact.
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 import torch
 
 from .._core.errors import CheckpointError, OutputError
-from .._core.files import atomic_write
+from .companions import copy_companion_files
 from .index import SINGLE_FILE, Checkpoint
 from .reader import read_tensors
-from .writer import companion_files, write_index, write_json, write_tensors
+from .writer import write_index, write_json, write_tensors
 
 #: Settings with the same name and meaning in both.
 _COMMON_SETTINGS = (
@@ -89,9 +88,7 @@ def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
         written[file] = list(tensors)
     if list(files) != [SINGLE_FILE]:
         write_index(out, written, total_bytes=checkpoint.total_bytes)
-    for path in companion_files(checkpoint):
-        with atomic_write(out / path.name) as part:
-            shutil.copyfile(path, part)
+    copy_companion_files(checkpoint, out, code=False)
     write_json(out / "config.json", config)
     return out
 

@@ -9,8 +9,13 @@ from typing import Any
 
 from .._core.errors import CheckpointError
 
-#: All files but weights and code.
-_METADATA_FILES = ["*.json", "tokenizer.model", "spiece.model", "*.txt", "*.jinja"]
+#: Files that models are opened with, whatever their tokenizer is called.
+PATTERNS = (
+    *("*.json", "*.jinja", "*.txt", "tokenizer*", "vocab*", "chat_template*", "additional_chat_templates/*.jinja"),
+    *("*.model", "*.model.v*", "*.tiktoken", "*.spm", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*"),
+)
+#: All files but weights.
+_METADATA_FILES = [*PATTERNS, "*.py"]
 
 
 def fetch_snapshot(hub_id: str) -> Path:

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
 from .hub import fetch_file, fetch_header, has_file
 from .source import resolve
+from .tensors import TensorInfo, read_header, tensor_infos
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 #: The index of a packed checkpoint, under a name that an unregistered transformers does not open.
 PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: The safetensors library itself refuses longer headers.
-_MAX_HEADER_BYTES = 100_000_000
-_DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_DTYPE_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8}
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One stored tensor: its file, dtype (safetensors' name), shape and size in bytes."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +37,9 @@ class Checkpoint:
         All tensors, by name.
     hub_id
         Hub id from which missing weight files are fetched (None: no file is missing).
+    quantization
+        What its config, or a file beside it, says of how its tensors are quantized. Where codecs read them, `tensors`
+        are what they are decoded to, and `config` no longer speaks of it.
     """
 
     name: str
@@ -59,6 +47,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
     hub_id: str | None = None
+    quantization: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_type(self) -> str:
@@ -75,25 +64,39 @@ class Checkpoint:
         """A name by which processes with other working directories can open it: the hub id or the absolute path."""
         return self.hub_id or str(self.folder.absolute())
 
-    def file_of(self, name: str) -> Path:
-        """Return the file of a tensor, fetched from the hub if necessary.
+    @property
+    def encodings(self) -> list[str]:
+        """Names of the codecs that its tensors are stored in; empty where all are floats."""
+        return sorted({info.encoded.codec for info in self.tensors.values() if info.encoded is not None})
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All files of tensors, in order."""
+        return sorted({file for info in self.tensors.values() for file in info.files})
+
+    def stored_in(self, name: str) -> list[tuple[Path, str]]:
+        """Return the files that a tensor is read from, and its name in each, fetched from the hub if necessary.
 
         Raises
         ------
         CheckpointError
-            If there is no such tensor, or the hub cannot provide its file.
+            If there is no such tensor, or the hub cannot provide a file.
         """
         if name not in self.tensors:
             raise CheckpointError(f"{self.folder} has no tensor {name!r}: the checkpoint is incomplete")
-        file = self.tensors[name].file
+        info = self.tensors[name]
         if self.hub_id is not None:
-            fetch_file(self.hub_id, file)
-        return file
+            for file in info.files:
+                fetch_file(self.hub_id, file)
+        if info.encoded is None:
+            return [(info.file, name)]
+        return [(part.file, stored) for stored, part in info.encoded.parts.values()]
 
     def complete_folder(self) -> Path:
         """Return the folder after fetching all missing weight files, as transformers needs it."""
-        for name in {info.file: name for name, info in self.tensors.items()}.values():
-            self.file_of(name)
+        if self.hub_id is not None:
+            for file in self.files:
+                fetch_file(self.hub_id, file)
         return self.folder
 
     @cached_property
@@ -133,12 +136,48 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     config = _read_json(folder / "config.json")
     tensors: dict[str, TensorInfo] = {}
     for file in _weight_files(folder, hub_id):
-        header = read_header(file) if file.is_file() or hub_id is None else _infos(file, fetch_header(hub_id, file))
+        header = (
+            read_header(file) if file.is_file() or hub_id is None else tensor_infos(file, fetch_header(hub_id, file))
+        )
         for name, info in header.items():
             if name in tensors:
                 raise CheckpointError(f"{file} holds tensor {name!r} again, first found in {tensors[name].file}")
             tensors[name] = info
-    return Checkpoint(str(source), folder, config, tensors, hub_id)
+    checkpoint = Checkpoint(str(source), folder, config, tensors, hub_id)
+    return checkpoint if checkpoint.packed else _decoded(checkpoint)
+
+
+def _decoded(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as if it were not quantized, where codecs read all that is."""
+    from .codecs import decoded_tensors
+    from .reader import read_stored
+
+    quantization = _quantization(checkpoint)
+    tensors = decoded_tensors(
+        checkpoint.tensors, quantization, dtype=_float_type(checkpoint.config), read=partial(read_stored, checkpoint)
+    )
+    config = checkpoint.config
+    if not any(info.encoded is None and info.quantized for info in tensors.values()):
+        config = {name: value for name, value in config.items() if name != "quantization_config"}
+    return replace(checkpoint, tensors=tensors, config=config, quantization=quantization)
+
+
+def _quantization(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is said of the quantization: in the config, or in a file of its own, as older tools write it."""
+    said = checkpoint.config.get("quantization_config") or checkpoint.config.get("quantization")
+    if isinstance(said, dict) and said:
+        return said
+    for name, method in (("quantize_config.json", "gptq"), ("hf_quant_config.json", "modelopt")):
+        if (checkpoint.folder / name).is_file():
+            content = _read_json(checkpoint.folder / name)
+            return {"quant_method": method, **(content.get("quantization") or content)}
+    return {}
+
+
+def _float_type(config: Mapping[str, Any]) -> str:
+    """Safetensors' name of the type that a model is published in: bfloat16 if its config does not say."""
+    said = config.get("dtype") or config.get("torch_dtype")
+    return {"float32": "F32", "float16": "F16"}.get(str(said).removeprefix("torch."), "BF16")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -189,53 +228,3 @@ def _checked_path(folder: Path, name: str, *, may_be_missing: bool) -> Path:
     if not path.is_file() and not may_be_missing:
         raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
     return path
-
-
-def read_header(file: Path) -> dict[str, TensorInfo]:
-    """Read the header of a safetensors file and check it against the size of the file.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing or truncated, or its header is invalid.
-    """
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing: copy the checkpoint again")
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
-            raise CheckpointError(
-                f"{file} ({size} bytes) is truncated or no safetensors file: its header claims {length} bytes; "
-                "copy it again"
-            )
-        raw = stream.read(length)
-    try:
-        header = json.loads(raw)
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        infos = _infos(file, entries)
-        spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} has a damaged safetensors header ({error}): copy it again") from error
-    expected = 0
-    for start, end in spans:
-        if start != expected:
-            raise CheckpointError(f"{file} has a damaged safetensors header (a gap at byte {expected}): copy it again")
-        expected = end
-    if expected != size - 8 - length:
-        raise CheckpointError(f"{file} holds {size - 8 - length} bytes of tensors, expected {expected}: copy it again")
-    return infos
-
-
-def _infos(file: Path, entries: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    return {name: _tensor_info(file, entry) for name, entry in entries.items()}
-
-
-def _tensor_info(file: Path, entry: dict[str, Any]) -> TensorInfo:
-    start, end = entry["data_offsets"]
-    shape = tuple(int(side) for side in entry["shape"])
-    expected = math.prod(shape) * _DTYPE_BYTES.get(entry["dtype"], 0)
-    if min((0, *shape)) < 0 or (expected and end - start != expected):
-        raise ValueError(f"shape {shape} of {entry['dtype']} takes {expected} bytes, found {end - start}")
-    return TensorInfo(file, str(entry["dtype"]), shape, end - start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,7 @@ import torch
 
 from .._core.errors import OutputError
 from .._core.files import atomic_write
-from .index import INDEX_FILE, Checkpoint
-
-#: Files besides the tensors that a checkpoint needs.
-_COMPANION_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "spiece.model",
-    "vocab*",
-    "merges.txt",
-)
+from .index import INDEX_FILE
 
 
 def write_tensors(
@@ -75,18 +60,6 @@ def write_index(folder: Path, files: Mapping[str, Iterable[str]], *, total_bytes
     """Write the index of a checkpoint of several safetensors files."""
     weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
     return write_json(folder / name, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
-
-
-def copy_companion_files(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copy the config, tokenizer and generation files of a checkpoint, byte for byte."""
-    for path in companion_files(checkpoint):
-        with atomic_write(folder / path.name) as part:
-            shutil.copyfile(path, part)
-
-
-def companion_files(checkpoint: Checkpoint) -> list[Path]:
-    """Return the config, tokenizer and generation files of a checkpoint."""
-    return sorted({path for pattern in _COMPANION_FILES for path in checkpoint.folder.glob(pattern) if path.is_file()})
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:

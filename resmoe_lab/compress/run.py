@@ -16,9 +16,11 @@ from .._core.machine import machine, versions
 from .._core.progress import Progress, Tick, silent
 from ..centers import Statistics
 from ..checkpoint import Checkpoint
-from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE, read_header
+from ..checkpoint.companions import copy_companion_files, left_out
+from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE
 from ..checkpoint.reader import read_tensors
-from ..checkpoint.writer import copy_companion_files, digest, write_index, write_json, write_tensors
+from ..checkpoint.tensors import read_header
+from ..checkpoint.writer import digest, write_index, write_json, write_tensors
 from ..experts import family_of
 from ..runtime.packable import check_packable
 from ..runtime.rest import describe_rest, packed_rest, rounded_modules
@@ -124,7 +126,7 @@ def compress_checkpoint(
     with folder_lock(out):
         manifest = found_manifest(out, described)  # as the last holder left it
         if not manifest["finished"]:
-            manifest |= {"export": _EXPORTS[config.export]}
+            manifest |= {"export": _EXPORTS[config.export], "source_encodings": checkpoint.encodings}
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             manifest = _write(checkpoint, out, units, manifest=manifest, scheduler=scheduler, progress=progress)
     return manifest
@@ -160,6 +162,9 @@ def _write(
     modules = rounded_modules(checkpoint, units[0].config.rest)
     manifest["files"] = _write_rest(checkpoint, out, units, modules)
     copy_companion_files(checkpoint, out)
+    if checkpoint.quantization:
+        write_json(out / "config.json", dict(checkpoint.config))
+    manifest["left_out"] = left_out(checkpoint)
     if units[0].packed:
         _describe_packed(checkpoint, out, units, modules)
     return _finish(out, manifest, units, copying=time.perf_counter() - begun)
@@ -188,7 +193,7 @@ def _write_rest(
     count = family.shape(checkpoint.config).num_experts
     replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
-    for number, source in enumerate(sorted({info.file for info in checkpoint.tensors.values()})):
+    for number, source in enumerate(checkpoint.files):
         names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in replaced]
         if names:
             file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)

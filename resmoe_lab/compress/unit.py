@@ -15,7 +15,7 @@ from .._core.errors import OutputError, ResmoeError
 from .._core.machine import peak_memory
 from ..centers import Statistics
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.reader import TORCH_DTYPES, read_file, read_tensors
+from ..checkpoint.reader import TORCH_DTYPES, read_file, read_stored
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import ExpertStack, Family, family_of
 from ..methods import CompressedLayer, storage_ledger
@@ -122,6 +122,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         stack, config.keep_of(unit.layer), center, statistics=unit.statistics, storage=config.storage
     )
     keys = list(family.expert_keys(unit.layer, stack.num_experts))
+    original = family.expert_bytes(checkpoint, unit.layer)
     ledger, tensors, layout = storage_ledger(layer), dict[str, torch.Tensor](), dict[str, Any]()
     if unit.packed:
         error = _error(stack, layer)
@@ -130,7 +131,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         # What is stored does not depend on the activation, which the model that is loaded brings along.
         module = pack(layer, activation=torch.relu)
         tensors = {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-        ledger = packed_ledger(module.layout, original_bytes=ledger.original_bytes)
+        ledger = packed_ledger(module.layout, original_bytes=original)
         layout = {"layout": module.layout.model_dump(mode="json")}
     else:
         dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
@@ -142,11 +143,11 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         "relative_error": error / scale if scale else 0.0,
         "bytes": ledger.true_bytes,
         "paper_bytes": ledger.paper_bytes,
-        "original_bytes": ledger.original_bytes,
+        "original_bytes": original,
         "format": ledger.format,
         "permutation_hash": permutation_hash(center.permutations) if center is not None else None,
         "certified_gap": certificate.gap if certificate is not None else None,
-        "source_hash": digest(read_tensors(checkpoint, keys)),
+        "source_hash": digest(read_stored(checkpoint, keys)),
     }
 
 

@@ -150,15 +150,14 @@ class VariantRunner:
     def stored_bytes(self, variant: Variant) -> tuple[int, int]:
         """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
         method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
+        original = sum(self.family.expert_bytes(self.checkpoint, layer) for layer in self.layers)
         if variant.method != ORIGINAL and self._only_coding_tells(method):
-            measured = [self._measured_ledger(variant, layer) for layer in self.layers]
-            return sum(ledger.true_bytes for ledger in measured), sum(ledger.original_bytes for ledger in measured)
+            return sum(self._measured_ledger(variant, layer).true_bytes for layer in self.layers), original
         shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
         ledgers = [
             forecast_ledger(method, shape, keep=variant.keep_of(layer), center=has_center, storage=self.storage)
             for layer in self.layers
         ]
-        original = sum(ledger.original_bytes for ledger in ledgers)
         return original if variant.method == ORIGINAL else sum(ledger.true_bytes for ledger in ledgers), original
 
     def _measured_ledger(self, variant: Variant, layer: int) -> Ledger:

@@ -5,6 +5,7 @@ from typing import Any
 
 from .._core.errors import CheckpointError
 from ..checkpoint import Checkpoint
+from ..checkpoint.codecs import CODECS
 from ._base import FAMILIES as FAMILIES
 from ._base import Family as Family
 from ._stack import Block as Block
@@ -20,14 +21,28 @@ def family_of(checkpoint: Checkpoint) -> Family:
     CheckpointError
         If no family has its ``model_type``, or its weights are quantized.
     """
-    quantization = checkpoint.config.get("quantization_config") or {}
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-    if quantization and method != "resmoe":
-        raise CheckpointError(
-            f"{checkpoint.folder} is quantized ({method}), expected 16 or 32 bit weights: "
-            "use the unquantized checkpoint"
-        )
-    return family_of_config(checkpoint.config, where=str(checkpoint.folder))
+    where = str(checkpoint.folder)
+    if not checkpoint.packed and (unread := _unread(checkpoint)):
+        try:
+            family_of_config(checkpoint.config, where=where)
+        except CheckpointError as error:
+            unread += f"; besides, its {str(error).removeprefix(f'{where} has ')}"
+        raise CheckpointError(f"{where} {unread}")
+    return family_of_config(checkpoint.config, where=where)
+
+
+def _unread(checkpoint: Checkpoint) -> str:
+    """What no codec reads, in words; empty where all is read."""
+    left = [name for name, info in checkpoint.tensors.items() if info.encoded is None and info.quantized]
+    if not left:
+        return ""
+    method = checkpoint.quantization.get("quant_method")
+    info = checkpoint.tensors[left[0]]
+    return (
+        f"is quantized ({method or 'its config does not say how'}): {left[0]!r} is {info.dtype} {info.shape}, expected "
+        f"floats, or an encoding that is read ({', '.join(CODECS.names())}) with its scales: use the "
+        "unquantized checkpoint"
+    )
 
 
 def family_of_config(config: Mapping[str, Any], *, where: str) -> Family:

@@ -17,7 +17,8 @@ import torch
 from .._core.errors import CheckpointError, UsageError, WeightError
 from .._core.registry import Registry
 from ..checkpoint import Checkpoint
-from ..checkpoint.reader import read_tensors
+from ..checkpoint.codecs import CODECS
+from ..checkpoint.reader import TensorReader
 from ._layout import FUSED_PARTS, Part, Shape, blocks_of, config_int, copy_block
 from ._stack import Block, ExpertStack, LayerShape
 
@@ -195,8 +196,8 @@ class Family:
                     raise WeightError(f"tensor {name!r} has shape {info.shape}, expected {expected} by the config")
                 if info.dtype not in _READABLE:
                     raise CheckpointError(
-                        f"tensor {name!r} is stored as {info.dtype}, expected one of {', '.join(_READABLE)}: "
-                        "use the unquantized checkpoint"
+                        f"tensor {name!r} is stored as {info.dtype}, expected one of {', '.join(_READABLE)} or an "
+                        f"encoding with its scales ({', '.join(CODECS.names())}): use the unquantized checkpoint"
                     )
         return shape
 
@@ -223,17 +224,18 @@ class Family:
         """
         self.check_layers(checkpoint, [layer])
         shape = self._checked_shape(checkpoint, layer)
-        # The tensors are memory-mapped: the stack is the only copy of the layer in memory.
-        stored = read_tensors(checkpoint, self.expert_keys(layer, shape.num_experts))
+        # Tensors are memory-mapped, and decoded expert by expert: the stack is the only copy of the layer in memory.
+        reader = TensorReader(checkpoint, self.expert_keys(layer, shape.num_experts))
         stack = self._empty(layer, shape, dtype=dtype, device=device)
-        _fill(stack, self.parts, lambda part, k: stored[self._key(layer, part, k)])
+        _fill(stack, self.parts, lambda part, k: reader.read(self._key(layer, part, k), k if part.fused else None))
         return stack.checked()
 
     def first_block(self, checkpoint: Checkpoint, layer: int, expert: int) -> torch.Tensor:
         """Return one expert's first block (p_I, p) in float32, which is enough to detect near-duplicates."""
         self._checked_shape(checkpoint, layer)
-        key = self._key(layer, self.parts[0], expert)
-        return self.parts[0].view(read_tensors(checkpoint, [key])[key], expert).float()
+        part = self.parts[0]
+        key = self._key(layer, part, expert)
+        return part.matrix(TensorReader(checkpoint, [key]).read(key, expert if part.fused else None)).float()
 
     def _empty(self, layer: int, shape: Shape, **options: Any) -> ExpertStack:
         blocks = self.blocks(shape.hidden_size)
@@ -288,7 +290,12 @@ class Family:
         module = self.experts_module(model, layer)
         first = _tensor(module, self.module_parts[0].key.format(k=0))
         stack = self._empty(layer, self.shape(self.config), device=first.device)
-        _fill(stack, self.module_parts, lambda part, k: _tensor(module, part.key.format(k=k)))
+
+        def matrix(part: Part, k: int) -> torch.Tensor:
+            tensor = _tensor(module, part.key.format(k=k))
+            return tensor[k] if part.fused else tensor
+
+        _fill(stack, self.module_parts, matrix)
         return stack
 
     def to_model(self, model: torch.nn.Module, stack: ExpertStack) -> None:
@@ -304,10 +311,10 @@ def not_packable(module: torch.nn.Module) -> UsageError:
     return UsageError(f"{type(module).__name__} cannot be packed: export its restored experts instead (dense)")
 
 
-def _fill(stack: ExpertStack, parts: tuple[Part, ...], tensor_of: Callable[[Part, int], torch.Tensor]) -> None:
+def _fill(stack: ExpertStack, parts: tuple[Part, ...], matrix_of: Callable[[Part, int], torch.Tensor]) -> None:
     for k in range(stack.num_experts):
         for part in parts:
-            copy_block(stack.block(part.block)[k], part.view(tensor_of(part, k), k))
+            copy_block(stack.block(part.block)[k], part.matrix(matrix_of(part, k)))
 
 
 def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor:

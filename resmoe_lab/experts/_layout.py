@@ -88,7 +88,10 @@ class Part:
 
     def view(self, tensor: torch.Tensor, expert: int) -> torch.Tensor:
         """Return the (p_I, columns) view of one expert's block in its stored tensor: rows are neurons."""
-        matrix = tensor[expert] if self.fused else tensor
+        return self.matrix(tensor[expert] if self.fused else tensor)
+
+    def matrix(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return the (p_I, columns) view of the block in the stored matrix, or vector, of one expert."""
         matrix = matrix[:, None] if self.vector else matrix
         matrix = matrix.T if self.transposed else matrix
         if self.half is None:

@@ -10,10 +10,11 @@ import torch
 
 from .._core.errors import CheckpointError, UsageError
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.reader import read_file
+from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.writer import digest
 from ..store.manifest import MANIFEST_FILE
 from .experts import Mode
+from .packable import empty_model, model_config
 from .requantized import RequantizedMode
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load(
     >>> type(model).__name__
     'MixtralForCausalLM'
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
@@ -74,18 +75,23 @@ def load(
         raise UsageError(f"mode {mode!r} belongs to packed checkpoints, and {checkpoint.name} is not packed")
     logging.disable_progress_bar()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    folder = checkpoint.complete_folder()
+    folder: Any = checkpoint.complete_folder()
     check_hashes(checkpoint)
-    config = AutoConfig.from_pretrained(folder, **options)
+    config = model_config(checkpoint)
     if checkpoint.packed:
         config.quantization_config |= {"mode": mode, "cache_experts": cache_experts}
-    auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
+    auto: Any = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
     options |= {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    if checkpoint.encodings:
+        auto, folder = type(empty_model(checkpoint)), None
+        options["state_dict"] = read_tensors(checkpoint, checkpoint.tensors, dtype=dtype)
     loaded: Any = auto.from_pretrained(folder, **options)
     model, info = loaded
     for problem in ("missing", "unexpected", "mismatched"):
         if names := sorted(map(str, info[f"{problem}_keys"])):
-            raise CheckpointError(f"{folder}: {len(names)} tensors are {problem}, such as {names[0]!r}: copy it again")
+            raise CheckpointError(
+                f"{checkpoint.folder}: {len(names)} tensors are {problem}, such as {names[0]!r}: copy it again"
+            )
     model.to(device)
     opened: PreTrainedModel = model.eval().requires_grad_(False)
     return opened

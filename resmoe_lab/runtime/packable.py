@@ -16,7 +16,7 @@ from ..store.layout import Storage
 from .packing import packed_ledger, packed_prefix
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _ADVICE = "export its restored experts instead (dense)"
 
@@ -77,6 +77,25 @@ def expert_bytes(checkpoint: Checkpoint) -> dict[int, int]:
     return sizes
 
 
+def model_config(checkpoint: Checkpoint) -> PretrainedConfig:
+    """Return the transformers config of a checkpoint; of one that codecs decode, without its quantization.
+
+    Raises
+    ------
+    ValueError
+        If transformers does not know the model.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if checkpoint.encodings and checkpoint.model_type in CONFIG_MAPPING:
+        config: PretrainedConfig = CONFIG_MAPPING[checkpoint.model_type].from_dict(dict(checkpoint.config))
+    else:
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    if checkpoint.quantization:
+        config.__dict__.pop("quantization_config", None)
+    return config
+
+
 def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """Build the transformers model of a checkpoint on the meta device, running no code from the folder.
 
@@ -85,12 +104,11 @@ def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
     UsageError
         If transformers does not know the model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    options = {"local_files_only": True, "trust_remote_code": False}
     auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(checkpoint.folder, **options)
+        config = model_config(checkpoint)
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config)
     except ValueError as error:

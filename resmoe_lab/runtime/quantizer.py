@@ -20,7 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .._core.errors import CheckpointError, UsageError
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
-from ..checkpoint.index import read_header
+from ..checkpoint.tensors import read_header
 from ..checkpoint.writer import write_index
 from ..experts import family_of_config
 from ..store.formats import FORMATS

@@ -34,7 +34,7 @@ def model_key(checkpoint: Checkpoint) -> str:
     if checkpoint.hub_id is not None:
         return checkpoint.folder.name
     digest = hashlib.blake2b(digest_size=16)
-    weights = sorted({info.file for info in checkpoint.tensors.values()})
+    weights = checkpoint.files
     small = sorted(path for path in checkpoint.folder.glob("*") if path.suffix in (".json", ".model", ".txt", ".jinja"))
     for path in [*small, *weights]:
         # Manifests and cards hold times and machines, which change no score.

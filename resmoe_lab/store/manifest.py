@@ -31,7 +31,7 @@ def checkpoint_hash(checkpoint: Checkpoint) -> str:
     if checkpoint.hub_id is not None:
         return checkpoint.folder.name
     digest = hashlib.blake2b((checkpoint.folder / "config.json").read_bytes(), digest_size=16)
-    for path in sorted({info.file for info in checkpoint.tensors.values()}):
+    for path in checkpoint.files:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as stream:

@@ -111,7 +111,7 @@ def checkpoint_fingerprint(checkpoint: Checkpoint) -> Hashable:
     """
     if checkpoint.hub_id is not None:
         return (checkpoint.hub_id, str(checkpoint.folder))
-    files = {checkpoint.folder / "config.json", *(info.file for info in checkpoint.tensors.values())}
+    files = {checkpoint.folder / "config.json", *checkpoint.files}
     return file_fingerprint(files)
 
 

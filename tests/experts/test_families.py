@@ -297,15 +297,26 @@ def test_a_dense_tensor_in_a_layer_of_experts_is_named(tmp_path: Path) -> None:
 
 
 def test_quantized_checkpoints_are_refused_by_name(pico_folder: Path) -> None:
-    _config(pico_folder, quantization_config={"quant_method": "mxfp4"})
-    with pytest.raises(CheckpointError, match=r"is quantized \(mxfp4\), expected 16 or 32 bit"):
+    name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
+    _config(pico_folder, quantization_config={"quant_method": "marlin"}, model_type="mixtral")
+    _rewrite(pico_folder, lambda t: t.update({f"{name}_packed_words": torch.zeros(4, 4, dtype=torch.int32)}))
+    with pytest.raises(CheckpointError, match=rf"is quantized \(marlin\): '{name}_packed_words' is I32 \(4, 4\)"):
         moe_layers(open_checkpoint(pico_folder))
+    _config(pico_folder, model_type="unheard_of")
+    with pytest.raises(CheckpointError, match=r"quantized \(marlin\).*besides, its model_type 'unheard_of'"):
+        moe_layers(open_checkpoint(pico_folder))
+
+
+def test_floats_under_a_config_that_says_quantized_are_read(pico_folder: Path) -> None:
+    expected = load_stack(open_checkpoint(pico_folder), layer=0).weights
+    _config(pico_folder, quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]})
+    assert torch.equal(load_stack(open_checkpoint(pico_folder), layer=0).weights, expected)
 
 
 def test_experts_of_eight_bits_are_refused(pico_folder: Path) -> None:
     name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
     _rewrite(pico_folder, lambda t: t.update({name: t[name].to(torch.float8_e4m3fn)}))
-    with pytest.raises(CheckpointError, match=f"{name!r} is stored as F8_E4M3, expected one of F64, F32"):
+    with pytest.raises(CheckpointError, match=rf"its config does not say how\): {name!r} is F8_E4M3"):
         load_stack(open_checkpoint(pico_folder), layer=0)
 
 

@@ -12,18 +12,21 @@ from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.experts import family_of, moe_layers
 
 Shapes = dict[str, tuple[int, ...]]
-_WIDTH = {"BF16": 2, "F32": 4}
+_WIDTH = {"BF16": 2, "F32": 4, "F8_E4M3": 1}
 
 
-def _write(folder: Path, config: dict[str, Any], shapes: Shapes, dtype: str) -> None:
+def _write(
+    folder: Path, config: dict[str, Any], shapes: Shapes, dtype: str, dtypes: dict[str, str] | None = None
+) -> None:
     """Write a config, and a safetensors file whose header is real and whose tensors are a hole."""
     (folder / "config.json").write_text(json.dumps(config))
     header, end = {}, 0
     for name, shape in shapes.items():
-        size = _WIDTH[dtype]
+        kind = (dtypes or {}).get(name, dtype)
+        size = _WIDTH[kind]
         for side in shape:
             size *= side
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     raw = json.dumps(header).encode()
     with (folder / "model.safetensors").open("wb") as stream:
@@ -148,6 +151,9 @@ PUBLISHED = {
 }
 
 
+_EXPERTS = {name: shape for name, shape in _DEEPSEEK_SHAPES.items() if ".experts." in name}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_layout_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     config, shapes, layers, sizes, dtype = PUBLISHED[name]
@@ -163,9 +169,22 @@ def test_a_published_layout_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     assert checkpoint.tensors[family.router_key(layers[-1])].shape == (count, hidden)
 
 
-def test_files_in_eight_bits_are_refused_by_name(tmp_path: Path) -> None:
-    """DeepSeek-V3 as it is published."""
+def test_deepseek_v3_is_read_in_the_eight_bits_that_it_is_published_in(tmp_path: Path) -> None:
     config = PUBLISHED["deepseek-ai/DeepSeek-V2-Lite"].config | {"model_type": "deepseek_v3"}
-    _write(tmp_path, config | {"quantization_config": {"quant_method": "fp8"}}, {"x": (1,)}, "BF16")
-    with pytest.raises(CheckpointError, match=r"is quantized \(fp8\), expected 16 or 32 bit weights"):
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    scales = {f"{name}_scale_inv": (-(-rows // 128), -(-columns // 128)) for name, (rows, columns) in _EXPERTS.items()}
+    eight = dict.fromkeys(_EXPERTS, "F8_E4M3") | dict.fromkeys(scales, "F32")
+    _write(tmp_path, config | {"quantization_config": fp8}, _DEEPSEEK_SHAPES | scales, "BF16", eight)
+    checkpoint = open_checkpoint(tmp_path)
+    assert moe_layers(checkpoint) == [1]
+    assert checkpoint.encodings == ["scaled"]
+    # 11 blocks of 128 are 1,408 neurons.
+    assert family_of(checkpoint).expert_bytes(checkpoint, 1) == 3 * 64 * (2048 * 1408 + 4 * 16 * 11)
+
+
+def test_eight_bits_without_scales_are_refused_by_name(tmp_path: Path) -> None:
+    config = PUBLISHED["deepseek-ai/DeepSeek-V2-Lite"].config | {"model_type": "deepseek_v3"}
+    eight = dict.fromkeys(_EXPERTS, "F8_E4M3")
+    _write(tmp_path, config | {"quantization_config": {"quant_method": "fp8"}}, _DEEPSEEK_SHAPES, "BF16", eight)
+    with pytest.raises(CheckpointError, match=r"is quantized \(fp8\): 'model.layers.1.mlp.experts.0.gate_proj.weight'"):
         family_of(open_checkpoint(tmp_path))
