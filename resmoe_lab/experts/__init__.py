@@ -8,9 +8,13 @@ from ..checkpoint import Checkpoint
 from ..checkpoint.codecs import CODECS
 from ._base import FAMILIES as FAMILIES
 from ._base import Family as Family
+from ._derived import derive_family, fused_on_disk
 from ._stack import Block as Block
 from ._stack import ExpertStack as ExpertStack
 from ._stack import LayerShape as LayerShape
+from ._transformers import config_of as config_of
+from ._transformers import empty_model as empty_model
+from ._transformers import model_class as model_class
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
@@ -28,7 +32,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
         except CheckpointError as error:
             unread += f"; besides, its {str(error).removeprefix(f'{where} has ')}"
         raise CheckpointError(f"{where} {unread}")
-    return family_of_config(checkpoint.config, where=where)
+    family = family_of_config(checkpoint.config, where=where)
+    return family if checkpoint.packed else fused_on_disk(type(family), checkpoint)(checkpoint.config)
 
 
 def _unread(checkpoint: Checkpoint) -> str:
@@ -65,7 +70,13 @@ def family_of_config(config: Mapping[str, Any], *, where: str) -> Family:
         if model_type in family.model_types:
             return family(config)
     supported = ", ".join(model_type for family in families for model_type in family.model_types)
-    raise CheckpointError(f"{where} has model_type {model_type or 'none at all'!r}, expected one of: {supported}")
+    try:
+        return derive_family(config)(config)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{where} has model_type {model_type or 'none at all'!r}, expected one of: {supported}; or one whose "
+            f"experts transformers describes ({error})"
+        ) from error
 
 
 def moe_layers(checkpoint: Checkpoint) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.codecs import CODECS
 from ..checkpoint.reader import TensorReader
+from ._formula import computes_formula
 from ._layout import FUSED_PARTS, Part, Shape, blocks_of, config_int, copy_block
 from ._stack import Block, ExpertStack, LayerShape
 
@@ -119,6 +120,11 @@ class Family:
                 f"{checkpoint.folder} has no MoE layer: expected tensors such as {self._key(0, self.parts[0], 0)!r}"
             )
         return layers
+
+    def routed_layers(self, names: Iterable[str]) -> list[int]:
+        """Return the layers that have a router among some tensor names, whose experts may be packed."""
+        located = filter(None, map(self.locate, names))
+        return sorted({layer for layer, rest in located if rest == self.router})
 
     def check_layers(self, checkpoint: Checkpoint, layers: Sequence[int]) -> None:
         """Check that layers exist and have experts.
@@ -283,6 +289,8 @@ class Family:
         arguments = list(inspect.signature(module.forward).parameters)
         if arguments != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(module, "act_fn"):
             raise not_packable(module)
+        if not computes_formula(module, self.module_parts):
+            raise not_packable(module)
         return module.act_fn  # type: ignore[return-value]
 
     def from_model(self, model: torch.nn.Module, layer: int) -> ExpertStack:
@@ -308,7 +316,10 @@ class Family:
 
 def not_packable(module: torch.nn.Module) -> UsageError:
     """Return the error about an experts module whose computation packed experts do not implement."""
-    return UsageError(f"{type(module).__name__} cannot be packed: export its restored experts instead (dense)")
+    return UsageError(
+        f"{type(module).__name__} cannot be packed, as it computes something else than W2 (act(W1 x) * W3 x): export "
+        "its restored experts instead (dense)"
+    )
 
 
 def _fill(stack: ExpertStack, parts: tuple[Part, ...], matrix_of: Callable[[Part, int], torch.Tensor]) -> None:

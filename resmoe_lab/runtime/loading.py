@@ -12,9 +12,10 @@ from .._core.errors import CheckpointError, UsageError
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.writer import digest
+from ..experts import model_class
 from ..store.manifest import MANIFEST_FILE
 from .experts import Mode
-from .packable import empty_model, model_config
+from .packable import model_config
 from .requantized import RequantizedMode
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def load(
     >>> type(model).__name__
     'MixtralForCausalLM'
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
@@ -80,11 +80,10 @@ def load(
     config = model_config(checkpoint)
     if checkpoint.packed:
         config.quantization_config |= {"mode": mode, "cache_experts": cache_experts}
-    auto: Any = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
+    auto: Any = model_class(config)
     options |= {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if checkpoint.encodings:
-        auto, folder = type(empty_model(checkpoint)), None
-        options["state_dict"] = read_tensors(checkpoint, checkpoint.tensors, dtype=dtype)
+        folder, options["state_dict"] = None, read_tensors(checkpoint, checkpoint.tensors, dtype=dtype)
     loaded: Any = auto.from_pretrained(folder, **options)
     model, info = loaded
     for problem in ("missing", "unexpected", "mismatched"):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from .._core.errors import UsageError
+from .._core.errors import CheckpointError, UsageError
 from ..centers import CENTERS
 from ..checkpoint import Checkpoint
-from ..experts import family_of
+from ..experts import config_of, family_of
+from ..experts import empty_model as empty_model_of
 from ..methods import Method
 from ..store.layout import Storage
 from .packing import packed_ledger, packed_prefix
@@ -69,9 +68,8 @@ def expert_bytes(checkpoint: Checkpoint) -> dict[int, int]:
     """Return the stored bytes of the experts of each layer that has a router, packed or not."""
     family, tensors = family_of(checkpoint), checkpoint.tensors
     count = family.shape(checkpoint.config).num_experts
-    located = filter(None, map(family.locate, tensors))
     sizes = {}
-    for layer in sorted({layer for layer, rest in located if rest == family.router}):
+    for layer in family.routed_layers(tensors):
         prefix, keys = f"{packed_prefix(family, layer)}.", set(family.expert_keys(layer, count))
         sizes[layer] = sum(info.nbytes for name, info in tensors.items() if name.startswith(prefix) or name in keys)
     return sizes
@@ -85,15 +83,11 @@ def model_config(checkpoint: Checkpoint) -> PretrainedConfig:
     ValueError
         If transformers does not know the model.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
-    if checkpoint.encodings and checkpoint.model_type in CONFIG_MAPPING:
-        config: PretrainedConfig = CONFIG_MAPPING[checkpoint.model_type].from_dict(dict(checkpoint.config))
-    else:
-        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    if checkpoint.quantization:
-        config.__dict__.pop("quantization_config", None)
-    return config
+    if checkpoint.quantization and not checkpoint.packed:
+        return config_of(checkpoint.config)
+    return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
 
 
 def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
@@ -104,16 +98,9 @@ def empty_model(checkpoint: Checkpoint) -> PreTrainedModel:
     UsageError
         If transformers does not know the model.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    auto = AutoModelForSeq2SeqLM if checkpoint.config.get("is_encoder_decoder") else AutoModelForCausalLM
     try:
-        config = model_config(checkpoint)
-        with torch.device("meta"):
-            model: PreTrainedModel = auto.from_config(config)
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
+        return empty_model_of(checkpoint.config)
+    except CheckpointError as error:
         raise UsageError(
-            f"transformers cannot run model_type {checkpoint.model_type!r} ({reason}): {_ADVICE}"
+            f"transformers cannot run model_type {checkpoint.model_type!r} ({error}): {_ADVICE}"
         ) from error
-    return model
