@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import CONFIG_MAPPING, PreTrainedModel
-from transformers.models.auto.configuration_auto import model_type_to_module_name
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from resmoe_lab.experts import model_class
 
@@ -72,22 +67,6 @@ _SETTINGS: dict[str, dict[str, Any]] = (
         "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 8},
     }
 )
-
-
-@cache
-def described() -> list[str]:
-    """Types of the installed transformers' language models whose experts are marked as such in their source.
-
-    Types that are made of others (a text model, a vision tower) are left out: their text models have types of their own.
-    """
-    models = Path(transformers.__file__).parent / "models"
-
-    def marks(model_type: str) -> bool:
-        files = (models / model_type_to_module_name(model_type)).glob("modeling_*.py")
-        return any("@use_experts_implementation" in file.read_text("utf-8") for file in files)
-
-    names = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if marks(name)]
-    return sorted(name for name in names if "text_config" not in CONFIG_MAPPING[name].sub_configs)
 
 
 def config_content(model_type: str) -> dict[str, Any]:

@@ -18,6 +18,15 @@ INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 #: The index of a packed checkpoint, under a name that an unregistered transformers does not open.
 PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
+#: What lies in a folder instead of a checkpoint, and what to do about it.
+_OTHER_LAYOUTS = {
+    "*.gguf": "a GGUF file, which is not read: use the model's safetensors checkpoint",
+    "adapter_*": "an adapter (LoRA) without its model: merge it into the model first, and pass that folder",
+    "consolidated*.safetensors": "Mistral's own layout: use the files that are named as in transformers",
+    "model-*-of-*.safetensors": f"and no {INDEX_FILE}, and not all shards are there: copy the checkpoint again",
+}
+#: Models that are others under a name of their own.
+_SAME_AS = {"kimi_k2": "deepseek_v3"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -134,6 +143,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     """
     folder, hub_id = resolve(source)
     config = _read_json(folder / "config.json")
+    if config.get("model_type") in _SAME_AS:
+        config["model_type"] = _SAME_AS[config["model_type"]]
     tensors: dict[str, TensorInfo] = {}
     for file in _weight_files(folder, hub_id):
         header = (
@@ -202,13 +213,25 @@ def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
         names = sorted({str(name) for name in weight_map.values()})
     elif (folder / SINGLE_FILE).is_file() or (hub_id is not None and has_file(hub_id, folder / SINGLE_FILE)):
         names = [SINGLE_FILE]
+    elif shards := _numbered_shards(folder):
+        names = shards
     else:
         raise CheckpointError(_no_weights(folder))
     return [_checked_path(folder, name, may_be_missing=hub_id is not None) for name in names]
 
 
+def _numbered_shards(folder: Path) -> list[str]:
+    """The shards of a checkpoint that lost its index, if their numbers say that all are there."""
+    shards = sorted(path.name for path in folder.glob("model-*-of-*.safetensors"))
+    counts = {name.removesuffix(".safetensors").rpartition("-of-")[2] for name in shards}
+    return shards if len(counts) == 1 and counts == {f"{len(shards):05d}"} else []
+
+
 def _no_weights(folder: Path) -> str:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    for pattern, what in _OTHER_LAYOUTS.items():
+        if found := sorted(path.name for path in folder.glob(pattern)):
+            return f"{folder} holds {found[0]}, {what}"
     if not pickles:
         return f"{folder} holds no {SINGLE_FILE} and no {INDEX_FILE}: it is not a safetensors checkpoint"
     return (

@@ -25,6 +25,8 @@ def resolve(source: str | Path) -> tuple[Path, str | None]:
     path = Path(source).expanduser()
     if path.is_dir():
         return path, None
+    if path.suffix == ".gguf" and path.exists():
+        raise CheckpointError(f"{path} is a GGUF file, which is not read: use the model's safetensors checkpoint")
     if path.exists():
         raise CheckpointError(f"{path} is a file, expected the checkpoint's folder: pass the folder that holds it")
     if isinstance(source, str) and _HUB_ID.fullmatch(source) and not source.startswith("."):

@@ -15,6 +15,7 @@ from . import compress as compress
 from . import convert as convert
 from . import diagnose as diagnose
 from . import evaluate as evaluate
+from . import families as families
 from . import inspect as inspect
 from . import lab as lab
 from . import plan as plan

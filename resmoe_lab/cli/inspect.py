@@ -23,7 +23,15 @@ def inspect(checkpoint: str, *, json: Json = False) -> None:
         sizes = expert_bytes(opened)
     else:
         sizes = {layer: family.expert_bytes(opened, layer) for layer in family.layers(opened)}
-    facts = {"checkpoint": opened.name, "family": family.name, "moe_layers": list(sizes), "packed": opened.packed}
+    facts: dict[str, object] = {
+        "checkpoint": opened.name,
+        "family": family.name,
+        "moe_layers": list(sizes),
+        "packed": opened.packed,
+    }
     facts |= {**asdict(family.shape(opened.config)), "total_bytes": opened.total_bytes}
-    facts["expert_bytes"] = sum(sizes.values())
+    stored, shape = sum(sizes.values()), family.shape(opened.config)
+    weights = len(sizes) * shape.num_experts * shape.intermediate_size * family.blocks(shape.hidden_size)[-1].stop
+    facts |= {"expert_bytes": stored, "bits_per_weight": round(8 * stored / weights, 4) if weights else None}
+    facts["encodings"] = opened.encodings
     show(facts, json, lambda: show_facts(facts))

@@ -16,7 +16,7 @@ from .._core.errors import UsageError
 from .._core.files import temporary_folder
 from .._core.params import KEEP
 from .._core.progress import Progress, silent
-from ..analysis.equal_bytes import REFERENCE, keep_at_equal_bytes
+from ..analysis.equal_bytes import keep_at_equal_bytes
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, Center, Statistics, center_method
 from ..checkpoint import Checkpoint
 from ..experts import ExpertStack, family_of
@@ -149,16 +149,18 @@ class VariantRunner:
 
     def stored_bytes(self, variant: Variant) -> tuple[int, int]:
         """Return the bytes of the compressed layers' experts, as stored by the variant and originally."""
-        method = METHODS[REFERENCE if variant.method == ORIGINAL else variant.method]()
         original = sum(self.family.expert_bytes(self.checkpoint, layer) for layer in self.layers)
-        if variant.method != ORIGINAL and self._only_coding_tells(method):
+        if variant.method == ORIGINAL:
+            return original, original
+        method = METHODS[variant.method]()
+        if self._only_coding_tells(method):
             return sum(self._measured_ledger(variant, layer).true_bytes for layer in self.layers), original
         shape, has_center = self.family.layer_shape(), CENTERS[variant.center].stored
         ledgers = [
             forecast_ledger(method, shape, keep=variant.keep_of(layer), center=has_center, storage=self.storage)
             for layer in self.layers
         ]
-        return original if variant.method == ORIGINAL else sum(ledger.true_bytes for ledger in ledgers), original
+        return sum(ledger.true_bytes for ledger in ledgers), original
 
     def _measured_ledger(self, variant: Variant, layer: int) -> Ledger:
         """The ledger of a layer as it was coded when the variant ran, or as it is coded now."""

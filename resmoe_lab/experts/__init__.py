@@ -13,6 +13,7 @@ from ._stack import Block as Block
 from ._stack import ExpertStack as ExpertStack
 from ._stack import LayerShape as LayerShape
 from ._transformers import config_of as config_of
+from ._transformers import described_types as described_types
 from ._transformers import empty_model as empty_model
 from ._transformers import model_class as model_class
 

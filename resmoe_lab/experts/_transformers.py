@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +33,27 @@ def config_of(config: Mapping[str, Any]) -> PretrainedConfig:
     content = {name: _value(value) for name, value in config.items() if name != "quantization_config"}
     found: PretrainedConfig = CONFIG_MAPPING[model_type].from_dict(content)
     return found
+
+
+@cache
+def described_types() -> list[str]:
+    """Return the types of the language models in the installed transformers whose experts are marked in their source.
+
+    Models made of others (a text model, a vision tower) are left out: their text models have types of their own.
+    """
+    import transformers
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.configuration_auto import model_type_to_module_name
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    models = Path(transformers.__file__).parent / "models"
+
+    def marks(model_type: str) -> bool:
+        files = (models / model_type_to_module_name(model_type)).glob("modeling_*.py")
+        return any("@use_experts_implementation" in file.read_text("utf-8") for file in files)
+
+    names = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if marks(name)]
+    return sorted(name for name in names if "text_config" not in CONFIG_MAPPING[name].sub_configs)
 
 
 def _value(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,8 @@ def model_config(checkpoint: Checkpoint) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    if checkpoint.quantization and not checkpoint.packed:
+    said = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
+    if said != checkpoint.config:
         return config_of(checkpoint.config)
     return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
 

@@ -135,3 +135,33 @@ def test_a_damaged_config_is_told(pico_folder: Path, content: str, message: str)
 def test_a_file_is_not_a_checkpoint(pico_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="is a file, expected the checkpoint's folder"):
         open_checkpoint(pico_folder / "config.json")
+
+
+def test_shards_that_lost_their_index_are_read_if_all_are_there(pico_folder: Path) -> None:
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    tensors = load_file(pico_folder / "model.safetensors")
+    (pico_folder / "model.safetensors").unlink()
+    halves = sorted(tensors)[::2], sorted(tensors)[1::2]
+    for name, half in zip(names, halves, strict=True):
+        save_file({key: tensors[key] for key in half}, pico_folder / name)
+    assert set(open_checkpoint(pico_folder).tensors) == set(tensors)
+    (pico_folder / names[1]).unlink()
+    with pytest.raises(CheckpointError, match="not all shards are there"):
+        open_checkpoint(pico_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("x.gguf", "a GGUF file"), ("adapter_config.json", "an adapter"), ("consolidated.safetensors", "Mistral's own")],
+)
+def test_what_is_no_checkpoint_is_called_by_its_name(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(CheckpointError, match=what):
+        open_checkpoint(tmp_path)
+
+
+def test_kimi_is_read_and_written_as_the_deepseek_it_is(pico_folder: Path) -> None:
+    config = json.loads((pico_folder / "config.json").read_text())
+    (pico_folder / "config.json").write_text(json.dumps(config | {"model_type": "kimi_k2"}))
+    assert open_checkpoint(pico_folder).model_type == "deepseek_v3"

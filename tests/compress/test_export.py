@@ -96,7 +96,7 @@ def test_another_form_is_another_result(pico_checkpoint: Checkpoint, tmp_path: P
 @pytest.mark.parametrize("name", ["gpt_oss", "llama4_text"])
 def test_experts_that_cannot_be_packed_are_refused_before_any_work(name: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(pico.save(pico.PICO[name](), tmp_path / "pico"))
-    with pytest.raises(UsageError, match=r"cannot be packed, as it computes something else.*export its restored experts instead \(dense\)"):
+    with pytest.raises(UsageError, match=r"cannot be packed, .*: export its restored experts instead"):
         compress_checkpoint(checkpoint, tmp_path / "out", CompressionConfig(layers=moe_layers(checkpoint)[:1]))
     assert not (tmp_path / "out").exists()
 

@@ -11,17 +11,17 @@ from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.compress import CompressionConfig, compress_checkpoint, forecast
 from resmoe_lab.compress.speed import Curve, Speed
-from resmoe_lab.experts import FAMILIES, family_of, load_stack, model_class, moe_layers
+from resmoe_lab.experts import FAMILIES, described_types, family_of, load_stack, model_class, moe_layers
 from resmoe_lab.experts._derived import derive_family
 from resmoe_lab.runtime import load
 
-from ..architectures import config_content, described, logits_of, tiny_model
+from ..architectures import config_content, logits_of, tiny_model
 
 #: Experts that compute something else than what packed ones do; they can be exported densely.
 CLAMPED = {"deepseek_v4", "minimax_m3_vl_text", "gpt_oss", "hy_v4", "inkling2_text"}
 #: Architectures with experts that cannot be derived, and why.
 GAPS = {"gpt_oss": "biases"}
-DERIVED = [name for name in described() if name not in GAPS]
+DERIVED = [name for name in described_types() if name not in GAPS]
 BY_HAND = sorted({name for family in FAMILIES.names() for name in FAMILIES[family].model_types} & set(DERIVED))
 
 

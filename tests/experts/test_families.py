@@ -76,7 +76,7 @@ def test_a_family_tells_its_activation_or_that_its_experts_cannot_be_packed(name
     module = family.experts_module(model, layers.get(name, 1 if "deepseek" in name else 0))
     values = torch.linspace(-2, 2, 9)
     if name in ("gpt_oss", "llama4_text"):
-        with pytest.raises(UsageError, match=f"{type(module).__name__} cannot be packed: export"):
+        with pytest.raises(UsageError, match=f"{type(module).__name__} cannot be packed, .*: export"):
             family.activation(module)
     else:
         expected = values.relu() if name == "switch_transformers" else torch.nn.functional.silu(values)
