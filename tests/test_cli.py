@@ -272,7 +272,8 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(tmp_path: Path) -> None
 
 def test_the_app_is_served_to_this_machine_only(run, pico_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command, env: called.append(command) or 0)
+    monkeypatch.setattr(cli.serve, "check_port", lambda host, port: None)
+    monkeypatch.setattr(cli.serve, "run_server", lambda command, env: called.append(command) or 0)
     assert run("app", pico_folder, "--no-browser").code == 0
     assert "--Voila.ip=127.0.0.1" in called[0]
     assert run("app", pico_folder, "--host", "0.0.0.0").code == 0

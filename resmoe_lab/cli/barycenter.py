@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .._core.gaps import gap_facts
 from ._app import app
 from ._options import DEFAULT_CENTER, Center, Json, Seed, Solver, center_options
 from ._output import progress_bar, show, show_facts
@@ -41,7 +42,7 @@ def barycenter(
         "objective": fitted.objective,
         "relative_objective": fitted.objective / (stack.mean_squared_norm() or 1.0),
         "lower_bound": bound.lower_bound if bound else None,
-        "certified_gap": bound.gap if bound else None,
+        **(gap_facts(bound.gap, bound.kind) if bound else gap_facts(None, None)),
         "solver": fitted.solver,
         "iterations": fitted.iterations,
         "seconds": fitted.seconds,

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ._app import app
+from ._server import check_port, run_server
 
 
 @app.command(name="app")
@@ -22,15 +23,14 @@ def serve(
     browser: Annotated[bool, Parameter(help="Open a browser there.")] = True,
 ) -> None:
     """Serve the panels as an app, behind a token that is printed with the address."""
-    import subprocess
-
     from ..checkpoint import open_checkpoint
     from ..workbench.serving import app_command, app_environment, write_app
 
+    check_port(host, port)
     open_checkpoint(checkpoint)
     # A relative folder means one of where the command was typed.
     source = str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
     with tempfile.TemporaryDirectory(prefix="resmoe-app-") as folder:
         notebook = write_app(Path(folder), source, here=Path.cwd())
         command = app_command(notebook, host=host, port=port, browser=browser)
-        raise SystemExit(subprocess.call(command, env=app_environment()))
+        raise SystemExit(run_server(command, env=app_environment()))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .._core.errors import OutputError, ResmoeError
+from .._core.gaps import gap_facts
 from .._core.machine import peak_memory
 from ..centers import Statistics
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -146,7 +147,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         "original_bytes": original,
         "format": ledger.format,
         "permutation_hash": permutation_hash(center.permutations) if center is not None else None,
-        "certified_gap": certificate.gap if certificate is not None else None,
+        **(gap_facts(certificate.gap, certificate.kind) if certificate is not None else gap_facts(None, None)),
         "source_hash": digest(read_stored(checkpoint, keys)),
     }
 

@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from .. import plots
+from .._core.gaps import NO_BOUND, gap_text
 from .._core.params import BITS
 from ..experiments.sweep import Sweep
 from ..plots.offline import chart_html
@@ -186,7 +187,7 @@ def certificate_table(sweep: Sweep) -> HTML:
                 f"{row['objective']:#.5g}",
                 percent(row["relative_objective"]),
             ),
-            *(number_text(row["lower_bound"], False, "no bound"), percent(row["certified_gap"], 2)),
+            *(number_text(row["lower_bound"], False, NO_BOUND), gap_text(row["certified_gap"])),
             *(f"{row['iterations']:g}", str(row["solver"]), f"{row['seconds']:.2f} s"),
         ]
         for _, row in sweep.centers.iterrows()

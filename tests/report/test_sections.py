@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from resmoe_lab._core.gaps import gap_text
 from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.report import sections
 
@@ -77,7 +78,14 @@ def test_the_certificate_shows_every_center(sweep: Sweep) -> None:
     page = sections.certificate_table(sweep).data
     for row in sweep.centers.itertuples():
         assert f"{row.objective:#.5g}" in page
-        assert f"{row.certified_gap:.2%}" in page
+        assert gap_text(row.certified_gap) in page
+
+
+def test_a_certificate_that_failed_says_so(sweep: Sweep) -> None:
+    failed = replace(sweep, centers=sweep.centers.assign(lower_bound=0.0, certified_gap=float("inf")))
+    page = sections.certificate_table(failed).data
+    assert page.count("certificate failed") == len(sweep.centers)
+    assert "inf%" not in page
 
 
 def test_a_center_without_a_bound_says_so(sweep: Sweep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.figure import Figure
 
+from ..._core.gaps import gap_text
 from ..._core.progress import Progress, Tick
 from ...centers import CENTERS, BarycenterMethod
 from ...checkpoint import Checkpoint
@@ -92,8 +94,13 @@ class TransportPanel(Panel[TransportView]):
         )
         if view.lower_bound is None:
             return f"{objective}. This center has no lower bound."
-        gap = f"{view.gap:.2%}" if view.gap is not None and view.gap >= 5e-5 else "less than 0.01%"
-        return f"{objective}. Lower bound of any center {view.lower_bound:.5g}: certified gap <b>{gap}</b>."
+        if view.gap is not None and not math.isfinite(view.gap):
+            return (
+                f"{objective}. <b>The certificate failed</b>: the lower bound is 0, which says nothing of this center."
+            )
+        return (
+            f"{objective}. Lower bound of any center {view.lower_bound:.5g}: certified gap <b>{gap_text(view.gap)}</b>."
+        )
 
     def _alt(self, name: str) -> str:
         view = self._view()
