@@ -6,7 +6,9 @@ import torch
 
 from .._core.progress import Progress, Tick, silent
 from ..experts import ExpertStack
-from ..transport import assign, squared_distances
+from ..transport import assign
+from ..transport.cost import distances_between
+from ..transport.rows import normalized
 
 #: Rounds of MergeMany at most; it stops by itself long before.
 _ROUNDS = 100
@@ -17,9 +19,10 @@ _SETTLED = 1e-7
 def match_rows(reference: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """(n,) int64 order of `rows` (n, D) that brings them nearest to `reference` (n, D), on the CPU.
 
-    The squared norms of the rows are the same in any order, so this is the matching of largest inner product.
+    The squared norms of the rows are the same in any order, so this is the matching of largest inner product; and what
+    all rows of a matrix share is the same for any of them.
     """
-    return assign(squared_distances(reference.float(), rows.float())).permutation
+    return assign(distances_between(*normalized([reference, rows]))).permutation
 
 
 def match_experts(

@@ -18,7 +18,8 @@ from .._core.registry import Registry
 from ..experts import Block, ExpertStack, LayerShape
 from ..store.encodings import Encoded, Encoding, encode_rows
 from ..transport import Certificate, SearchConfig, objective
-from ..transport.cost import BUFFER_ENTRIES, blocks
+from ..transport.cost import BUFFER_ENTRIES
+from ..transport.rows import blocks
 from ._statistics import Statistics
 
 

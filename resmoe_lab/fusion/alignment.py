@@ -134,7 +134,9 @@ def find_couplings(
             for layer in graph.writers(variable)
             if layer.into is not None and layer.name in layers
         }
-        cost = torch.cdist(source.features(variable, layers, inputs), reference.features(variable, layers, {}))
+        features = source.features(variable, layers, inputs), reference.features(variable, layers, {})
+        common = torch.cat(features).mean(0)  # distances do not depend on it, but their rounding does
+        cost = torch.cdist(features[0] - common, features[1] - common)
         rows, columns = source.masses(variable), reference.masses(variable)
         couplings[variable] = couple(cost, rows=rows, columns=columns, regularization=matching.regularization)
     progress(Tick("matching neurons", len(graph.variables), len(graph.variables)))

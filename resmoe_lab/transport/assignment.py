@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
 
+#: Costs: float64 where they are given so, else float32.
+Costs = NDArray[np.float32] | NDArray[np.float64]
 #: What a backend returns: the column of every row, and the column potentials if it computes them.
 _Solution = tuple[NDArray[np.int64], NDArray[np.float64] | None]
+#: Rows that are processed at a time.
+_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
     Parameters
     ----------
     cost
-        (n, n) of any float dtype; solved in float32.
+        (n, n) of any float dtype. Solved in its precision, and in float32 if it has less: what all entries of a row or
+        of a column share is subtracted in float64 first, so that it costs no digits.
     backend
         ``"lapjv"``, ``"lapx"``, ``"scipy"``, or ``"auto"``: the fastest that is installed.
     potential
@@ -70,54 +76,88 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
     (tensor([1, 0]), 3.0)
     """
     matrix = _square(cost)
-    return solve(matrix if potential is None else matrix.copy(), potential, backend=backend)
+    assignment = solve(matrix.copy(), potential, backend=backend)
+    # The potentials are of the reduced matrix, which was rounded; those of the rows are feasible for the given one.
+    rows = c_transform(matrix, assignment.col_potential.numpy())
+    total_cost = float(matrix[np.arange(len(matrix)), assignment.permutation.numpy()].sum(dtype=np.float64))
+    return Assignment(assignment.permutation, torch.from_numpy(rows), assignment.col_potential, total_cost)
 
 
-def solve(matrix: NDArray[np.float32], potential: Tensor | None = None, *, backend: str = "auto") -> Assignment:
-    """Solve an assignment problem in place: a given potential is subtracted from the columns of the matrix."""
+def solve(matrix: Costs, potential: Tensor | None = None, *, backend: str = "auto") -> Assignment:
+    """Solve an assignment problem in place: the matrix is reduced by a given potential of its columns."""
     solver = _backend(backend)
     if len(matrix) == 0:
         empty = torch.zeros(0, dtype=torch.float64)
         return Assignment(empty.long(), empty, empty, 0.0)
-    shift = np.zeros(len(matrix)) if potential is None else potential.numpy().astype(np.float32).astype(np.float64)
-    if potential is not None:
-        matrix -= shift.astype(np.float32)
+    check_finite(matrix)
+    row_shift, column_shift = _reduce(matrix, None if potential is None else potential.numpy())
     columns, potentials = _solve_by_nearest(matrix) or solver(matrix)
     if potentials is None:
         potentials = _potentials_of(matrix, columns)
-    rows = c_transform(matrix, potentials)
-    total_cost = float(matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + shift.sum())
+    rows = c_transform(matrix, potentials) + row_shift
+    total = matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + row_shift.sum() + column_shift.sum()
     return Assignment(
-        torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + shift), total_cost
+        torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + column_shift), float(total)
     )
 
 
-def c_transform(cost: NDArray[np.float32], col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest feasible row potentials, ``min_j cost[i, j] - col_potential[j]``, in float64."""
-    rows = np.empty(len(cost))
-    for start in range(0, len(cost), 256):
-        rows[start : start + 256] = (cost[start : start + 256] - col_potential).min(1)
-    return rows
+def check_finite(matrix: Costs) -> None:
+    """Check costs before they reach a native solver, which may do anything with others.
 
-
-def _square(cost: Tensor | NDArray) -> NDArray[np.float32]:
-    array = cost.detach().to("cpu", torch.float32).numpy() if isinstance(cost, Tensor) else np.asarray(cost, np.float32)
-    if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise WeightError(f"cost matrix of shape {array.shape}, expected a square one: match equal numbers of neurons")
-    if not np.isfinite(array.sum(dtype=np.float64)):
+    Raises
+    ------
+    WeightError
+        If a cost is NaN or infinite.
+    """
+    # The minimum and maximum take no memory, and are NaN if any entry is.
+    if matrix.size and not np.isfinite([matrix.min(), matrix.max()]).all():
         raise WeightError(
             "cost matrix holds NaN or infinity, expected finite numbers: check the weights it was computed from"
         )
-    return np.ascontiguousarray(array)
 
 
-def _solve_by_nearest(matrix: NDArray[np.float32]) -> _Solution | None:
+def _reduce(matrix: Costs, potential: NDArray[np.float64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Subtract potentials and then minima of rows and columns in place, and return what was subtracted from each.
+
+    The subtraction from each row is in float64. What is left has a zero in every row and column, and no optimal
+    assignment changes.
+    """
+    column_shift = np.zeros(len(matrix)) if potential is None else potential.astype(np.float64)
+    row_shift = np.empty(len(matrix))
+    for start in range(0, len(matrix), _ROWS):
+        part = matrix[start : start + _ROWS]
+        left = part - column_shift
+        row_shift[start : start + _ROWS] = left.min(1)
+        part[:] = left - row_shift[start : start + _ROWS, None]
+    minima = matrix.min(0)
+    matrix -= minima
+    return row_shift, column_shift + minima
+
+
+def c_transform(cost: Costs, col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest feasible row potentials, ``min_j cost[i, j] - col_potential[j]``, in float64."""
+    rows = np.empty(len(cost))
+    for start in range(0, len(cost), _ROWS):
+        rows[start : start + _ROWS] = (cost[start : start + _ROWS] - col_potential).min(1)
+    return rows
+
+
+def _square(cost: Tensor | NDArray) -> Costs:
+    array = cost.detach().cpu() if isinstance(cost, Tensor) else torch.from_numpy(np.asarray(cost))
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise WeightError(
+            f"cost matrix of shape {tuple(array.shape)}, expected a square one: match equal numbers of neurons"
+        )
+    return array.to(torch.float64 if array.dtype == torch.float64 else torch.float32).contiguous().numpy()
+
+
+def _solve_by_nearest(matrix: Costs) -> _Solution | None:
     """Solve the easy case, as with copies of one network: no two rows have the same cheapest column."""
     columns = matrix.argmin(1)
     return (columns, np.zeros(len(matrix))) if np.unique(columns).size == len(columns) else None
 
 
-def _potentials_of(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+def _potentials_of(matrix: Costs, columns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute column potentials of an optimal assignment by Bellman-Ford shortest paths, all rows at once.
 
     A step from row i's column to column j costs ``cost[i, j] - cost[i, columns[i]]``; an optimal assignment has no
@@ -125,9 +165,9 @@ def _potentials_of(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> N
     """
     matched = matrix[np.arange(len(matrix)), columns].astype(np.float64)
     potentials = np.zeros(len(matrix))
-    tolerance = 1e-7 * np.abs(matched).mean()
+    tolerance = float(np.finfo(matrix.dtype).eps) * float(matrix.mean(dtype=np.float64))
     for _ in range(len(matrix)):
-        rows = (matched - potentials[columns]).astype(np.float32)
+        rows: NDArray[Any] = (matched - potentials[columns]).astype(matrix.dtype)
         improved = potentials
         for start in range(0, len(matrix), 64):
             part = slice(start, start + 64)
@@ -139,26 +179,27 @@ def _potentials_of(matrix: NDArray[np.float32], columns: NDArray[np.int64]) -> N
     return potentials
 
 
-def _lapjv(matrix: NDArray[np.float32]) -> _Solution:
+def _lapjv(matrix: Costs) -> _Solution:
     from lapjv import lapjv
 
-    columns, _, (_, _, potentials) = lapjv(matrix, force_doubles=False)
+    # Without this it casts float64 to float32.
+    columns, _, (_, _, potentials) = lapjv(matrix, force_doubles=matrix.dtype == np.float64)
     return columns.astype(np.int64), potentials.astype(np.float64)
 
 
-def _lapx(matrix: NDArray[np.float32]) -> _Solution:
+def _lapx(matrix: Costs) -> _Solution:
     from lap import lapjvs
 
-    columns, _ = lapjvs(matrix, return_cost=False, jvx_like=False)
+    columns, _ = lapjvs(matrix, return_cost=False, jvx_like=False, prefer_float32=False)
     return np.asarray(columns, np.int64), None
 
 
-def _scipy(matrix: NDArray[np.float32]) -> _Solution:
+def _scipy(matrix: Costs) -> _Solution:
     return linear_sum_assignment(matrix)[1].astype(np.int64), None
 
 
 #: Fastest first, each with the module that it needs; scipy is always installed.
-_BACKENDS: dict[str, tuple[str, Callable[[NDArray[np.float32]], _Solution]]] = {
+_BACKENDS: dict[str, tuple[str, Callable[[Costs], _Solution]]] = {
     "lapjv": ("lapjv", _lapjv),
     "lapx": ("lap", _lapx),
     "scipy": ("scipy", _scipy),
@@ -170,7 +211,7 @@ def backends() -> list[str]:
     return [name for name, (module, _) in _BACKENDS.items() if importlib.util.find_spec(module) is not None]
 
 
-def _backend(name: str) -> Callable[[NDArray[np.float32]], _Solution]:
+def _backend(name: str) -> Callable[[Costs], _Solution]:
     installed = backends()
     if name == "auto":
         return _BACKENDS[installed[0]][1]

@@ -120,12 +120,12 @@ def barycenter(
     with closing(_backend(problem, config)) as backend:
         run = Run(problem, backend, options, progress)
         SOLVERS[solver](run)
-        center, objective = run.result()
+        mean, objective = run.result()
         certificate = make_certificate(run, objective, sample_pairs=sample_pairs) if certify else None
     return Barycenter(
-        center=center,
+        center=problem.center(backend.permutations, mean),
         permutations=backend.permutations,
-        objective=objective,
+        objective=problem.in_their_unit(objective),
         history=tuple(run.steps),
         iterations=len(run.steps),
         seconds=time.perf_counter() - started,

@@ -18,9 +18,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cost import blocks, rounding
+from .cost import rounding
 from .matching import PartialDistances, initial_columns
 from .problem import Problem
+from .rows import blocks
 
 #: Columns are added until the bounds of this fraction of the rows are expected to be tight.
 ROW_QUANTILE = 0.99
@@ -127,7 +128,7 @@ def _min_expert_distances(problem: Problem, permutations: Tensor, *, center: Ten
     radius = torch.zeros(len(center), device=center.device)
     allowance = rounding(width)
     for k in range(problem.count):
-        distances = PartialDistances(problem.experts[k][:, :width], center, products)
+        distances = PartialDistances(problem.experts[k].columns(slice(width)), center, products)
         distances.extend(width)
         order = permutations[k].to(center.device)
         norms, center_norms = distances.a_norms[order].float(), distances.b_norms.float()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from .._core.threads import chunked
+from .cost import row_norms
 from .result import Certificate
 from .run import Run
 
@@ -50,7 +51,7 @@ def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> C
     """Bound the objective of every center from below.
 
     All pairs are bounded at once by :func:`~resmoe_lab.transport.bounds.bound_all_pairs`; those whose bounds are not
-    tight are matched.
+    tight are matched. `objective` is that of the experts as the search sees them.
     """
     aligned, _ = run.pair_bounds()
     pairs = run.all_pairs()
@@ -65,9 +66,17 @@ def certify(run: Run, objective: float, *, sample_pairs: int | None = None) -> C
         # The objective is the weighted sum of the aligned distances: the ratio of the sample is extrapolated.
         sampled = sum(float(weights[i] * weights[j] * aligned[i, j]) for i, j in selected)
         lower_bound = lower_bound * objective / sampled if sampled > 0 else 0.0
-    return certificate_from(
-        min(lower_bound, objective), objective, pairs=len(selected), kind="bound" if selected is pairs else "estimate"
-    )
+    if lower_bound <= 0 < objective and objective <= _rounding_of_center(run):
+        objective = max(lower_bound, 0.0)  # copies of one expert, whose mean was rounded
+    bound, value = (run.problem.in_their_unit(each) for each in (min(lower_bound, objective), objective))
+    return certificate_from(bound, value, pairs=len(selected), kind="bound" if selected is pairs else "estimate")
+
+
+def _rounding_of_center(run: Run) -> float:
+    """Return an objective that rounding the entries of a center to float32 alone may leave."""
+    norms = [float(row_norms(rows).sum()) for rows in run.problem.experts]
+    share = (4 * torch.finfo(torch.float32).eps) ** 2
+    return share * sum(weight * norm for weight, norm in zip(run.problem.weights.tolist(), norms, strict=True))
 
 
 def certificate_from(lower_bound: float, objective: float, *, pairs: int, kind: str = "bound") -> Certificate:

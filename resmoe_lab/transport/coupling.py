@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -164,8 +165,12 @@ def _masses(masses: Tensor | None, size: int, side: str) -> Tensor:
 def _exact(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     import ot
 
+    # Neither what a row shares nor a factor changes the plan, but the simplex compares costs with its own tolerances.
+    values = cost.double().cpu()
+    values = values - values.amin(1, keepdim=True)
+    values = values * 2.0 ** -math.frexp(float(values.max()))[1]
     # Masses are float64: in float32 their sums differ, and entries near zero appear.
-    plan, log = ot.emd(rows.numpy(), columns.numpy(), cost.double().cpu().numpy(), numItermax=PIVOTS, log=True)
+    plan, log = ot.emd(rows.numpy(), columns.numpy(), values.numpy(), numItermax=PIVOTS, log=True)
     if log["warning"]:
         n, m = cost.shape
         raise WeightError(
@@ -178,6 +183,7 @@ def _sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, regularization: float
     import ot
 
     values = cost.double().cpu().numpy()
+    values = values - values.min()  # what all costs share changes no plan, but would cost digits
     tolerance = _CONVERGED_ERROR * float(columns.min())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence is checked below

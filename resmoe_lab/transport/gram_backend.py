@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from .assignment import solve
-from .cost import BLOCK_ENTRIES, add_products, row_norms
+from .cost import add_products, row_norms
 from .matching import EQUAL_COST, Match, PartialDistances, match_distances
 from .matching_backends import Realignment
 from .problem import Problem
+from .rows import BLOCK_ENTRIES
 
 #: Minimum of rows that are gathered at a time, so that their transpose is not written entry by entry.
 MIN_ROWS = 8
@@ -100,12 +101,9 @@ class GramBackend:
         current = self.permutations[k]
         rows = torch.arange(len(current))
         costs = self.buffer.cpu()
-        before = costs[rows, current].double()
+        before = float(costs[rows, current].double().sum())
         assignment = solve(costs.numpy(), potential)
-        after = costs[rows, assignment.permutation].double()
-        if potential is not None:  # the solver subtracted it from the columns in place
-            after += potential.float()[assignment.permutation]
-        gain = float(before.sum() - after.sum())
+        gain = before - assignment.cost
         if gain <= EQUAL_COST * float(self._norms[k].sum()):
             return Realignment(current.clone(), assignment.col_potential, 0.0)
         return Realignment(assignment.permutation, assignment.col_potential, gain)

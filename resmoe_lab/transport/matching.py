@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .assignment import solve
-from .cost import add_products, blocks, matched_distances, nearest, rounding, row_norms
+from .cost import add_products, matched_distances, nearest, rounding, row_norms
+from .rows import Rows, as_rows, blocks
 
 #: The first step takes this fraction of the columns, unless the matrix is too narrow for that to save anything.
 FIRST_FRACTION = 1 / 8
@@ -60,18 +61,17 @@ class PartialDistances:
     `products` holds ``-2 <a_i, b_j>`` over the first `columns` columns.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, products: Tensor) -> None:
-        self.a, self.b, self.products = a, b, products.zero_()
+    def __init__(self, a: Tensor | Rows, b: Tensor | Rows, products: Tensor) -> None:
+        self.a, self.b, self.products = as_rows(a), as_rows(b), products.zero_()
         self.columns, self.width = 0, a.shape[1]
         self.a_norms = torch.zeros(len(a), dtype=torch.float64, device=a.device)
         self.b_norms = torch.zeros(len(b), dtype=torch.float64, device=a.device)
 
     @classmethod
-    def complete(cls, a: Tensor, b: Tensor, products: Tensor) -> PartialDistances:
+    def complete(cls, a: Rows, b: Rows, products: Tensor) -> PartialDistances:
         """Return distances of all columns, from given products."""
-        distances = cls(a[:, :0], b[:, :0], products.new_empty(0))
-        distances.a, distances.b, distances.products = a, b, products
-        distances.columns = distances.width = a.shape[1]
+        distances = cls(a, b, products.new_empty(0))
+        distances.products, distances.columns = products, distances.width
         distances.a_norms, distances.b_norms = row_norms(a), row_norms(b)
         return distances
 
@@ -79,7 +79,7 @@ class PartialDistances:
         """Extend the products to the first `columns` columns, or all if there are fewer."""
         columns = min(columns, self.width)
         part = slice(self.columns, columns)
-        a, b = self.a[:, part], self.b[:, part]
+        a, b = self.a.columns(part), self.b.columns(part)
         add_products(self.products, a, b, scale=-2.0)
         self.a_norms += row_norms(a)
         self.b_norms += row_norms(b)
@@ -108,7 +108,12 @@ def initial_columns(width: int) -> int:
 
 
 def match(
-    a: Tensor, b: Tensor, *, products: Tensor, candidate: Tensor | None = None, potential: Tensor | None = None
+    a: Tensor | Rows,
+    b: Tensor | Rows,
+    *,
+    products: Tensor,
+    candidate: Tensor | None = None,
+    potential: Tensor | None = None,
 ) -> Match:
     """Match the rows of `a` with those of `b` one to one, at the least sum of squared distances.
 

@@ -1,4 +1,9 @@
-"""The validated input of a barycenter search: the experts of one layer and their weights."""
+"""The validated input of a barycenter search: the experts of one layer and their weights.
+
+What every neuron of an expert shares changes no match, and neither does a factor: the search works on the experts less
+their means and in a unit near 1 (see :mod:`~resmoe_lab.transport.rows`). The distances between the means are added at
+the end: ``|W_i - W_j|^2 = |W_i' - W_j'|^2 + p_I |m_i - m_j|^2`` for aligned experts W' = W - m of zero mean.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
-from .cost import blocks
+from .rows import blocks, normalized
 
 
 class Problem:
@@ -30,17 +35,52 @@ class Problem:
     """
 
     def __init__(self, stack: Tensor | Sequence[Tensor], weights: Tensor | Sequence[float] | None = None) -> None:
-        self.experts = list(stack)
-        _check_shapes(self.experts)
-        self.count = len(self.experts)
-        self.neurons, self.width = self.experts[0].shape
-        self.device = self.experts[0].device
+        matrices = list(stack)
+        _check_shapes(matrices)
+        self.count = len(matrices)
+        self.neurons, self.width = matrices[0].shape
+        self.device = matrices[0].device
         self.weights = normalized_weights(weights, self.count)
+        self.experts = normalized(matrices)
+        self.mean_distances = self._mean_distances()
+        self._between_means = float(self.weights @ self.mean_distances @ self.weights) / 2
 
     def expert(self, index: int, order: Tensor | None = None) -> Tensor:
-        """Return one expert in float32, with its rows in `order`."""
+        """Return one expert as the search sees it in float32, with its rows in `order`."""
         rows = self.experts[index]
-        return (rows if order is None else rows[order.to(rows.device)]).float()
+        return rows.block(... if order is None else order.to(rows.device)).float()
+
+    def in_their_unit(self, objective: float) -> float:
+        """Return the objective of the experts as they were given from that of the experts as the search sees them.
+
+        A lower bound of one is a lower bound of the other.
+        """
+        return (objective + self._between_means) * self.experts[0].scale ** -2
+
+    def center(self, permutations: Tensor, mean: Tensor) -> Tensor:
+        """Return the center of the experts as they were given from the `mean` of those that the search sees.
+
+        Where they differ it is computed again, so that it is rounded only once: (p_I, D) float32.
+        """
+        if self.experts[0].plain:
+            return mean
+        center, orders = torch.empty_like(mean), permutations.to(self.device)
+        for part in blocks(*center.shape):
+            total = torch.zeros(center[part].shape, dtype=torch.float64, device=self.device)
+            for rows, order, weight in zip(self.experts, orders, self.weights.tolist(), strict=True):
+                total.add_(rows.values[order[part]].double(), alpha=weight)
+            center[part] = total
+        return center
+
+    def _mean_distances(self) -> Tensor:
+        """Return ``p_I |m_i - m_j|^2`` in the search's unit, (N, N) float64 on the CPU."""
+        shifts = [rows.shift for rows in self.experts]
+        if shifts[0] is None:
+            return torch.zeros(self.count, self.count, dtype=torch.float64)
+        means = torch.stack([shift for shift in shifts if shift is not None]) * self.experts[0].scale
+        means = means - means[0]
+        squares = torch.stack([(means - mean).square().sum(1) for mean in means])
+        return (self.neurons * squares).cpu()
 
     def buffer(self) -> Tensor:
         """Return an uninitialized (p_I, p_I) float32 cost matrix."""
@@ -62,7 +102,7 @@ class Problem:
         """Add a multiple of an aligned expert to `total` (p_I, D), without a copy of the expert."""
         order = order.to(self.device)
         for part in blocks(self.neurons, self.width):
-            total[part].add_(self.experts[index][order[part]], alpha=factor)
+            total[part].add_(self.experts[index].block(order[part]), alpha=factor)
 
     def identity(self) -> Tensor:
         """Return the identity permutation of every expert, (N, p_I) int64."""
@@ -94,8 +134,8 @@ def check_expert(rows: Tensor, index: int) -> None:
             f"expert {index} is a {rows.dtype} tensor of shape {tuple(rows.shape)}, "
             "expected a float matrix (p_I, D) that is not empty"
         )
-    # A sum takes one pass and no memory, and is NaN or infinite if any entry is.
-    if not bool(torch.isfinite(rows.sum(dtype=torch.float32))):
+    # The minimum and maximum take one pass and no memory, and are NaN if any entry is.
+    if not bool(torch.isfinite(torch.stack(rows.aminmax())).all()):
         raise WeightError(f"expert {index} holds NaN or infinity, expected finite weights: check the checkpoint")
 
 

@@ -46,13 +46,17 @@ class Options:
 
 @dataclass
 class Run:
-    """One search: its problem, backend and options, and the matches and rounds so far."""
+    """One search: its problem, backend and options, and the matches and rounds so far.
+
+    `objective` is that of the last round in the unit of the search; steps have it in that of the experts.
+    """
 
     problem: Problem
     backend: MatchingBackend
     options: Options = field(default_factory=Options)
     progress: Progress = silent
     steps: list[Step] = field(default_factory=list)
+    objective: float = float("inf")
     matches: int = 0
     started: float = field(default_factory=time.perf_counter)
     _pairs: dict[tuple[int, int], Match] = field(default_factory=dict)
@@ -111,14 +115,18 @@ class Run:
         self.progress(Tick(task, self.matches, None, facts))
 
     def record(self, name: str, value: float, changed: int) -> None:
-        """Record and report one round."""
+        """Record and report one round; `value` is its objective in the unit of the search."""
+        self.objective, value = value, self.problem.in_their_unit(value)
         number = sum(step.name == name for step in self.steps) + 1
         self.steps.append(Step(name, number, value, time.perf_counter() - self.started, changed))
         facts = {"objective": value, "changed": changed, "round": len(self.steps)}
         self.progress(Tick("barycenter", self.matches, None, facts))
 
     def result(self) -> tuple[Tensor, float]:
-        """Return the center of the current permutations and its objective, computed from the experts themselves."""
+        """Return the center of the current permutations and its objective, computed from the experts themselves.
+
+        Both are of the experts as the search sees them.
+        """
         permutations = self.backend.permutations
         if self._result is None or not torch.equal(self._result[0], permutations):
             self._result = None  # frees the old center before the new one is allocated
@@ -141,10 +149,11 @@ class Run:
     def _medoid(self) -> int:
         weights = self.problem.weights
         self.match_pairs(self.all_pairs())
-        costs = torch.zeros(self.problem.count, self.problem.count, dtype=torch.float64)
+        costs = self.problem.mean_distances.clone()
         for i in range(self.problem.count):
             for j in range(i):
-                costs[i, j] = costs[j, i] = self.pair(i, j).cost
+                cost = costs[i, j] + self.pair(i, j).cost
+                costs[i, j] = costs[j, i] = cost
         return int((costs @ weights).argmin())
 
 

@@ -13,8 +13,9 @@ import torch
 from .._core.deprecation import renamed_arguments
 from .._core.errors import UsageError
 from .._core.threads import available_threads
-from .cost import rounding, squared_distances
+from .cost import distances_between, rounding
 from .problem import Problem
+from .rows import Rows
 
 #: Float operations and gathered entries per second on two cores; the selected mode depends on their ratio only.
 FLOPS_PER_SECOND, GATHERED_PER_SECOND = 1.5e11, 5e8
@@ -189,7 +190,7 @@ def are_near_duplicates(problem: Problem, *, rows: int = 64) -> bool:
     if problem.count < 2 or problem.neurons < 2:
         return False
     sample = torch.linspace(0, problem.neurons - 1, min(rows, problem.neurons), device=problem.device).long()
-    distances = squared_distances(problem.experts[0][sample], problem.experts[1])
+    distances = distances_between(Rows(problem.expert(0, sample)), problem.experts[1])
     first, second = distances.topk(2, 1, largest=False).values.unbind(1)
     clear = first < 0.8 * second - rounding(problem.width) * second
     return bool(clear.double().mean() > 0.9)

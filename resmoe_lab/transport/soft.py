@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .._core.errors import UsageError, WeightError
 from .._core.progress import Progress, Tick, silent
-from .cost import squared_distances
+from .cost import distances_between, scaled_distances
 from .coupling import couple
 from .problem import check_expert, normalized_weights
 from .result import Step
+from .rows import Rows, normalized
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def transport_plan(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
     >>> cost
     0.5
     """
-    coupling = couple(squared_distances(a, b))
-    return coupling.plan, coupling.cost
+    distances, unit = scaled_distances(a, b)
+    coupling = couple(distances)
+    return coupling.plan, coupling.cost * unit
 
 
 def soft_barycenter(
@@ -122,21 +124,25 @@ def soft_barycenter(
     """
     started = time.perf_counter()
     weights = _check_arguments(experts, start=start, weights=weights, max_iterations=max_iterations)
-    center = experts[start].float()
+    clouds = normalized(experts, together=True)
+    unit, shift = clouds[start].scale ** -2, clouds[start].shift
+    center = clouds[start].block().float()
     steps: list[Step] = []
     support: list[Tensor] = []
     while True:
         plans, objective = _transport_plans(
-            center, experts, weights=weights, progress=progress, done=len(steps) * len(experts)
+            center, clouds, weights=weights, progress=progress, done=len(steps) * len(experts)
         )
+        objective *= unit
         previous, support = support, [plan > 0 for plan in plans]
         changed = sum(int((old != new).sum()) for old, new in zip(previous, support, strict=False))
         steps.append(Step("soft", len(steps) + 1, objective, time.perf_counter() - started, changed))
         stalled = len(steps) > 1 and steps[-2].objective - objective <= tolerance * steps[-2].objective
         if stalled or len(steps) > max_iterations:
+            center = (center.double() / clouds[start].scale + (0 if shift is None else shift)).float()
             return SoftBarycenter(center, tuple(plans), objective, tuple(steps), time.perf_counter() - started)
         projections = [
-            len(center) * (plan.to(center) @ rows.float()) for plan, rows in zip(plans, experts, strict=True)
+            len(center) * (plan.to(center) @ rows.block().float()) for plan, rows in zip(plans, clouds, strict=True)
         ]
         center = torch.stack(
             [weight * projection for weight, projection in zip(weights, projections, strict=True)]
@@ -144,13 +150,13 @@ def soft_barycenter(
 
 
 def _transport_plans(
-    center: Tensor, experts: Sequence[Tensor], *, weights: list[float], progress: Progress, done: int
+    center: Tensor, clouds: Sequence[Rows], *, weights: list[float], progress: Progress, done: int
 ) -> tuple[list[Tensor], float]:
     plans, objective = [], 0.0
-    for index, (rows, weight) in enumerate(zip(experts, weights, strict=True), start=1):
-        plan, cost = transport_plan(center, rows)
-        plans.append(plan)
-        objective += weight * cost
+    for index, (rows, weight) in enumerate(zip(clouds, weights, strict=True), start=1):
+        coupling = couple(distances_between(Rows(center), rows))
+        plans.append(coupling.plan)
+        objective += weight * coupling.cost
         progress(Tick("soft barycenter", done + index, None))
     return plans, objective
 

@@ -35,7 +35,7 @@ def alternate(run: Run, start: int | str) -> bool:
         changed = int((permutations != previous).sum())
         if changed:
             backend.set_permutations(permutations)
-        run.record("alternating", run.result()[1] if changed else run.steps[-1].objective, changed)
+        run.record("alternating", run.result()[1] if changed else run.objective, changed)
         if not changed:
             break
     return False

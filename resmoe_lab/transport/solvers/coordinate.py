@@ -81,7 +81,7 @@ def descend(run: Run, order: list[int], potentials: list[Tensor | None]) -> int:
     """
     backend, weights = run.backend, run.problem.weights.tolist()
     backend.set_permutations(backend.permutations)
-    objective, changed = run.steps[-1].objective, 0
+    objective, changed = run.objective, 0
     for k in order:
         if not 0 < weights[k] < 1:
             continue
