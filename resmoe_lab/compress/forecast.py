@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._core.errors import ResourceError
+from .._core.errors import ResmoeWarning, ResourceError
 from .._core.machine import anonymous_bytes, available_bytes
 from ..centers import CenterMethod
 from ..checkpoint import Checkpoint
@@ -69,6 +71,8 @@ class Forecast:
         Processes that this machine is shared by (0: the work is done elsewhere).
     alternatives
         What would take less memory, in words, and how much it would take.
+    source_bits, output_bits
+        Stored bits a weight of the compressed layers' experts, in the source and in the result.
     """
 
     layers: tuple[LayerForecast, ...]
@@ -78,6 +82,8 @@ class Forecast:
     output_bytes: int
     workers: int
     alternatives: tuple[tuple[str, int], ...]
+    source_bits: float = 16.0
+    output_bits: float = 16.0
 
     def facts(self) -> dict[str, Any]:
         """The forecast as JSON's own types."""
@@ -145,6 +151,10 @@ def forecast_run(
         for layer in outputs:
             outputs[layer] = forecast_packed(checkpoint, config.make_method(), keep=config.keep_of(layer), **options)
     rows = [LayerForecast(layer, seconds, peak, scratch, output) for layer, output in outputs.items()]
+    weights = math.prod(shape.sizes)
+    source_bits, output_bits = 8 * stored / weights, 8 * sum(outputs.values()) / (weights * len(rows))
+    if checkpoint.encodings:
+        _warn_of_quantized(checkpoint, source_bits, output_bits)
     rest = checkpoint.total_bytes - stored * len(rows) - saved_bytes(checkpoint, config.rest)
     result = rest + sum(outputs.values())
     return Forecast(
@@ -155,6 +165,21 @@ def forecast_run(
         output_bytes=result,
         workers=workers,
         alternatives=tuple(needs.alternatives(speed.working, processes)),
+        source_bits=source_bits,
+        output_bits=output_bits,
+    )
+
+
+def _warn_of_quantized(checkpoint: Checkpoint, source_bits: float, output_bits: float) -> None:
+    """Say what errors of a source that is quantized are measured against, and whether anything is gained over it."""
+    gained = (
+        "" if output_bits < source_bits else f", and {output_bits:.2f} bits are no gain: give fewer, or a smaller keep"
+    )
+    warnings.warn(
+        f"{checkpoint.name} stores its experts at {source_bits:.2f} bits a weight ({', '.join(checkpoint.encodings)}); "
+        f"errors are measured against what that decodes to{gained}",
+        ResmoeWarning,
+        stacklevel=3,
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from resmoe_lab._core.errors import ResmoeWarning
 from resmoe_lab.checkpoint import open_checkpoint
-from resmoe_lab.compress import CompressionConfig, compress_checkpoint
+from resmoe_lab.compress import CompressionConfig, compress_checkpoint, forecast_run
 from resmoe_lab.experts import load_stack
 from resmoe_lab.runtime import load
 from resmoe_lab.store.manifest import MANIFEST_FILE
@@ -39,6 +40,7 @@ def _fp8(folder: Path) -> dict[str, torch.Tensor]:
     return expected
 
 
+@pytest.mark.filterwarnings("ignore::resmoe_lab._core.errors.ResmoeWarning")
 @pytest.mark.parametrize("export", ["packed", "dense"])
 def test_eight_bits_become_what_they_decode_to(export: str, pico_folder: Path, tmp_path: Path) -> None:
     decoded, tokens = _fp8(pico_folder), torch.tensor([[1, 2, 3, 4, 5]])
@@ -61,6 +63,20 @@ def test_eight_bits_become_what_they_decode_to(export: str, pico_folder: Path, t
     assert written.get("quant_method") == ("resmoe" if export == "packed" else None)
 
 
+def test_a_forecast_says_what_a_quantized_source_is_measured_against(pico_folder: Path, tmp_path: Path) -> None:
+    _fp8(pico_folder)
+    source = open_checkpoint(pico_folder)
+    with pytest.warns(ResmoeWarning, match=r"bits a weight \(scaled\); errors are measured against.*are no gain"):
+        forecast = forecast_run(source, tmp_path, CompressionConfig(method="up", keep=1.0))
+    # Blocks of 8 x 8 weights have a scale of 32 bits; the last of a side is smaller.
+    assert 8.5 <= forecast.source_bits < 11
+    assert forecast.output_bits == pytest.approx(17)  # values of 16 bits, and a bit of the mask
+    with pytest.warns(ResmoeWarning, match=r"errors are measured against what that decodes to$"):
+        forecast = forecast_run(source, tmp_path, CompressionConfig(method="rtn", bits=4))
+    assert forecast.output_bits < 8
+
+
+@pytest.mark.filterwarnings("ignore::resmoe_lab._core.errors.ResmoeWarning")
 def test_errors_are_measured_against_the_decoded_weights(pico_folder: Path, tmp_path: Path) -> None:
     _fp8(pico_folder)
     source = open_checkpoint(pico_folder)
