@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,9 @@ from .._core.errors import ResmoeError, UsageError
 #: Signals that ask a command to end; Windows has two of them.
 _ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 #: Seconds that a server has to end its kernels.
-_PATIENCE = 10.0
+_PATIENCE = 20.0
+#: Seconds between looks at whether that time is over.
+_LOOK = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,20 +64,23 @@ def run_server(command: Sequence[str], *, env: Mapping[str, str] | None = None) 
         start_new_session=True,  # a key typed in the terminal reaches it through us, once
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
     )
-    asked = False
+    deadline: float | None = None
 
     def pass_on(number: int, frame: Any) -> None:
-        nonlocal asked
-        # The first request is for an orderly end: Jupyter asks back when it is interrupted.
-        server.send_signal(signal.SIGKILL if asked and number == signal.SIGINT else signal.SIGTERM)
-        asked = True
+        nonlocal deadline
+        # An orderly end, whatever we are told: Jupyter asks back when it is interrupted. The second time is in earnest.
+        if deadline is None:
+            server.terminate()
+            deadline = time.monotonic() + _PATIENCE
+        else:
+            server.kill()
 
     before = {number: signal.signal(number, pass_on) for number in _ENDINGS}
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return server.wait(_PATIENCE if asked else 1.0)
-            if asked:
+                return server.wait(_LOOK)
+            if deadline is not None and time.monotonic() > deadline:
                 server.kill()
     finally:
         if server.poll() is None:

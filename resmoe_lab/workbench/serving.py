@@ -57,7 +57,14 @@ def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[
     """
     if find_spec("voila") is None:
         raise ResmoeError("the app needs Voila, which is not installed: pip install 'resmoe-lab[app]'")
-    options = [f"--Voila.ip={host}", f"--port={port}", "--Voila.auto_token=True", "--theme=light", "--template=resmoe"]
+    options = [
+        f"--Voila.ip={host}",
+        f"--port={port}",
+        "--Voila.port_retries=0",
+        "--Voila.auto_token=True",
+        "--theme=light",
+        "--template=resmoe",
+    ]
     # A visitor can do nothing with a traceback; panels show errors in one line.
     options += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]
     return [sys.executable, "-m", "voila", str(notebook), *options]

@@ -18,6 +18,7 @@ from resmoe_lab.cli._server import check_port
 _SERVER = """
 import os, signal, sys, time
 def end(*_):
+    time.sleep(1.5)  # as long as kernels take
     open(sys.argv[1] + ".ended", "w").close()
     sys.exit(3)
 signal.signal(signal.SIGTERM, end)
