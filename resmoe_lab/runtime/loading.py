@@ -163,10 +163,12 @@ def check_hashes(checkpoint: Checkpoint) -> None:
     if not path.is_file():
         return
     try:
-        hashes = json.loads(path.read_text("utf-8")).get("files", {})
-    except (ValueError, AttributeError) as error:
+        hashes = dict(json.loads(path.read_text("utf-8")).get("files", {}))
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the checkpoint again") from error
     for name, expected in hashes.items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path} names the file {name!r}, which is outside of the folder: refused")
         actual = digest(read_file(checkpoint.folder / name))
         if actual != expected:
             raise CheckpointError(

@@ -97,3 +97,14 @@ def test_a_packed_model_is_evaluated(tiny: Checkpoint, tmp_path: Path) -> None:
     options = {"tasks": ["storyworld_action"], "limit": 8}
     scores = tabulate(evaluate_model(*load_pair(open_checkpoint(tmp_path / "out")), **options))
     assert scores == tabulate(evaluate_model(*load_pair(tiny), **options))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({"../pico/config.json": "0"}, "outside of the folder: refused"), ([1, 2], "is damaged"), ("x", "is damaged")],
+)
+def test_a_manifest_that_names_other_places_is_refused(files: object, message: str, packed: Path) -> None:
+    path = packed / "resmoe_manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
+    with pytest.raises(CheckpointError, match=message):
+        resmoe_lab.load(packed)
