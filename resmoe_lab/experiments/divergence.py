@@ -19,7 +19,9 @@ from .._core.params import KEEP
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint
 from ..scoring.calibration import calibration_requests
-from ..scoring.likelihood import Request, decoder_of, model_inputs
+from ..scoring.decoder import decoder_of
+from ..scoring.likelihood import Request, model_inputs
+from ..scoring.readout import logits_of
 from .runner import EqualBy, VariantRunner
 from .variants import ORIGINAL
 
@@ -75,13 +77,13 @@ def divergence(model: Any, original: Sequence[torch.Tensor], other: Sequence[tor
     Parameters
     ----------
     model
-        Its output embeddings, which are never compressed, turn states into logits.
+        What lies between states and logits, its output embeddings for one, is never compressed.
     original, other
         As :func:`predicting_states` returns them.
     """
-    head, rows = model.get_output_embeddings(), []
+    rows = []
     for before, after in zip(original, other, strict=True):
-        p, q = (head(states).float().log_softmax(dim=-1) for states in (before, after))
+        p, q = (logits_of(model, states).float().log_softmax(dim=-1) for states in (before, after))
         kl = (p.exp() * (p - q)).sum(dim=-1).double().sum()
         rows.append((float(kl), int((p.argmax(-1) == q.argmax(-1)).sum()), len(before)))
     sums = np.array(rows, dtype=np.float64)

@@ -241,15 +241,20 @@ class VariantRunner:
     # -- running -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def running(self, variant: Variant) -> Iterator[tuple[Any, Any]]:
+    def running(self, variant: Variant, *, skips_layers: bool = True) -> Iterator[tuple[Any, Any]]:
         """Give model and tokenizer with a variant's experts in place; afterwards the model has its own again.
 
-        Activations below the compressed layers are computed once for all variants.
+        Parameters
+        ----------
+        variant
+            A variant of this runner.
+        skips_layers
+            Compute the activations below the compressed layers once for all variants, and skip those layers then.
         """
         model, tokenizer = self.loaded
         layers = [] if variant.method == ORIGINAL else self.layers
         stacks = (self.restored(variant, layer) for layer in layers)
-        first, folder = min(self.layers), self._activation_folder
+        first, folder = min(self.layers) if skips_layers else 0, self._activation_folder
         with restored_experts(model, self.checkpoint, stacks), cached_activations(model, first=first, folder=folder):
             yield model, tokenizer
 

@@ -26,5 +26,7 @@ from .sizes import size_bars as size_bars
 from .sizes import size_table as size_table
 from .slider import keep_slider as keep_slider
 from .speed import speed_bars as speed_bars
+from .token_shift import routing_shift as routing_shift
+from .token_shift import token_divergence as token_divergence
 from .tradeoff import error_by_bytes as error_by_bytes
 from .tradeoff import score_by_bytes as score_by_bytes

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from .likelihood import decoder_of
+from .decoder import decoder_of
 
 #: What must stay free on the disk of the cache.
 _FREE_BYTES = 1 << 30

@@ -13,8 +13,10 @@ import torch
 
 from .._core.errors import CheckpointError, WeightError
 from .._core.progress import Progress, Tick
+from .decoder import decoder_of
 from .padding import pad_rows
 from .prefix_sharing import PackedRow, batch_inputs, has_full_attention, pack_requests
+from .readout import logits_of
 
 #: One token in so many of a context goes to an encoder, the rest to its decoder.
 _ENCODER_SHARE = 4
@@ -204,15 +206,9 @@ def _score_decoder(model: Any, rows: Sequence[PackedRow]) -> list[Likelihood]:
     for states, row in zip(hidden, rows, strict=True):
         for branch in row.branches:
             # The vocabulary's logits are computed only where a continuation is.
-            logits = model.get_output_embeddings()(states[list(branch.indices)]).float()
+            logits = logits_of(model, states[list(branch.indices)]).float()
             results.append(_likelihood(logits, torch.tensor(branch.targets, device=logits.device)))
     return results
-
-
-def decoder_of(model: Any) -> Any:
-    """Return the module of a decoder-only model that holds its layers (Llama 4 calls itself its decoder)."""
-    decoder = model.get_decoder()
-    return decoder if hasattr(decoder, "layers") else decoder.model
 
 
 def _score_encoder_decoder(model: Any, requests: Sequence[Request], window: int) -> list[Likelihood]:

@@ -16,6 +16,7 @@ _HOMES = {
     "errors": ("panels.errors", "ErrorsPanel"),
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
+    "tokens": ("panels.tokens", "TokensPanel"),
     "fusion": ("panels.fusion", "FusionPanel"),
     "barycenters": ("panels.barycenters", "BarycentersPanel"),
     "Explorer": ("panels.explorer", "Explorer"),
@@ -33,6 +34,7 @@ __all__ = [
     "experts",
     "fusion",
     "sweep",
+    "tokens",
     "transport",
     "zero_shot",
 ]
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .panels import Explorer as Explorer
     from .panels import FusionPanel as fusion
     from .panels import SweepPanel as sweep
+    from .panels import TokensPanel as tokens
     from .panels import TransportPanel as transport
     from .panels import ZeroShotPanel as zero_shot
     from .selection import Selection as Selection

@@ -19,6 +19,7 @@ from .panels import (
     Explorer,
     Panel,
     SweepPanel,
+    TokensPanel,
     TransportPanel,
     ZeroShotPanel,
 )
@@ -30,6 +31,7 @@ TABS: dict[str, Callable[..., Panel[Any]]] = {
     "Alignment": TransportPanel,
     "Error curves": ErrorsPanel,
     "Single layer": Explorer,
+    "Tokens": TokensPanel,
     "Sweep": SweepPanel,
     "Zero-shot": ZeroShotPanel,
     "Barycenters": BarycentersPanel,

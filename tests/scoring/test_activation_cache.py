@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resmoe_lab.scoring.activation_cache import cached_activations
-from resmoe_lab.scoring.likelihood import decoder_of
+from resmoe_lab.scoring.decoder import decoder_of
 
 from ..experts import pico
 

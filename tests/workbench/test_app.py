@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.workbench import Workbench
 from resmoe_lab.workbench.app import TABS
@@ -15,6 +18,8 @@ def test_a_panel_is_made_when_its_tab_is_opened(pico_checkpoint: Checkpoint) -> 
         assert app.panels[name].selection is app.selection
         assert app.tabs.children[place].children == (app.panels[name].widget,)
     app.panels["Barycenters"].steps.value = 10  # keep the training short
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        app.panels.pop("Tokens").wait(PATIENCE)
     for panel in app.panels.values():
         panel.wait(PATIENCE)
 

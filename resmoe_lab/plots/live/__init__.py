@@ -9,6 +9,7 @@ from .fusion import mixing_figure as mixing_figure
 from .matrices import permutation_figure as permutation_figure
 from .matrices import residual_figure as residual_figure
 from .pictures import pictures_figure as pictures_figure
+from .routing import routing_figure as routing_figure
 from .scores import scores_figure as scores_figure
 from .tradeoff import allocation_figure as allocation_figure
 from .tradeoff import front_figure as front_figure

@@ -10,5 +10,6 @@ from .picture import PicturePanel as PicturePanel
 from .progress import ProgressPanel as ProgressPanel
 from .savebar import SaveBar as SaveBar
 from .sweep import SweepPanel as SweepPanel
+from .tokens import TokensPanel as TokensPanel
 from .transport import TransportPanel as TransportPanel
 from .zero_shot import ZeroShotPanel as ZeroShotPanel

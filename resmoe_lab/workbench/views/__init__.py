@@ -14,5 +14,7 @@ from .scores import view_scores as view_scores
 from .sweep import SweepChoices as SweepChoices
 from .sweep import SweepView as SweepView
 from .sweep import finished_scores as finished_scores
+from .tokens import TokensView as TokensView
+from .tokens import view_tokens as view_tokens
 from .transport import TransportView as TransportView
 from .transport import view_transport as view_transport

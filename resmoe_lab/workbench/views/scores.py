@@ -9,18 +9,14 @@ from typing import Any
 import pandas as pd
 
 from ... import plots
-from ..._core.progress import Progress, Tick, silent
-from ...centers import Center
+from ..._core.progress import Progress, silent
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import score_variants
-from ...experiments.runner import VariantRunner
 from ...experiments.variants import ORIGINAL
-from ...experts import ExpertStack
 from ...plots.series import goes_by_bits, setting_label
 from ...scoring.score_cache import ScoreCache
 from ...scoring.scorer import Limit, Protocol, TaskScorer
-from ..layer import LoadedLayer, open_layer
-from ..model import running_model
+from ..runner import WorkbenchRunner
 from ._base import View
 
 
@@ -87,7 +83,7 @@ def view_scores(
         If the model cannot be run, a task's rows are missing, or an argument is not allowed.
     """
     scorer = TaskScorer(tasks, limit=limit, protocol=protocol, cache=cache, progress=progress)
-    with _WorkbenchRunner(checkpoint, layers=layers, center=center, progress=progress) as runner:
+    with WorkbenchRunner(checkpoint, layers=layers, center=center, progress=progress) as runner:
         variants = [runner.original] if original else []
         scores = score_variants(runner, [*variants, runner.variant(method, keeps)], scorer, progress=progress)
     if isinstance(keeps, Mapping):
@@ -96,22 +92,3 @@ def view_scores(
         label = f"{method} at {setting_label(method, keeps) if goes_by_bits(method) else format(keeps, 'g')}"
     scores.insert(0, "label", scores["method"].map({ORIGINAL: ORIGINAL, method: label}))
     return ScoresView(scores)
-
-
-class _WorkbenchRunner(VariantRunner):
-    """Takes the model, layers and centers from the workbench's caches."""
-
-    def _load_model(self) -> tuple[Any, Any]:
-        return self._resources.enter_context(running_model(self.checkpoint, self._progress))
-
-    def _loaded_layer(self, layer: int) -> LoadedLayer:
-        return open_layer(self.checkpoint, layer, center=self.center_name, progress=self._progress).value
-
-    def stack(self, layer: int) -> ExpertStack:
-        """Return the experts of a layer."""
-        stack = self._loaded_layer(layer).stack
-        self._progress(Tick(f"compressing layer {layer}", 0))
-        return stack
-
-    def _find_center(self, layer: int) -> Center:
-        return self._loaded_layer(layer).center
