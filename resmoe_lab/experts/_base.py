@@ -10,6 +10,7 @@ import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -93,8 +94,12 @@ class Family:
 
     def locate(self, name: str) -> tuple[int, str] | None:
         """Return the layer and the remaining name of a tensor in an MoE block's place, None for other tensors."""
-        match = re.fullmatch(re.escape(self.block).replace(r"\{layer\}", r"(\d+)") + r"\.(.+)", name)
+        match = self._block_pattern.fullmatch(name)
         return (int(match[1]), match[2]) if match else None
+
+    @cached_property
+    def _block_pattern(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.block).replace(r"\{layer\}", r"(\d+)") + r"\.(.+)")
 
     def layers(self, checkpoint: Checkpoint) -> list[int]:
         """Return the indices of the layers that have experts, in order.

@@ -14,6 +14,7 @@ from .errors import errors_by_layer as errors_by_layer
 from .front import allocation_lines as allocation_lines
 from .front import front_lines as front_lines
 from .fusion import mixing_chart as mixing_chart
+from .model_map import model_map_bars as model_map_bars
 from .norms import norm_bars as norm_bars
 from .offline import use_offline_renderer as use_offline_renderer
 from .permutation import permutation_map as permutation_map

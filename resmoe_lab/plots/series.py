@@ -53,6 +53,17 @@ def setting_label(series: str, keep: float) -> str:
     return f"{16 * keep:.4g} bit{'' if keep == 1 / 16 else 's'}"
 
 
+def variant_label(method: str, keep: float) -> str:
+    """Return what a method with its setting is called.
+
+    Examples
+    --------
+    >>> variant_label("resmoe-up", 0.25), variant_label("rtn", 0.1875)
+    ('resmoe-up at 0.25', 'rtn at 3 bits')
+    """
+    return f"{method} at {setting_label(method, keep) if goes_by_bits(method) else format(keep, 'g')}"
+
+
 def error_text(error: float) -> str:
     """Return a relative error: three decimals, or two significant digits of a small one.
 

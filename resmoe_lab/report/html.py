@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+from .._core.units import human_bytes
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,6 @@ def definitions(facts: Mapping[str, Any]) -> str:
 def bullets(lines: Iterable[str]) -> str:
     """Return a list of sentences."""
     return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-
-
-def human_bytes(count: float) -> str:
-    """Return a count of bytes in binary units, with three significant digits."""
-    for size, unit in _UNITS:
-        if abs(count) >= size:
-            return f"{count / size:.3g} {unit}" if count / size < 1000 else f"{count / size:,.0f} {unit}"
-    return f"{count:g} bytes"
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

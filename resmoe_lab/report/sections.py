@@ -12,6 +12,7 @@ from IPython.display import HTML
 from .. import plots
 from .._core.gaps import NO_BOUND, gap_text
 from .._core.params import BITS
+from .._core.units import human_bytes
 from ..experiments.sweep import Sweep
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
@@ -19,7 +20,7 @@ from ..plots.series import error_text, lower_is_better, order_series, setting_la
 from ..workbench.views import ErrorsView, SweepView
 from .headline import FEW_BITS
 from .headline import headline as headline
-from .html import Cell, bullets, definitions, human_bytes, number_ranges, table
+from .html import Cell, bullets, definitions, number_ranges, table
 from .numbers import number_text, percent
 from .overview import Summary, at_bits, by_keep, summarise
 

@@ -16,6 +16,7 @@ _HOMES = {
     "errors": ("panels.errors", "ErrorsPanel"),
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
+    "model_map": ("panels.map", "MapPanel"),
     "tokens": ("panels.tokens", "TokensPanel"),
     "fusion": ("panels.fusion", "FusionPanel"),
     "barycenters": ("panels.barycenters", "BarycentersPanel"),
@@ -33,6 +34,7 @@ __all__ = [
     "errors",
     "experts",
     "fusion",
+    "model_map",
     "sweep",
     "tokens",
     "transport",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from .panels import ExpertsPanel as experts
     from .panels import Explorer as Explorer
     from .panels import FusionPanel as fusion
+    from .panels import MapPanel as model_map
     from .panels import SweepPanel as sweep
     from .panels import TokensPanel as tokens
     from .panels import TransportPanel as transport

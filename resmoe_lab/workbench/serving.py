@@ -9,12 +9,16 @@ from pathlib import Path
 
 from .._core.errors import ResmoeError
 
+#: How many kernels wait for visitors.
+POOL_SIZE = 1
 _CELL = """import os
 
 os.chdir({here!r})
 from resmoe_lab.workbench import Workbench
 
-Workbench({checkpoint!r})"""
+app = Workbench({checkpoint!r})
+app.prefetch()
+app"""
 
 
 def write_app(folder: Path, checkpoint: str, *, here: Path) -> Path:
@@ -64,6 +68,9 @@ def app_command(notebook: Path, *, host: str, port: int, browser: bool) -> list[
         "--Voila.auto_token=True",
         "--theme=light",
         "--template=resmoe",
+        # A kernel that has imported everything and computed the first picture waits for the next visitor.
+        "--preheat_kernel=True",
+        f"--pool_size={POOL_SIZE}",
     ]
     # A visitor can do nothing with a traceback; panels show errors in one line.
     options += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resmoe_lab.report.html import Cell, bullets, definitions, human_bytes, number_ranges, table
+from resmoe_lab.report.html import Cell, bullets, definitions, number_ranges, table
 
 _EVIL = "<img src=x onerror=alert(1)>"
 
@@ -24,14 +23,6 @@ def test_a_body_belongs_to_its_kept_fraction() -> None:
     page = table(["method", "error"], {"0.25": [["up", Cell("0.1", best=True)]], "": [["always", "1"]]})
     assert "<tbody data-keep='0.25'><tr><th scope='row'>up</th><td class='best'>0.1</td></tr></tbody>" in page
     assert "<tbody><tr><th scope='row'>always</th><td>1</td></tr></tbody>" in page
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (11_800_000, "11.3 MiB"), (93 * 2**30, "93 GiB")],
-)
-def test_bytes_read_well(count: int, text: str) -> None:
-    assert human_bytes(count) == text
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))

@@ -14,10 +14,9 @@ from resmoe_lab.workbench.serving import app_command, write_app
 def test_the_notebook_opens_the_checkpoint_whatever_it_is_called(tmp_path: Path) -> None:
     evil = 'it\'s "quoted"; import os\n#<script>'
     [cell] = nbformat.read(write_app(tmp_path, evil, here=tmp_path), as_version=4).cells
-    *_, shown = ast.parse(cell.source).body
-    assert isinstance(shown, ast.Expr)
-    assert isinstance(shown.value, ast.Call)
-    assert ast.literal_eval(shown.value.args[0]) == evil
+    [made] = [line for line in ast.parse(cell.source).body if isinstance(line, ast.Assign)]
+    assert isinstance(made.value, ast.Call)
+    assert ast.literal_eval(made.value.args[0]) == evil
 
 
 def test_it_listens_to_this_machine_only_and_asks_for_a_token(tmp_path: Path) -> None:
@@ -25,6 +24,7 @@ def test_it_listens_to_this_machine_only_and_asks_for_a_token(tmp_path: Path) ->
     assert "--Voila.ip=127.0.0.1" in command
     assert "--Voila.auto_token=True" in command
     assert "--no-browser" in command
+    assert "--preheat_kernel=True" in command
 
 
 def test_without_voila_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from .errors import ErrorFigure as ErrorFigure
 from .experts import norms_figure as norms_figure
 from .experts import similarity_figure as similarity_figure
 from .fusion import mixing_figure as mixing_figure
+from .maps import map_figure as map_figure
 from .matrices import permutation_figure as permutation_figure
 from .matrices import residual_figure as residual_figure
 from .pictures import pictures_figure as pictures_figure

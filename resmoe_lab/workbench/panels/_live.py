@@ -37,8 +37,12 @@ class LivePanel(ABC, Generic[V]):
     title: ClassVar[str]
     #: Controls of selection traits that the panel puts into its own rows.
     placed_controls: ClassVar[tuple[str, ...]] = ()
+    #: What one sees here, in a plain sentence below the title.
+    sentence: ClassVar[str] = ""
     #: Names of the pictures, from top to bottom.
     picture_names: ClassVar[tuple[str, ...]] = ()
+    #: How to read each picture, and what else is drawn.
+    reading: ClassVar[Mapping[str, str]] = {}
     #: The task whose ticks give the remaining time.
     main_task: ClassVar[str | None] = None
 
@@ -112,12 +116,37 @@ class LivePanel(ABC, Generic[V]):
     # Common to all panels.
 
     def _build_widget(self) -> ipywidgets.VBox:
-        heading = ipywidgets.HTML(f"<h3 style='margin:.2rem 0'>{escape(self.title)}</h3>")
-        top = ipywidgets.HBox([heading, self.mark], layout=ipywidgets.Layout(**WRAP, align_items="center"))
+        heading = ipywidgets.HTML(
+            f"<h3>{escape(self.title)}</h3><p class='resmoe-sentence'>{escape(self.sentence)}</p>"
+        )
         shared = [control for name, control in self.controls.items() if name not in self.placed_controls]
-        choices = ipywidgets.HBox(shared, layout=ipywidgets.Layout(**WRAP))
-        above, below = [top, choices, *self._panel_controls()], [*self.pictures.values(), self.save]
-        return ipywidgets.VBox([*above, self.progress.widget, self.message, *self._result_controls(), *below])
+        left = ipywidgets.VBox([heading, *shared, *self._panel_controls(), self.mark])
+        left.add_class("resmoe-controls")
+        pictures = ipywidgets.Box([self._with_reading(name, picture) for name, picture in self.pictures.items()])
+        pictures.add_class("resmoe-pictures")
+        results = [self._with_reading(self.name, control) for control in self._result_controls()]
+        right = ipywidgets.VBox([self.progress.widget, self.message, *results, pictures, self.save])
+        right.add_class("resmoe-results")
+        both = ipywidgets.Box([left, right])
+        both.add_class("resmoe-panel")
+        return ipywidgets.VBox([both])
+
+    def _with_reading(self, name: str, picture: ipywidgets.Widget) -> ipywidgets.Widget:
+        """A picture with the words on how to read it below, which are folded away."""
+        if name not in self.reading:
+            return picture
+        words = ipywidgets.HTML(
+            f"<details class='resmoe-reading'><summary>How to read this</summary>{escape(self.reading[name])}</details>"
+        )
+        trait = "png" if picture.has_trait("png") else "data"
+
+        def follow(_: Any = None) -> None:
+            words.layout.display = "" if getattr(picture, trait, True) else "none"
+
+        if picture.has_trait(trait):
+            picture.observe(follow, names=trait)
+        follow()
+        return ipywidgets.VBox([picture, words])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)

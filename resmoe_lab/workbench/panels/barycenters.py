@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -50,6 +50,12 @@ class BarycentersPanel(Panel[BarycentersView]):
     """
 
     name, title = "barycenters", "Barycenters"
+    sentence = "The barycenter of distributions that are only known by samples, as it is learnt."
+    reading: ClassVar[Mapping[str, str]] = {
+        "barycenter": "Points of the given distributions, and in colour those of their barycenter at the weights of "
+        "the slider.",
+        "training": "How far the barycenter still moves, by step of the training: flat means done.",
+    }
     compute_traits = ("layer",)
     picture_names = ("barycenter", "training")
     main_task = "train nwb-f"

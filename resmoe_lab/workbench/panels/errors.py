@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ipywidgets
 import pandas as pd
@@ -63,6 +63,11 @@ class ErrorsPanel(Panel[ErrorsView]):
     compute_traits = ()
     draw_traits = ("keep",)
     picture_names = ("errors",)
+    sentence = "The error of every method, at equal kept fractions or at equal bytes."
+    reading: ClassVar[Mapping[str, str]] = {
+        "errors": "Squared error of what is stored, relative to the experts' squared norm, over the layers; lower is "
+        "better. At equal bytes all that is stored counts: values, indices, scales and the center.",
+    }
     main_task = "error curves"
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -39,6 +39,14 @@ class ExpertsPanel(Panel[ExpertsView]):
     name, title = "experts", "Experts"
     compute_traits = ("layer", "center", "keep")
     picture_names = ("similarity", "norms")
+    sentence = "How alike the experts of a layer are, how large, how busy, and what a center would gain."
+    reading: ClassVar[Mapping[str, str]] = {
+        "similarity": "Cosine similarity of the experts' weights, as stored and after the neurons of each are put "
+        "into the order of the center's. The more the right picture gains over the left one, the more a center "
+        "saves.",
+        "norms": "Frobenius norms of every expert and of its parts; the residual is what is left after the center is "
+        "taken away. On the right the share of tokens that each expert receives.",
+    }
 
     def __init__(self, source: Selection | Checkpoint | str | Path, *, routing: bool = True, **traits: Any) -> None:
         self.routing = ipywidgets.Checkbox(

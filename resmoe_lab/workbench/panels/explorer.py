@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -48,6 +48,14 @@ class Explorer(Panel[ErrorsView]):
     compute_traits = ("layer", "center")
     draw_traits = ("method", "expert", "keep")
     picture_names = ("errors", "weights")
+    sentence = "One layer: the error of each method, and one expert's weights before and after."
+    reading: ClassVar[Mapping[str, str]] = {
+        "errors": "Squared error of the restored experts over the squared norm of the originals, against the kept "
+        "fraction; lower is better. The line marks the slider.",
+        "weights": "What the method compresses (an expert, or its residual from the center), what is restored of it, "
+        "and the difference, in one colour scale. Permutations: which neuron of each expert was put into which "
+        "place.",
+    }
 
     def __init__(
         self, source: Selection | Checkpoint | str | Path, *, methods: Sequence[str] = _METHODS, **traits: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ class FusionPanel(LivePanel[FusionView]):
     ----------
     first, second
         Files of two fully connected networks, see :func:`~resmoe_lab.fusion.load_mlpnet`. The second one's neurons are
-        the reference.
+        the reference. Without them the panel waits for their names.
     by
         ``"weights"`` or ``"activations"``: what neurons are compared by.
     weight
@@ -39,13 +40,18 @@ class FusionPanel(LivePanel[FusionView]):
     """
 
     name, title = "fusion", "Fusion"
+    sentence = "Two trained networks averaged at every weight, with and without matching their neurons."
+    reading: ClassVar[Mapping[str, str]] = {
+        "mixing": "Accuracy of the average at every weight of the second network, and by class. Matched neurons keep "
+        "the average good between the two ends.",
+    }
     picture_names = ("mixing",)
     main_task = "mixing"
 
     def __init__(
         self,
-        first: str | Path,
-        second: str | Path,
+        first: str | Path = "",
+        second: str | Path = "",
         *,
         by: str = "weights",
         weight: float = WEIGHT.default,
@@ -70,6 +76,15 @@ class FusionPanel(LivePanel[FusionView]):
     def _fingerprint(self, subject: tuple[Path, Path]) -> Hashable:
         # A missing file is reported when it is read. The order of the networks matters.
         return (*map(str, subject), file_fingerprint(path for path in subject if path.is_file()))
+
+    def _begin(self) -> None:
+        if self.first.value.strip() and self.second.value.strip():
+            super()._begin()
+        else:
+            self.message.value = (
+                "Name the files of two fully connected networks that were trained alike, such as those that the "
+                "notebook 60_fusion trains: their average at every weight is shown here."
+            )
 
     def _key(self) -> Hashable:
         return (self.by.value, str(self._data_dir))

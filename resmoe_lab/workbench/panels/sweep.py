@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ from ...plots.series import goes_by_bits, metric_label, setting_label
 from ...scoring.tasks import EMBEDDED_TASKS
 from ..cache import CachedResult
 from ..controls import dropdown, set_options, slider
+from ..kept import KeptSweep, newest_sweep
 from ..selection import Selection
 from ..views import SweepChoices, SweepView, finished_scores
 from ._base import WRAP, Panel
@@ -54,9 +55,14 @@ class SweepPanel(Panel[SweepView]):
     """
 
     name, title = "sweep", "Sweep"
+    sentence = "Errors, scores and bytes of many settings: computed once, then only looked up."
     compute_traits = ()
     draw_traits = placed_controls = ("method",)
     picture_names = ("front", "allocation")
+    reading: ClassVar[Mapping[str, str]] = {
+        "front": "Every point is one setting that was scored; those on the line are beaten by none with fewer bytes.",
+        "allocation": "What each layer gets of a budget when bytes go where they save the most error.",
+    }
     main_task = "scores"
 
     def __init__(
@@ -80,6 +86,8 @@ class SweepPanel(Panel[SweepView]):
         self.budget = slider(_BUDGET)
         self.compare = ipywidgets.Button(description="Score this allocation", layout=ipywidgets.Layout(width="12rem"))
         self._scored: dict[tuple[str, str, float], str] = {}
+        #: Where the sweep on the screen is from, unless it is that of the form.
+        self._place = ""
         self.results = ipywidgets.VBox(layout=ipywidgets.Layout(display="none"))
         super().__init__(source, **traits)
         if not self.form.out.value:
@@ -143,7 +151,11 @@ class SweepPanel(Panel[SweepView]):
             return CachedResult(view, started, (datetime.now() - started).total_seconds(), fresh)
 
         self.run.disabled = self.forecast.disabled = True
-        self._start(work, self._show_result)
+        self._start(work, self._show_measured)
+
+    def _show_measured(self, result: CachedResult[SweepView]) -> None:
+        self._place = ""
+        self._show_result(result)
 
     def score_allocation(self) -> None:
         """Run the model with a keep for each layer and with one for all, at the same bytes."""
@@ -174,20 +186,21 @@ class SweepPanel(Panel[SweepView]):
             self._fail(error)
 
     def _begin(self) -> None:
-        """Show the folder's sweep if it is finished, or how many scores it has if not."""
-        out = self.form.folder
+        """Show the folder's sweep if it is finished, else the newest of this model, and how many scores it has."""
+        out, checkpoint = self.form.folder, self.selection.checkpoint
 
-        def work(progress: Progress) -> CachedResult[SweepView] | None:
+        def work(progress: Progress) -> KeptSweep | None:
             if not out or not (Path(out) / "sweep.json").is_file():
-                return None
+                return None if finished_scores(out) else newest_sweep(checkpoint)
             written = datetime.fromtimestamp((Path(out) / "sweep.json").stat().st_mtime)
-            return CachedResult(SweepView(Sweep.load(out)), written, 0.0, fresh=False)
+            return KeptSweep(Sweep.load(out), "", written)
 
         self._start(work, self._show_saved)
 
-    def _show_saved(self, result: CachedResult[SweepView] | None) -> None:
-        if result is not None:
-            self._show_result(result)
+    def _show_saved(self, kept: KeptSweep | None) -> None:
+        if kept is not None:
+            self._place = kept.place
+            self._show_result(CachedResult(SweepView(kept.sweep), kept.date, 0.0, fresh=False))
             return
         self.result = None
         self._ready()
@@ -221,7 +234,7 @@ class SweepPanel(Panel[SweepView]):
         """Show how many scores a stopped sweep has."""
         self._ready()
         started = finished_scores(self.form.folder)
-        if isinstance(error, Cancelled) and started and self.result is None:
+        if isinstance(error, Cancelled) and started and (self.result is None or self._place):
             self.run.description = "Resume"
             self.message.value = escape(f"Stopped: {started} scores are kept in {self.form.folder}. Resume goes on.")
         else:
@@ -243,16 +256,17 @@ class SweepPanel(Panel[SweepView]):
         return {**figures, "allocation": allocation_figure(table, method=method, share=share)}
 
     def _summary(self) -> str:
-        view = self._view()
+        view, place = self._view(), self._place
         method, share = self.selection.method, self.budget.value
+        begin = f"<b>From {escape(place)}</b>; Run measures what the form says.<br>" if place else ""
         try:
             table = view.allocation(method, share)
         except UsageError as error:
-            return escape(str(error))
+            return begin + escape(str(error))
         setting = "number of bits" if goes_by_bits(method) else "keep"
         allocated, uniform = table["relative_error"].mean(), table["uniform_error"].mean()
         return (
-            f"<b>{escape(method)}</b> in {share:.0%} of the experts' bytes: mean relative error "
+            f"{begin}<b>{escape(method)}</b> in {share:.0%} of the experts' bytes: mean relative error "
             f"{allocated:.4f} with a {setting} for each layer, {uniform:.4f} "
             f"with {setting_label(method, table['uniform_keep'].iloc[0])} for all."
         ) + escape(self._scored.get((self.task.value, method, share), ""))

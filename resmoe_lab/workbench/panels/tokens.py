@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -48,6 +48,16 @@ class TokensPanel(Panel[TokensView]):
     compute_traits = ("method", "center", "keep")
     draw_traits = ("layer",)
     picture_names = ("routing",)
+    sentence = "A text as the original and the compressed model read it: what moves, where, and by how much."
+    reading: ClassVar[Mapping[str, str]] = {
+        "tokens": "The colour of a token tells how far the prediction of the token after it moves: KL divergence "
+        "from the original's distribution, in nats; 0.01 is hardly noticed, 1 is another model. Colours of experts "
+        "show that of the largest gate. A row of the table in bold is a layer after which both models would say "
+        "something else.",
+        "routing": "Compressed experts change what the next layers see, so their routers may choose others. Left: "
+        "the share of this text's tokens whose set of experts changes. Middle: how far the softmax over the router's "
+        "logits moves. Right: who goes where; what stays is on the diagonal.",
+    }
 
     def __init__(self, source: Selection | Checkpoint | str | Path, *, text: str = EXAMPLE, **traits: Any) -> None:
         self.text = ipywidgets.Textarea(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -41,8 +41,15 @@ class TransportPanel(Panel[TransportView]):
     """
 
     name, title = "transport", "Alignment"
+    sentence = "How the neurons of the experts were matched to the center, and how good that matching provably is."
     draw_traits = ("expert",)
     picture_names = ("alignment", "search")
+    reading: ClassVar[Mapping[str, str]] = {
+        "alignment": "Left: which neuron of the expert was put into which place of the center; a diagonal means that "
+        "they stood there already. Right: how far neurons were moved.",
+        "search": "The objective, step by step, and the lower bound that no center whatever can beat: where both "
+        "meet, the matching is proven to be the best.",
+    }
 
     def __init__(
         self, source: Selection | Checkpoint | str | Path, *, solver: str = "coordinate", **traits: Any

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import ipywidgets
 import pandas as pd
@@ -18,6 +19,7 @@ from ...plots.live import scores_figure
 from ...scoring.scorer import Protocol
 from ...scoring.tasks import EMBEDDED_TASKS, TASKS
 from ..controls import Checkboxes, dropdown, row_limit
+from ..kept import newest_sweep
 from ..selection import Selection
 from ..views import ScoresView, view_scores
 from ._base import WRAP, Panel, command_line, setting_words
@@ -47,6 +49,11 @@ class ZeroShotPanel(Panel[ScoresView]):
     """
 
     name, title = "zero_shot", "Zero-shot"
+    sentence = "Scores of the compressed model on tasks, beside those of the original."
+    reading: ClassVar[Mapping[str, str]] = {
+        "scores": "Bars with their standard errors. A difference whose interval in the table does not touch zero is "
+        "more than chance.",
+    }
     compute_traits = ("method", "center", "keep")
     picture_names = ("scores",)
 
@@ -88,9 +95,22 @@ class ZeroShotPanel(Panel[ScoresView]):
             self._requested = False
             super()._begin()
         elif self.result is None:
-            self.message.value = "Choose, then press Score."
+            self._show_kept()
         else:
             self.mark.value = "<span class='resmoe-mark'>of an earlier selection · press Score</span>"
+
+    def _show_kept(self) -> None:
+        """Show the scores of the newest sweep of this model, until something is scored."""
+        selection = self.selection
+        kept = newest_sweep(selection.checkpoint)
+        view = None if kept is None else ScoresView.of_sweep(kept.sweep, selection.method, selection.keep)
+        self.message.value = "Choose, then press Score."
+        if kept is None or view is None:
+            self.pictures["scores"].hide()
+            return
+        self.pictures["scores"].show(scores_figure(view.main()), alt_text(view))
+        label = view.scores["label"].iloc[-1]
+        self.message.value += f" Below: {escape(label)}, from {escape(kept.place)} ({kept.date:%Y-%m-%d})."
 
     def _compute(self, progress: Progress) -> ScoresView:
         selection, options = self.selection, self._options()
@@ -118,8 +138,7 @@ class ZeroShotPanel(Panel[ScoresView]):
         return shown.to_html(index=False, border=0, escape=True, formatters=formats, na_rep="") + note
 
     def _alt(self, name: str) -> str:
-        rows = self._view().main().itertuples()
-        return "Scores: " + "; ".join(f"{row.label}, {row.task}: {row.value:.3g}" for row in rows)
+        return alt_text(self._view())
 
     def command(self) -> str:
         """Return the command lines of the compression and of the scoring."""
@@ -132,3 +151,8 @@ class ZeroShotPanel(Panel[ScoresView]):
         tasks = ["--tasks", ",".join(options["tasks"]), "--protocol", options["protocol"]]
         evaluate = ["evaluate", folder, *tasks, *limit]
         return f"{command_line('resmoe-lab', *compress)} && {command_line('resmoe-lab', *evaluate)}"
+
+
+def alt_text(view: ScoresView) -> str:
+    """Return the alternative text of the picture of some scores."""
+    return "Scores: " + "; ".join(f"{row.label}, {row.task}: {row.value:.3g}" for row in view.main().itertuples())

@@ -9,6 +9,8 @@ from .experts import ExpertsView as ExpertsView
 from .experts import view_experts as view_experts
 from .fusion import FusionView as FusionView
 from .fusion import view_fusion as view_fusion
+from .map import MapView as MapView
+from .map import view_map as view_map
 from .scores import ScoresView as ScoresView
 from .scores import view_scores as view_scores
 from .sweep import SweepChoices as SweepChoices

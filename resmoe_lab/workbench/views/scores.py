@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ from ... import plots
 from ..._core.progress import Progress, silent
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import score_variants
+from ...experiments.sweep import Sweep
 from ...experiments.variants import ORIGINAL
-from ...plots.series import goes_by_bits, setting_label
+from ...plots.series import goes_by_bits, variant_label
 from ...scoring.score_cache import ScoreCache
 from ...scoring.scorer import Limit, Protocol, TaskScorer
 from ..runner import WorkbenchRunner
@@ -32,6 +34,21 @@ class ScoresView(View):
     """
 
     scores: pd.DataFrame
+
+    @classmethod
+    def of_sweep(cls, sweep: Sweep, method: str, keep: float) -> ScoresView | None:
+        """Return the scores of a sweep at the kept fraction that is nearest, or None if it has no such method.
+
+        A sweep has no differences row by row: their columns are empty.
+        """
+        own = sweep.scores[sweep.scores["method"] == method]
+        if own.empty:
+            return None
+        nearest = float(own["keep"].iloc[int((own["keep"] - keep).abs().argmin())])
+        rows = pd.concat([sweep.scores[sweep.scores["method"] == ORIGINAL], own[own["keep"] == nearest]])
+        table = rows.reset_index(drop=True)
+        table.insert(0, "label", table["method"].map({ORIGINAL: ORIGINAL, method: variant_label(method, nearest)}))
+        return cls(table.assign(difference=math.nan, low=math.nan, high=math.nan, p_value=math.nan, cached=True))
 
     def main(self) -> pd.DataFrame:
         """Return the main score of every task."""
@@ -89,6 +106,6 @@ def view_scores(
     if isinstance(keeps, Mapping):
         label = f"{method}, {'bits' if goes_by_bits(method) else 'keep'} by layer"
     else:
-        label = f"{method} at {setting_label(method, keeps) if goes_by_bits(method) else format(keeps, 'g')}"
+        label = variant_label(method, keeps)
     scores.insert(0, "label", scores["method"].map({ORIGINAL: ORIGINAL, method: label}))
     return ScoresView(scores)

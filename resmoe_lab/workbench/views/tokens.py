@@ -14,7 +14,7 @@ from ..._core.errors import UsageError
 from ..._core.progress import Progress, Tick, silent
 from ...checkpoint import Checkpoint
 from ...experiments.token_shift import TokenShift, compare_traces, logit_lens, routing_moves
-from ...plots.series import goes_by_bits, setting_label
+from ...plots.series import variant_label
 from ...scoring.likelihood import model_window
 from ...scoring.traces import TokenTrace, token_request, trace_tokens
 from ..runner import WorkbenchRunner
@@ -192,7 +192,7 @@ def view_tokens(
         shift = compare_traces(model, request, *traces)
     shown = {*ids, *(int(token) for token in np.unique(shift.top))}
     vocabulary = {token: tokenizer.decode([token]) for token in shown}
-    label = f"{method} at {setting_label(method, keep) if goes_by_bits(method) else format(keep, 'g')}"
+    label = variant_label(method, keep)
     pieces = [vocabulary[token] for token in ids]
     return TokensView(label, pieces, shift, (traces[0], traces[1]), vocabulary, truncated)
 
