@@ -46,7 +46,8 @@ class CachedResult(Generic[T]):
         """What a panel shows beside its title."""
         if self.fresh:
             return f"fresh · computed in {self.seconds:.1f} s"
-        return f"cached · computed at {self.computed_at:%H:%M:%S}"
+        today = self.computed_at.date() == datetime.now().date()
+        return f"cached · computed at {self.computed_at:{'%H:%M:%S' if today else '%Y-%m-%d %H:%M'}}"
 
 
 class Cache:
@@ -64,7 +65,9 @@ class Cache:
         self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, compute: Callable[[Progress], T], progress: Progress) -> CachedResult[T]:
+    def get(
+        self, key: Hashable, compute: Callable[[Progress], T | CachedResult[T]], progress: Progress
+    ) -> CachedResult[T]:
         """Return the result of a key, computed if it is missing; simultaneous callers share one computation."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
@@ -76,11 +79,19 @@ class Cache:
                 return result
             started = time.perf_counter()
             value = compute(progress)
-            result = CachedResult(value, datetime.now(), time.perf_counter() - started, fresh=True)
+            if isinstance(value, CachedResult):  # from a file, with the time at which it was computed
+                result = value
+            else:
+                result = CachedResult(value, datetime.now(), time.perf_counter() - started, fresh=True)
             self._store(key, result)
             return result
         finally:
             lock.release()
+
+    def forget(self, key: Hashable) -> None:
+        """Drop the result of a key."""
+        with self._lock:
+            self._results.pop(key, None)
 
     def _lookup(self, key: Hashable) -> CachedResult[Any] | None:
         with self._lock:

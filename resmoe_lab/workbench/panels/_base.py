@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Hashable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ipywidgets
+
+from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...methods import METHODS
-from ..cache import checkpoint_fingerprint
+from ..cache import VIEWS, CachedResult, checkpoint_fingerprint
 from ..controls import linked_control
+from ..record_file import load_record, record_path, save_record
 from ..selection import Selection, select
+from ..views import View
 from ._live import WRAP as WRAP
 from ._live import LivePanel, V
 
@@ -35,9 +41,17 @@ class Panel(LivePanel[V]):
     #: Traits of the selection that the record is computed from, and those that only change the pictures.
     compute_traits: ClassVar[tuple[str, ...]] = ("layer", "center")
     draw_traits: ClassVar[tuple[str, ...]] = ()
+    #: Whether its records are kept on disk, for the next kernel.
+    keeps_records: ClassVar[bool] = False
 
     def __init__(self, source: Selection | Checkpoint | str | Path, **traits: Any) -> None:
         self.selection = select(source, **traits)
+        self.again = ipywidgets.Button(
+            description="Compute again",
+            tooltip="do not use what is kept on disk",
+            layout=ipywidgets.Layout(width="9rem"),
+        )
+        self.again.on_click(lambda _: self.recompute())
         super().__init__(
             {name: linked_control(self.selection, name) for name in (*self.compute_traits, *self.draw_traits)}
         )
@@ -54,6 +68,28 @@ class Panel(LivePanel[V]):
     def _key(self) -> Hashable:
         """Return the cache key of the record, without the checkpoint."""
         return (*(getattr(self.selection, name) for name in self.compute_traits), repr(self._options()))
+
+    def _record(self, subject: Checkpoint, key: Hashable, progress: Progress) -> V | CachedResult[V]:
+        if not self.keeps_records:
+            return self._compute(progress)
+        path = record_path(subject, self.name, key)
+        kept = load_record(path, View)
+        if kept is not None:
+            return CachedResult(kept, datetime.fromtimestamp(path.stat().st_mtime), 0.0, fresh=False)
+        record = self._compute(progress)
+        if self._key() == key and self._subject() is subject:  # nothing was changed meanwhile
+            save_record(record, path)
+        return record
+
+    def recompute(self) -> None:
+        """Compute the record anew, whatever is kept of it."""
+        subject, key = self._subject(), self._key()
+        record_path(subject, self.name, key).unlink(missing_ok=True)
+        VIEWS.forget((self.name, self._fingerprint(subject), key))
+        self._begin()
+
+    def _record_controls(self) -> list[ipywidgets.Widget]:
+        return [self.again] if self.keeps_records else []
 
     def _file_stem(self) -> str:
         layer = f"-layer{self.selection.layer}" if "layer" in self.compute_traits else ""

@@ -105,6 +105,10 @@ class LivePanel(ABC, Generic[V]):
         """Return the rows of controls between the summary and the pictures, which work on a result."""
         return []
 
+    def _record_controls(self) -> list[ipywidgets.Widget]:
+        """Return the rows of controls below the mark that says how old the record is."""
+        return []
+
     def command(self) -> str:
         """Return the command line that computes what is on the screen."""
         return ""
@@ -120,7 +124,7 @@ class LivePanel(ABC, Generic[V]):
             f"<h3>{escape(self.title)}</h3><p class='resmoe-sentence'>{escape(self.sentence)}</p>"
         )
         shared = [control for name, control in self.controls.items() if name not in self.placed_controls]
-        left = ipywidgets.VBox([heading, *shared, *self._panel_controls(), self.mark])
+        left = ipywidgets.VBox([heading, *shared, *self._panel_controls(), self.mark, *self._record_controls()])
         left.add_class("resmoe-controls")
         pictures = ipywidgets.Box([self._with_reading(name, picture) for name, picture in self.pictures.items()])
         pictures.add_class("resmoe-pictures")
@@ -202,9 +206,15 @@ class LivePanel(ABC, Generic[V]):
         subject, key = self._subject(), self._key()
 
         def work(progress: Progress) -> CachedResult[V]:
-            return VIEWS.get((self.name, self._fingerprint(subject), key), self._compute, progress)
+            return VIEWS.get(
+                (self.name, self._fingerprint(subject), key), lambda tick: self._record(subject, key, tick), progress
+            )
 
         self._start(work, self._show_result)
+
+    def _record(self, subject: Any, key: Hashable, progress: Progress) -> V | CachedResult[V]:
+        """Return the record of a key: computed, or from where it was kept."""
+        return self._compute(progress)
 
     def _start(self, work: Callable[[Progress], T], then: Callable[[T], None]) -> None:
         """Run `work` in a thread and pass its result to `then`; earlier work is cancelled."""

@@ -60,6 +60,7 @@ class ErrorsPanel(Panel[ErrorsView]):
     """
 
     name, title = "errors", "Error curves"
+    keeps_records = True
     compute_traits = ()
     draw_traits = ("keep",)
     picture_names = ("errors",)

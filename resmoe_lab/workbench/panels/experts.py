@@ -37,6 +37,7 @@ class ExpertsPanel(Panel[ExpertsView]):
     """
 
     name, title = "experts", "Experts"
+    keeps_records = True
     compute_traits = ("layer", "center", "keep")
     picture_names = ("similarity", "norms")
     sentence = "How alike the experts of a layer are, how large, how busy, and what a center would gain."

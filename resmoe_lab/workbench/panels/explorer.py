@@ -45,6 +45,7 @@ class Explorer(Panel[ErrorsView]):
     """
 
     name, title = "Explorer", "Single layer"
+    keeps_records = True
     compute_traits = ("layer", "center")
     draw_traits = ("method", "expert", "keep")
     picture_names = ("errors", "weights")

@@ -45,6 +45,7 @@ class TokensPanel(Panel[TokensView]):
     """
 
     name, title = "tokens", "Tokens"
+    keeps_records = True
     compute_traits = ("method", "center", "keep")
     draw_traits = ("layer",)
     picture_names = ("routing",)

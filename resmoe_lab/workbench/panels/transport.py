@@ -41,6 +41,7 @@ class TransportPanel(Panel[TransportView]):
     """
 
     name, title = "transport", "Alignment"
+    keeps_records = True
     sentence = "How the neurons of the experts were matched to the center, and how good that matching provably is."
     draw_traits = ("expert",)
     picture_names = ("alignment", "search")

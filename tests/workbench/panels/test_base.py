@@ -12,6 +12,7 @@ import pytest
 from resmoe_lab import cli, workbench
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.workbench import Selection
+from resmoe_lab.workbench.cache import Cache
 
 from .conftest import PATIENCE, check_files
 
@@ -138,3 +139,20 @@ def test_stopping_says_so_and_keeps_the_kernel_alive(pico_checkpoint: Checkpoint
     result._settled.wait(PATIENCE)
     result.selection.layer = 0
     assert result.wait(PATIENCE).view.diagnosis.layer == 0
+
+
+def test_another_kernel_shows_what_was_kept_until_it_is_asked_to_compute(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = workbench.transport(tiny, layer=1).wait(PATIENCE)
+    assert first.mark.value.count("fresh") == 1
+    empty = Cache(8)
+    for module in ("_base", "_live"):
+        monkeypatch.setattr(f"resmoe_lab.workbench.panels.{module}.VIEWS", empty)
+    again = workbench.transport(tiny, layer=1).wait(PATIENCE)
+    assert "cached" in again.mark.value
+    assert (again.view.permutations == first.view.permutations).all()
+    assert again.message.value == first.message.value
+    again.again.click()
+    again.wait(PATIENCE)
+    assert "fresh" in again.mark.value
