@@ -5,7 +5,7 @@ const PART_COLOURS = {
   embeddings: "#8a8378", attention: "#5f6fd9", router: "#c4679b", center: "#239549", experts: "#1f78c8",
   "shared expert": "#0f8fa3", "feed-forward": "#6b8a2e", norms: "#c98500", head: "#8a8378",
 };
-const LABELS = 74, LEAST = 2;
+const LABELS = 86, LEAST = 2;
 
 function element(parent, tag, attributes = {}, text = "") {
   const made = document.createElement(tag);

@@ -8,18 +8,19 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
-
-from resmoe_lab.checkpoint import Checkpoint
 
 from .notebooks import move_slider, picture
 from .voila import running_app
 
 pytestmark = pytest.mark.browser
+#: What axe finds in the widgets that ipywidgets draws, which are not ours.
+WIDGETS = {"aria-input-field-name"}  # handles of sliders
 
 
-def test_the_panels_of_the_app_are_alive(browser: Browser, pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    with running_app(tmp_path, str(pico_checkpoint.folder)) as address:
+def test_the_panels_of_the_app_are_alive(browser: Browser, tmp_path: Path) -> None:
+    with running_app(tmp_path, "mixtral-tiny") as address:
         bare = address.split("?")[0]
         with urlopen(bare) as answer:
             assert "/login" in answer.url, "without the token there is nothing but the question for it"
@@ -33,6 +34,8 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, pico_checkpoint: Chec
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.goto(address, wait_until="commit")
+        _choose_a_layer_in_the_map(page)
+        page.get_by_role("tab", name="Experts").click()
         picture(page)
         page.get_by_role("tab", name="Error curves").click()
         page.locator("img.resmoe-picture:visible").first.wait_for()
@@ -45,12 +48,49 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, pico_checkpoint: Chec
         )
         assert len(set(move_slider(page, handle=slider))) == 3
         _learn_and_weigh(page)
+        _read_tokens(page)
+        # The page around the panels is Voila's; what is ours is judged.
+        violations = Axe().run(page, ".resmoe-app").response["violations"]
+        serious = [
+            (found["id"], node["html"][:120])
+            for found in violations
+            for node in found["nodes"]
+            if found["impact"] in ("serious", "critical") and found["id"] not in WIDGETS
+        ]
+        assert serious == []
         elsewhere = [
             url for url in requests if not url.startswith((bare, bare.replace("http", "ws", 1), "data:", "blob:"))
         ]
         assert elsewhere == []
         assert complaints == []
         page.close()
+
+
+def _choose_a_layer_in_the_map(page: Page) -> None:
+    """The map is there first; the arrow keys choose a layer for all panels, and a form changes the picture."""
+    rows = page.locator(".resmoe-map g[role=option]")
+    rows.first.wait_for()
+    assert rows.count() == 4
+    rows.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.get_by_text(re.compile("^layer 1 is chosen")).wait_for()
+    widths = "[...document.querySelectorAll('.resmoe-map rect')].map((rect) => rect.getAttribute('width')).join()"
+    before = page.evaluate(widths)
+    page.locator(".resmoe-map-bar select").first.select_option("0")
+    assert page.evaluate(widths) != before
+
+
+def _read_tokens(page: Page) -> None:
+    """A chosen token tells what both models say after it, and in which layer; keys move on."""
+    page.get_by_role("tab", name="Tokens").click()
+    tokens = page.locator(".resmoe-tokens-text span")
+    tokens.nth(3).click()
+    page.get_by_text(re.compile("^After token 3,")).wait_for()
+    page.locator(".resmoe-tokens-layers td", has_text="%").nth(1).wait_for()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text(re.compile("^After token 4,")).wait_for()
+    page.locator(".resmoe-tokens-bar select").select_option("before")
+    assert "expert" in str(tokens.nth(3).get_attribute("title"))
 
 
 def _learn_and_weigh(page: Page) -> None:
