@@ -11,6 +11,7 @@ import cyclopts
 from .._core.errors import Cancelled, ResmoeError
 from . import barycenter as barycenter
 from . import bench as bench
+from . import compare as compare
 from . import compress as compress
 from . import convert as convert
 from . import diagnose as diagnose

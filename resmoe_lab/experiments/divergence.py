@@ -179,7 +179,7 @@ def generate_side_by_side(
         for variant in tracked(runner.variants(methods, keep=keep, equal=equal), "generation", progress):
             with runner.running(variant) as (model, tokenizer):
                 for prompt in prompts:
-                    tokens = _generate(model, tokenizer, prompt, new_tokens)
+                    tokens = generate_tokens(model, tokenizer, prompt, new_tokens)
                     reference = original.setdefault(prompt, tokens)
                     equal_pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reference, tokens, strict=False))
                     same = sum(1 for _ in equal_pairs)
@@ -188,7 +188,7 @@ def generate_side_by_side(
 
 
 @torch.no_grad()
-def _generate(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> list[int]:
+def generate_tokens(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> list[int]:
     """Return the tokens of greedy decoding after a prompt, without an encoder-decoder's start token."""
     inputs = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
     end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,19 +71,66 @@ class TokenShift:
             row[before.tokens.numpy()] = _changed(before, after).float().mean(1).numpy()
         return rows
 
+    def picture(self, label: str, pieces: Sequence[str], vocabulary: Mapping[int, str]) -> dict[str, Any]:
+        """Return what the picture in a browser is drawn from (``tokens.js``), as JSON knows it.
+
+        Parameters
+        ----------
+        label
+            What the compressed model is called.
+        pieces
+            The text of each token.
+        vocabulary
+            Token id -> its text, of all tokens in :attr:`top`.
+        """
+        top = [
+            [
+                [[vocabulary[int(token)], round(float(p), 6)] for token, p in zip(tokens, chances, strict=True)]
+                for tokens, chances in zip(side, probabilities, strict=True)
+            ]
+            for side, probabilities in zip(self.top, self.top_probabilities, strict=True)
+        ]
+        return {
+            "label": label,
+            "pieces": list(pieces),
+            "predicting": self.predicting.tolist(),
+            "kl": [float(value) for value in self.kl],
+            "top": top,
+            "next": [[None if np.isnan(p) else round(float(p), 6) for p in side] for side in self.next_probabilities],
+            "distance": [[round(float(value), 6) for value in layer] for layer in self.distance],
+            "layers": list(self.routing),
+            "count": max((before.num_experts for before, _ in self.routing.values()), default=0),
+            "experts": [self._experts(layer) for layer in self.routing],
+        }
+
+    def _experts(self, layer: int) -> list[list[list[int]] | None]:
+        """The experts of each token before and after, None where the layer does not see it."""
+        before, after = self.routing[layer]
+        rows: list[list[list[int]] | None] = [None] * len(self.tokens)
+        for token, old, new in zip(
+            before.tokens.tolist(), before.experts.tolist(), after.experts.tolist(), strict=True
+        ):
+            rows[token] = [old, new]
+        return rows
+
 
 @torch.no_grad()
-def compare_traces(model: Any, request: Request, original: TokenTrace, compressed: TokenTrace) -> TokenShift:
+def compare_traces(
+    model: Any, request: Request, original: TokenTrace, compressed: TokenTrace, *, other: Any = None
+) -> TokenShift:
     """Compare two traces of one text.
 
     Parameters
     ----------
     model
-        Turns hidden states into logits: what lies between the two is never compressed.
+        Turns hidden states into logits.
     request
         The text.
     original, compressed
         As :func:`~resmoe_lab.scoring.traces.trace_tokens` records them.
+    other
+        The compressed model, where what lies between states and logits may be stored in another way too; the same
+        model if not given.
 
     Raises
     ------
@@ -100,8 +147,9 @@ def compare_traces(model: Any, request: Request, original: TokenTrace, compresse
     following = torch.full_like(predicting, -1)
     has_next = predicting + 1 < len(tokens)
     following[has_next] = tokens[predicting[has_next] + 1]
+    models = model, model if other is None else other
     parts = [
-        _compare_predictions(model, original.states[-1, rows], compressed.states[-1, rows], following[rows])
+        _compare_predictions(models, original.states[-1, rows], compressed.states[-1, rows], following[rows])
         for rows in torch.arange(len(predicting)).split(_CHUNK)
     ]
     kl, top, top_probabilities, next_probabilities = (
@@ -120,9 +168,12 @@ def compare_traces(model: Any, request: Request, original: TokenTrace, compresse
     )
 
 
-def _compare_predictions(model: Any, before: Tensor, after: Tensor, following: Tensor) -> tuple[Tensor, ...]:
+def _compare_predictions(
+    models: tuple[Any, Any], before: Tensor, after: Tensor, following: Tensor
+) -> tuple[Tensor, ...]:
     """KL (n,), the likeliest tokens (2, 5, n), their probabilities, and those (2, n) of what follows."""
-    logs = torch.stack([logits_of(model, states.to(model.device, model.dtype)).float() for states in (before, after)])
+    pairs = zip(models, (before, after), strict=True)
+    logs = torch.stack([logits_of(model, states.to(model.device, model.dtype)).float() for model, states in pairs])
     logs = logs.log_softmax(-1)
     p, q = logs.double()
     kl = (p.exp() * (p - q)).sum(-1)

@@ -56,7 +56,8 @@ export function drawTokens(el, data, { select = () => {} } = {}) {
     return span;
   });
   let selected = -1;
-  const top = Math.max(...data.kl, 1e-9);
+  // Texts beside each other have one scale.
+  const top = data.scale || Math.max(...data.kl, 1e-9);
 
   function take() {
     const index = Number(layer.value);
@@ -67,7 +68,7 @@ export function drawTokens(el, data, { select = () => {} } = {}) {
       const row = at.get(token), routed = known ? data.experts[index][token] : null;
       let colour = "transparent", title = "";
       if (mode.value === "kl") {
-        if (row !== undefined) colour = tinted("#d1570a", 0.75 * Math.sqrt(data.kl[row] / top));
+        if (row !== undefined) colour = tinted("#d1570a", 0.75 * Math.min(1, Math.sqrt(data.kl[row] / top)));
         title = row === undefined ? "nothing is predicted after this token" : `KL ${data.kl[row].toPrecision(3)} nats`;
       } else if (!routed) {
         title = `layer ${data.layers[index]} does not see this token`;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import nbformat
 from .._core.errors import OutputError
 from .._core.files import atomic_write
 from .._core.progress import Progress, Tick, silent
+from ..experiments.compare_forms import FormsComparison
 from ..experiments.sweep import Sweep
 
 _HERE = Path(__file__).resolve().parent
@@ -64,18 +66,47 @@ def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progre
     >>> rl.build_report(sweep, f"{folder}/report.html").name
     'report.html'
     """
+    loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
+    title = f"ResMoE report: {loaded.facts.get('model', 'model')}"
+    return _build("model", loaded.save, out, title=title, progress=progress)
+
+
+def build_comparison(comparison: FormsComparison, out: str | Path, *, progress: Progress = silent) -> Path:
+    """Write a standalone HTML report of compressed forms beside each other: no network, no kernel.
+
+    Parameters
+    ----------
+    comparison
+        As :func:`~resmoe_lab.experiments.compare_forms.compare_forms` makes it.
+    out, progress
+        As for :func:`build_report`.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
+
+    Raises
+    ------
+    OutputError
+        If the report cannot be written there.
+    """
+    names = ", ".join(str(name) for name in comparison.forms["form"])
+    return _build("compare", comparison.save, out, title=f"ResMoE comparison: {names}", progress=progress)
+
+
+def _build(name: str, save: Callable[[Path], Path], out: str | Path, *, title: str, progress: Progress) -> Path:
+    """Save what a report is of into a folder, run the report's notebook on it, and write its page."""
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out} is a folder, expected the name of an HTML file: add a name such as report.html")
-    loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
     from .execute import run_notebook
 
     with tempfile.TemporaryDirectory(prefix="resmoe-report-") as scratch:
-        folder = loaded.save(Path(scratch) / "sweep")
-        notebook = run_notebook(report_notebook("model"), {"folder": str(folder)}, progress=progress)
+        folder = save(Path(scratch) / "tables")
+        notebook = run_notebook(report_notebook(name), {"folder": str(folder)}, progress=progress)
     progress(Tick("export", 0, 1))
-    page = _export(notebook, title=f"ResMoE report: {loaded.facts.get('model', 'model')}")
-    _write_whole(out, page)
+    _write_whole(out, _export(notebook, title=title))
     progress(Tick("export", 1, 1))
     return out
 

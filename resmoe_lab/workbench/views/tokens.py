@@ -86,36 +86,7 @@ class TokensView(View):
 
     def data(self) -> dict[str, Any]:
         """Return what the picture in a browser is drawn from, as JSON knows it."""
-        shift = self.shift
-        top = [
-            [
-                [[self.vocabulary[int(token)], round(float(p), 6)] for token, p in zip(tokens, chances, strict=True)]
-                for tokens, chances in zip(side, probabilities, strict=True)
-            ]
-            for side, probabilities in zip(shift.top, shift.top_probabilities, strict=True)
-        ]
-        return {
-            "label": self.label,
-            "pieces": list(self.pieces),
-            "predicting": shift.predicting.tolist(),
-            "kl": [float(value) for value in shift.kl],
-            "top": top,
-            "next": [[None if np.isnan(p) else round(float(p), 6) for p in side] for side in shift.next_probabilities],
-            "distance": [[round(float(value), 6) for value in layer] for layer in shift.distance],
-            "layers": list(shift.routing),
-            "count": max((before.num_experts for before, _ in shift.routing.values()), default=0),
-            "experts": [self._experts(layer) for layer in shift.routing],
-        }
-
-    def _experts(self, layer: int) -> list[list[list[int]] | None]:
-        """The experts of each token before and after, None where the layer does not see it."""
-        before, after = self.shift.routing[layer]
-        rows: list[list[list[int]] | None] = [None] * len(self.pieces)
-        for token, old, new in zip(
-            before.tokens.tolist(), before.experts.tolist(), after.experts.tolist(), strict=True
-        ):
-            rows[token] = [old, new]
-        return rows
+        return self.shift.picture(self.label, self.pieces, self.vocabulary)
 
     def lens(self, model: Any, tokenizer: Any, tokens: Sequence[int]) -> dict[int, list[list[list[Any]]]]:
         """Return what both models would predict at some tokens if they stopped after each layer.
