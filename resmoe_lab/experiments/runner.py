@@ -258,6 +258,12 @@ class VariantRunner:
         with restored_experts(model, self.checkpoint, stacks), cached_activations(model, first=first, folder=folder):
             yield model, tokenizer
 
+    @contextmanager
+    def activation_folder(self, layer: int) -> Iterator[Path]:
+        """Give a folder for the activations that enter a layer, and remove it afterwards."""
+        with temporary_folder(f"resmoe-activations-{layer}-") as folder:
+            yield folder
+
     @cached_property
     def _activation_folder(self) -> Path:
         return self._resources.enter_context(temporary_folder("resmoe-activations-"))

@@ -313,10 +313,17 @@ class Family:
 
     def to_model(self, model: torch.nn.Module, stack: ExpertStack) -> None:
         """Copy a stack's weights into a transformers model, in the model's dtype and on its device."""
-        module = self.experts_module(model, stack.layer)
         for k in range(stack.num_experts):
-            for part in self.module_parts:
-                copy_block(part.view(_tensor(module, part.key.format(k=k)), k), stack.block(part.block)[k])
+            self.expert_to_model(model, stack.layer, k, stack.weights[k])
+
+    def expert_to_model(self, model: torch.nn.Module, layer: int, expert: int, weights: torch.Tensor) -> None:
+        """Copy one expert's (p_I, D) design matrix into a transformers model, in its dtype and on its device."""
+        module = self.experts_module(model, layer)
+        columns = {block.name: block for block in self.blocks(self.shape(self.config).hidden_size)}
+        for part in self.module_parts:
+            block = columns[part.block]
+            target = part.view(_tensor(module, part.key.format(k=expert)), expert)
+            copy_block(target, weights[:, block.start : block.stop])
 
 
 def not_packable(module: torch.nn.Module) -> UsageError:

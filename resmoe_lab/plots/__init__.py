@@ -1,5 +1,6 @@
 """Charts: tables and arrays in, Altair charts or matplotlib figures out; no torch."""
 
+from .ablation import ablation_heatmap as ablation_heatmap
 from .centers import center_history as center_history
 from .clouds import barycenter_clouds as barycenter_clouds
 from .clouds import cloud_slider as cloud_slider

@@ -17,6 +17,7 @@ _HOMES = {
     "sweep": ("panels.sweep", "SweepPanel"),
     "zero_shot": ("panels.zero_shot", "ZeroShotPanel"),
     "model_map": ("panels.map", "MapPanel"),
+    "ablation": ("panels.ablation", "AblationPanel"),
     "tokens": ("panels.tokens", "TokensPanel"),
     "fusion": ("panels.fusion", "FusionPanel"),
     "barycenters": ("panels.barycenters", "BarycentersPanel"),
@@ -30,6 +31,7 @@ __all__ = [
     "Job",
     "Selection",
     "Workbench",
+    "ablation",
     "barycenters",
     "errors",
     "experts",
@@ -44,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .app import Workbench as Workbench
     from .job import Job as Job
+    from .panels import AblationPanel as ablation
     from .panels import BarycentersPanel as barycenters
     from .panels import ErrorsPanel as errors
     from .panels import ExpertsPanel as experts

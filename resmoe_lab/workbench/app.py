@@ -20,6 +20,7 @@ from ..methods import METHODS
 from ..plots.series import setting_label
 from .job import Job
 from .panels import (
+    AblationPanel,
     BarycentersPanel,
     ErrorsPanel,
     ExpertsPanel,
@@ -42,13 +43,14 @@ TABS: dict[str, Callable[[Selection], LivePanel[Any]]] = {
     "Error curves": ErrorsPanel,
     "Single layer": Explorer,
     "Tokens": TokensPanel,
+    "Ablation": AblationPanel,
     "Sweep": SweepPanel,
     "Zero-shot": ZeroShotPanel,
     "Fusion": lambda _: FusionPanel(),
     "Barycenters": BarycentersPanel,
 }
 #: Tabs that are computed before they are opened: not those that train, or wait for a button.
-PREFETCHED = ("Experts", "Alignment", "Tokens", "Single layer", "Error curves")
+PREFETCHED = ("Experts", "Alignment", "Tokens", "Ablation", "Single layer", "Error curves")
 
 
 class Workbench:

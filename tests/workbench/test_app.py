@@ -19,8 +19,9 @@ def test_a_panel_is_made_when_its_tab_is_opened(pico_checkpoint: Checkpoint) -> 
             assert app.panels[name].selection is app.selection
         assert app.tabs.children[place].children == (app.panels[name].widget,)
     app.panels["Barycenters"].steps.value = 10  # keep the training short
-    with pytest.raises(CheckpointError, match="no tokenizer"):
-        app.panels.pop("Tokens").wait(PATIENCE)
+    for name in ("Tokens", "Ablation"):
+        with pytest.raises(CheckpointError, match="no tokenizer"):
+            app.panels.pop(name).wait(PATIENCE)
     for panel in app.panels.values():
         panel.wait(PATIENCE)
 

@@ -1,5 +1,6 @@
 """Figures of the panels: matplotlib without pyplot, whose global state is not thread-safe."""
 
+from .ablation import ablation_figure as ablation_figure
 from .clouds import clouds_figure as clouds_figure
 from .clouds import drift_figure as drift_figure
 from .errors import ErrorFigure as ErrorFigure

@@ -2,6 +2,7 @@
 
 from ._base import Panel as Panel
 from ._live import LivePanel as LivePanel
+from .ablation import AblationPanel as AblationPanel
 from .barycenters import BarycentersPanel as BarycentersPanel
 from .errors import ErrorsPanel as ErrorsPanel
 from .experts import ExpertsPanel as ExpertsPanel

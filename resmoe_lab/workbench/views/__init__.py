@@ -1,6 +1,8 @@
 """Records that panels and reports show, with the functions that compute them; no widgets."""
 
 from ._base import View as View
+from .ablation import AblationView as AblationView
+from .ablation import view_ablation as view_ablation
 from .barycenters import BarycentersView as BarycentersView
 from .barycenters import view_barycenters as view_barycenters
 from .errors import ErrorsView as ErrorsView
