@@ -21,6 +21,7 @@ from . import inspect as inspect
 from . import lab as lab
 from . import plan as plan
 from . import report as report
+from . import run as run
 from . import serve as serve
 from . import sweep as sweep
 from . import zoo as zoo

@@ -25,6 +25,7 @@ from ..experts import family_of
 from ..runtime.packable import check_packable
 from ..runtime.rest import describe_rest, packed_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
+from .card import write_card
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
 from .plan import resolve_layers
@@ -167,7 +168,7 @@ def _write(
     manifest["left_out"] = left_out(checkpoint)
     if units[0].packed:
         _describe_packed(checkpoint, out, units, modules)
-    return _finish(out, manifest, units, copying=time.perf_counter() - begun)
+    return _finish(checkpoint, out, manifest, units, copying=time.perf_counter() - begun)
 
 
 def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progress) -> None:
@@ -220,8 +221,10 @@ def _describe_packed(
     write_json(out / "config.json", {**checkpoint.config, "quantization_config": packed})
 
 
-def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float) -> dict[str, Any]:
-    """Add up the layers and write the finished manifest."""
+def _finish(
+    checkpoint: Checkpoint, out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float
+) -> dict[str, Any]:
+    """Add up the layers, and write the card and the finished manifest."""
     rows = {str(unit.layer): _description(unit)["row"] for unit in units}
     for name in ("bytes", "paper_bytes", "original_bytes", "seconds"):
         manifest[name] = sum(row[name] for row in rows.values())
@@ -230,6 +233,7 @@ def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copyi
         manifest[name] = sum(row[name] for row in rows.values()) / len(rows)
     manifest["peak_rss_bytes"] = max(row["peak_rss_bytes"] for row in rows.values())
     manifest |= {"layers": rows, "finished": True}
+    write_card(checkpoint, out, manifest)
     write_json(out / MANIFEST_FILE, manifest)
     _tidy(units)
     return manifest
