@@ -37,7 +37,9 @@ def test_the_tour_runs_and_its_sliders_move_the_pictures(browser: Browser, tiny:
         page.wait_for_selector("text=/relative error 0\\.\\d+/")
         picture = page.locator(_PICTURE).first
         before, message = picture.get_attribute("src"), page.locator("text=/relative error 0\\./").last.inner_text()
-        handle = page.locator(".widget-slider .noUi-handle").first
+        assert page.locator(".resmoe-map g[role=option]").count() == 4, "the map of the whole model comes first"
+        panel = page.locator(".resmoe-panel", has=page.locator(_PICTURE))
+        handle = panel.locator(".widget-slider .noUi-handle").first
         handle.focus()
         for _ in range(4):
             page.keyboard.press("ArrowRight")
