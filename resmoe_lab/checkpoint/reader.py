@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .._core.errors import CheckpointError
+from .gguf import map_gguf, read_gguf_header
 from .index import Checkpoint
 from .tensors import read_header
 
@@ -113,6 +114,14 @@ class TensorReader:
         return self._decoded[1]
 
 
+def data_start(file: Path) -> int:
+    """Return the byte of a safetensors or GGUF file at which its header ends."""
+    if file.suffix == ".gguf":
+        return read_gguf_header(file).start
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
 def read_file(file: Path) -> dict[str, torch.Tensor]:
     """Map all tensors of a safetensors file into memory.
 
@@ -126,6 +135,9 @@ def read_file(file: Path) -> dict[str, torch.Tensor]:
 
 def _map(file: Path, names: Iterable[str], device: str) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
+
+    if file.suffix == ".gguf":
+        return map_gguf(file, names, device)
 
     try:
         with safe_open(str(file), framework="pt", device=device) as stream:

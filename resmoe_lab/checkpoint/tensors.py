@@ -34,12 +34,20 @@ class EncodedTensor:
         What the codec has to know beside them, such as its bits.
     stacked
         Whether the parts' first axis counts the experts of a layer, of which each can be decoded alone.
+    labels
+        What the encodings are called, where the codec has several; none where values are floats in another order.
     """
 
     codec: str
     parts: Mapping[str, tuple[str, TensorInfo]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     stacked: bool = False
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its encodings are called."""
+        return (self.codec,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)

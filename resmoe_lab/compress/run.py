@@ -162,7 +162,8 @@ def _write(
     modules = rounded_modules(checkpoint, units[0].config.rest)
     manifest["files"] = _write_rest(checkpoint, out, units, modules)
     copy_companion_files(checkpoint, out)
-    if checkpoint.config != json.loads((checkpoint.folder / "config.json").read_text("utf-8")):
+    path = checkpoint.config_file
+    if path is None or checkpoint.config != json.loads(path.read_text("utf-8")):
         write_json(out / "config.json", dict(checkpoint.config))
     manifest["left_out"] = left_out(checkpoint)
     if units[0].packed:
