@@ -123,14 +123,15 @@ def data_start(file: Path) -> int:
 
 
 def read_file(file: Path) -> dict[str, torch.Tensor]:
-    """Map all tensors of a safetensors file into memory.
+    """Map all tensors of a safetensors file into memory, or the bytes of those of a GGUF file.
 
     Raises
     ------
     CheckpointError
         If it is damaged or cannot be read.
     """
-    return _map(file, list(read_header(file)), "cpu")
+    names = read_gguf_header(file).tensors if file.suffix == ".gguf" else read_header(file)
+    return _map(file, list(names), "cpu")
 
 
 def _map(file: Path, names: Iterable[str], device: str) -> dict[str, torch.Tensor]:

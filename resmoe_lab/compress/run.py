@@ -18,7 +18,7 @@ from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.companions import copy_companion_files, left_out
 from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE
-from ..checkpoint.reader import read_tensors
+from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.tensors import read_header
 from ..checkpoint.writer import digest, write_index, write_json, write_tensors
 from ..experts import family_of
@@ -27,12 +27,17 @@ from ..runtime.rest import describe_rest, packed_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
+from .gguf import check_gguf, write_gguf_file
 from .plan import resolve_layers
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
 
 #: What the manifest says of each.
-_EXPORTS = {"packed": "packed (small on disk and in memory)", "dense": "dense (restored weights: no memory saved)"}
+_EXPORTS = {
+    "packed": "packed (small on disk and in memory)",
+    "dense": "dense (restored weights: no memory saved)",
+    "gguf": "gguf (restored weights, for llama.cpp)",
+}
 
 
 def compress_checkpoint(
@@ -106,6 +111,8 @@ def compress_checkpoint(
             center=config.center,
             storage=config.storage,
         )
+    if config.export == "gguf":
+        check_gguf(checkpoint, config.gguf_type.upper())
     statistics, out = statistics or {}, Path(out)
     if statistics and config.calibration is None:
         first = next(iter(statistics.values()))
@@ -160,10 +167,15 @@ def _write(
     _compress_all(units, scheduler, progress)
     begun = time.perf_counter()
     modules = rounded_modules(checkpoint, units[0].config.rest)
-    manifest["files"] = _write_rest(checkpoint, out, units, modules)
+    if units[0].config.export == "gguf":
+        files = {unit.layer: unit.file for unit in units}
+        path = write_gguf_file(checkpoint, out, files, kind=units[0].config.gguf_type.upper())
+        manifest["files"] = {path.name: digest(read_file(path))}
+    else:
+        manifest["files"] = _write_rest(checkpoint, out, units, modules)
     copy_companion_files(checkpoint, out)
-    path = checkpoint.config_file
-    if path is None or checkpoint.config != json.loads(path.read_text("utf-8")):
+    said = checkpoint.config_file
+    if said is None or checkpoint.config != json.loads(said.read_text("utf-8")):
         write_json(out / "config.json", dict(checkpoint.config))
     manifest["left_out"] = left_out(checkpoint)
     if units[0].packed:
@@ -237,9 +249,11 @@ def _finish(out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copyi
 
 
 def _tidy(units: Sequence[Unit]) -> None:
-    """Remove the descriptions of units: the finished manifest holds them all."""
+    """Remove the descriptions of units, which the finished manifest holds, and files that the GGUF file holds."""
     for unit in units:
         unit.description.unlink(missing_ok=True)
+        if unit.config.export == "gguf":
+            unit.file.unlink(missing_ok=True)
 
 
 def _description(unit: Unit) -> dict[str, Any]:

@@ -80,6 +80,8 @@ class Architecture:
         Settings that a file may leave out.
     rotary_fixed
         What llama.cpp does not ask for about rotary angles.
+    grouped
+        Whether llama.cpp runs it with fewer key heads than query heads.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Architecture:
     biases: str = "attention_bias"
     optional: tuple[str, ...] = ()
     rotary_fixed: Mapping[str, Any] = field(default_factory=dict)
+    grouped: bool = True
 
     @property
     def all_settings(self) -> dict[str, str]:
@@ -174,6 +177,7 @@ ARCHITECTURES = {
             blocks={"ffn_gate_inp": "mlp.gate", **_QK_NORMS},
             width="intermediate_size",
             optional=("clip_qkv",),
+            grouped=False,
         ),
         Architecture(
             "granitemoe",
