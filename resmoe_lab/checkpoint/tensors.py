@@ -80,6 +80,11 @@ class TensorInfo:
         return len(self.shape) > 1 and self.dtype in _PACKED
 
     @property
+    def written_bytes(self) -> int:
+        """Bytes that it takes where it is written as it is read."""
+        return self.nbytes if self.encoded is None else math.prod(self.shape) * _DTYPE_BYTES[self.dtype]
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All files that it takes to read it."""
         if self.encoded is None:

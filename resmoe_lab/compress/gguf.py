@@ -111,7 +111,7 @@ def check_gguf(checkpoint: Checkpoint, kind: str) -> None:
     _vocabulary(checkpoint, config["vocab_size"])
 
 
-def expert_bytes(family: Family, kind: str) -> int:
+def gguf_bytes(family: Family, kind: str) -> int:
     """Return the bytes of a layer's experts in GGUF."""
     shape = family.layer_shape()
     blocks = family.blocks(family.shape(family.config).hidden_size)

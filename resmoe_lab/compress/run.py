@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from .plan import resolve_layers
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
 
+#: Bytes of decoded tensors that are written at once; a GGUF file is one, however large.
+_PORTION = 1 << 31
 #: What the manifest says of each.
 _EXPORTS = {
     "packed": "packed (small on disk and in memory)",
@@ -206,19 +208,34 @@ def _write_rest(
     count = family.shape(checkpoint.config).num_experts
     replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
-    for number, source in enumerate(checkpoint.files):
-        names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in replaced]
-        if names:
-            file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
-            for name in modules:
-                if f"{name}.weight" in tensors:
-                    tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
-            write_tensors(out / file, tensors)
-            digests[file] = digest(tensors)
+    for number, names in enumerate(_portions(checkpoint, replaced)):
+        file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
+        for name in modules:
+            if f"{name}.weight" in tensors:
+                tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
+        write_tensors(out / file, tensors)
+        digests[file] = digest(tensors)
     headers = {file: read_header(out / file) for file in digests}
     total = sum(info.nbytes for header in headers.values() for info in header.values())
     write_index(out, headers, total_bytes=total, name=PACKED_INDEX_FILE if units[0].packed else INDEX_FILE)
     return digests
+
+
+def _portions(checkpoint: Checkpoint, replaced: Set[str]) -> Iterator[list[str]]:
+    """Names of the tensors that are written into one file: those of one, unless decoding them takes too much memory."""
+    for source in checkpoint.files:
+        portion, size = list[str](), 0
+        for name, info in checkpoint.tensors.items():
+            if info.file != source or name in replaced:
+                continue
+            decoded = 0 if info.encoded is None else info.written_bytes
+            if portion and size + decoded > _PORTION:
+                yield portion
+                portion, size = [], 0
+            portion.append(name)
+            size += decoded
+        if portion:
+            yield portion
 
 
 def _describe_packed(
