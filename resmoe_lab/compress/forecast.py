@@ -21,7 +21,7 @@ from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
 from .config import CompressionConfig
-from .gguf import gguf_bytes
+from .gguf import check_gguf, gguf_bytes
 from .plan import resolve_layers
 from .schedule import worker_count
 from .speed import existing, measured_speed, stored_bytes
@@ -137,6 +137,8 @@ def forecast_run(
         If a setting is not allowed.
     """
     config = resolve_layers(checkpoint, config)
+    if config.export == "gguf":
+        check_gguf(checkpoint, config.gguf_type.upper())
     family = family_of(checkpoint)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])

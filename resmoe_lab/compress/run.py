@@ -27,7 +27,7 @@ from ..runtime.rest import describe_rest, packed_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
-from .gguf import check_gguf, write_gguf_file
+from .gguf import write_gguf_file
 from .plan import resolve_layers
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
@@ -113,8 +113,6 @@ def compress_checkpoint(
             center=config.center,
             storage=config.storage,
         )
-    if config.export == "gguf":
-        check_gguf(checkpoint, config.gguf_type.upper())
     statistics, out = statistics or {}, Path(out)
     if statistics and config.calibration is None:
         first = next(iter(statistics.values()))
