@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+from .._core.errors import CheckpointError, ResmoeWarning
 from .._core.files import atomic_write
+from .gguf.tokenizer import TOKENIZER_FILES, gguf_tokenizer
 from .hub import PATTERNS
 from .index import Checkpoint
 
@@ -36,17 +39,40 @@ def left_out(checkpoint: Checkpoint) -> list[str]:
 
 
 def copy_companion_files(checkpoint: Checkpoint, folder: Path, *, code: bool = True) -> None:
-    """Copy the files beside a checkpoint's tensors, byte for byte; `code`, whether that is copied too."""
+    """Copy the files beside a checkpoint's tensors, byte for byte; `code`, whether that is copied too.
+
+    The tokenizer in a GGUF file is written as transformers does; that it cannot be built is a warning.
+    """
     for file in companion_files(checkpoint):
         if file.suffix == ".py" and not code:
             continue
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / file) as part:
             shutil.copyfile(checkpoint.folder / file, part)
+    if (inside := tokenizer_inside(checkpoint)) is not None:
+        _write_tokenizer(inside, folder)
+
+
+def tokenizer_inside(checkpoint: Checkpoint) -> Path | None:
+    """Return the GGUF file that holds a checkpoint's tokenizer (None: files beside its tensors do)."""
+    beside = {file.name for file in _files(checkpoint)}
+    return None if beside.intersection(TOKENIZER_FILES) else checkpoint.gguf
+
+
+def _write_tokenizer(file: Path, folder: Path) -> None:
+    try:
+        gguf_tokenizer(file).save_pretrained(str(folder))
+    except CheckpointError as error:
+        warnings.warn(f"{error}, and into {folder}", ResmoeWarning, stacklevel=2)
 
 
 def _files(checkpoint: Checkpoint) -> list[Path]:
-    """Files of the folder, and of the one folder in it that tokenizers use."""
+    """Files of the folder, and of the one folder in it that tokenizers use.
+
+    What lies beside a GGUF file that was named alone is its own only where a ``config.json`` makes a checkpoint of it.
+    """
+    if checkpoint.gguf is not None and checkpoint.config_file is None and Path(checkpoint.name).is_file():
+        return []
     places = [checkpoint.folder, checkpoint.folder / "additional_chat_templates"]
     found = (path for place in places if place.is_dir() for path in place.iterdir())
     names = (path.relative_to(checkpoint.folder) for path in found if path.is_file() and not path.name.startswith("."))

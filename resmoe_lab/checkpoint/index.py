@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
+from .gguf import gguf_files, read_gguf_model
 from .hub import fetch_file, fetch_header, has_file
 from .source import resolve
 from .tensors import TensorInfo, read_header, tensor_infos
@@ -20,7 +21,6 @@ SINGLE_FILE = "model.safetensors"
 PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
 #: What lies in a folder instead of a checkpoint, and what to do about it.
 _OTHER_LAYOUTS = {
-    "*.gguf": "a GGUF file, which is not read: use the model's safetensors checkpoint",
     "adapter_*": "an adapter (LoRA) without its model: merge it into the model first, and pass that folder",
     "consolidated*.safetensors": "Mistral's own layout: use the files that are named as in transformers",
     "model-*-of-*.safetensors": f"and no {INDEX_FILE}, and not all shards are there: copy the checkpoint again",
@@ -49,6 +49,8 @@ class Checkpoint:
     quantization
         What its config, or a file beside it, says of how its tensors are quantized. Where codecs read them, `tensors`
         are what they are decoded to, and `config` no longer speaks of it.
+    gguf
+        The first GGUF file, if it was opened from some; its `config` follows from their metadata.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     hub_id: str | None = None
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    gguf: Path | None = None
 
     @property
     def model_type(self) -> str:
@@ -71,12 +74,29 @@ class Checkpoint:
     @property
     def source(self) -> str:
         """A name by which processes with other working directories can open it: the hub id or the absolute path."""
-        return self.hub_id or str(self.folder.absolute())
+        return self.hub_id or str(self.location.absolute())
+
+    @property
+    def location(self) -> Path:
+        """What it is opened by on this machine: its folder, or its GGUF file, beside which others may lie."""
+        return self.gguf or self.folder
+
+    @property
+    def config_file(self) -> Path | None:
+        """Its ``config.json`` (None: it is a GGUF file without one)."""
+        path = self.folder / "config.json"
+        return None if self.gguf is not None and not path.is_file() else path
 
     @property
     def encodings(self) -> list[str]:
-        """Names of the codecs that its tensors are stored in; empty where all are floats."""
-        return sorted({info.encoded.codec for info in self.tensors.values() if info.encoded is not None})
+        """What its tensors are encoded in; empty where all are floats."""
+        encoded = [info.encoded for info in self.tensors.values() if info.encoded is not None]
+        return sorted({name for tensor in encoded for name in tensor.names})
+
+    @property
+    def decodes(self) -> bool:
+        """Whether some tensors are not as they lie in the files."""
+        return any(info.encoded is not None for info in self.tensors.values())
 
     @cached_property
     def files(self) -> list[Path]:
@@ -120,7 +140,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     Parameters
     ----------
     source
-        A zoo name, a local folder with ``config.json`` and safetensors files, or a hub id.
+        A zoo name, a local folder with ``config.json`` and safetensors files, a GGUF file or a folder with the files of
+        one model in GGUF, or a hub id.
 
     Returns
     -------
@@ -142,6 +163,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     (3072, 128)
     """
     folder, hub_id = resolve(source)
+    if hub_id is None and (files := _gguf_files(folder)):
+        return _open_gguf(str(source), files)
     config = _read_json(folder / "config.json")
     if config.get("model_type") in _SAME_AS:
         config["model_type"] = _SAME_AS[config["model_type"]]
@@ -156,6 +179,20 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
             tensors[name] = info
     checkpoint = Checkpoint(str(source), folder, config, tensors, hub_id)
     return checkpoint if checkpoint.packed else _decoded(checkpoint)
+
+
+def _gguf_files(place: Path) -> list[Path]:
+    """The files of a model in GGUF, unless it is a folder with safetensors files."""
+    if place.is_dir() and any(place.glob("*.safetensors*")):
+        return []
+    return gguf_files(place)
+
+
+def _open_gguf(name: str, files: list[Path]) -> Checkpoint:
+    path = files[0].parent / "config.json"
+    model = read_gguf_model(files, _read_json(path) if path.is_file() else None)
+    said = {"quant_method": "gguf", "architecture": model.architecture}
+    return Checkpoint(name, files[0].parent, model.config, model.tensors, quantization=said, gguf=files[0])
 
 
 def _decoded(checkpoint: Checkpoint) -> Checkpoint:

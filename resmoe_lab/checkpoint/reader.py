@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .._core.errors import CheckpointError
+from .gguf import map_gguf, read_gguf_header
 from .index import Checkpoint
 from .tensors import read_header
 
@@ -113,19 +114,31 @@ class TensorReader:
         return self._decoded[1]
 
 
+def data_start(file: Path) -> int:
+    """Return the byte of a safetensors or GGUF file at which its header ends."""
+    if file.suffix == ".gguf":
+        return read_gguf_header(file).start
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
 def read_file(file: Path) -> dict[str, torch.Tensor]:
-    """Map all tensors of a safetensors file into memory.
+    """Map all tensors of a safetensors file into memory, or the bytes of those of a GGUF file.
 
     Raises
     ------
     CheckpointError
         If it is damaged or cannot be read.
     """
-    return _map(file, list(read_header(file)), "cpu")
+    names = read_gguf_header(file).tensors if file.suffix == ".gguf" else read_header(file)
+    return _map(file, list(names), "cpu")
 
 
 def _map(file: Path, names: Iterable[str], device: str) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
+
+    if file.suffix == ".gguf":
+        return map_gguf(file, names, device)
 
     try:
         with safe_open(str(file), framework="pt", device=device) as stream:

@@ -34,12 +34,20 @@ class EncodedTensor:
         What the codec has to know beside them, such as its bits.
     stacked
         Whether the parts' first axis counts the experts of a layer, of which each can be decoded alone.
+    labels
+        What the encodings are called, where the codec has several; none where values are floats in another order.
     """
 
     codec: str
     parts: Mapping[str, tuple[str, TensorInfo]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     stacked: bool = False
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its encodings are called."""
+        return (self.codec,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,11 @@ class TensorInfo:
     def quantized(self) -> bool:
         """Whether it is a matrix of numbers that only a codec makes weights of."""
         return len(self.shape) > 1 and self.dtype in _PACKED
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that it takes where it is written as it is read."""
+        return self.nbytes if self.encoded is None else math.prod(self.shape) * _DTYPE_BYTES[self.dtype]
 
     @property
     def files(self) -> tuple[Path, ...]:

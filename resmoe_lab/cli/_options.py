@@ -43,8 +43,15 @@ Mode = Annotated[
     Parameter(help="How it computes: direct, gram (keeps all products: faster, takes more room) or auto."),
 ]
 Export = Annotated[
-    Literal["packed", "dense"],
-    Parameter(help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved."),
+    Literal["packed", "dense", "gguf"],
+    Parameter(
+        help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved; "
+        "gguf: these as one file for llama.cpp."
+    ),
+]
+GgufType = Annotated[
+    Literal["f16", "q8_0", "q4_0", "mxfp4"],
+    Parameter(help="What a GGUF export stores the compressed layers' experts in."),
 ]
 Rest = Annotated[
     Literal["int4", "int8", "16"],
@@ -134,6 +141,7 @@ class CompressionOptions:
     solver: Solver = None
     mode: Mode = None
     export: Export = "packed"
+    gguf_type: GgufType = "f16"
     rest: Rest = "16"
     format: Format = None
     values: Values = DEFAULT_VALUES
@@ -160,6 +168,7 @@ class CompressionOptions:
             center_options=center_options(solver=self.solver, mode=self.mode),
             storage=storage_options(self.values, self.center_values, format=self.format, group=self.group),
             export=self.export,
+            gguf_type=self.gguf_type,
             rest=self.rest,
             **settings,
         )

@@ -14,7 +14,9 @@ from ..methods import METHODS, Method
 from ..runtime.rest import Rest
 from ..store.layout import DEFAULT_STORAGE, Storage
 
-Export = Literal["packed", "dense"]
+Export = Literal["packed", "dense", "gguf"]
+#: GGUF's types, in small letters.
+GgufType = Literal["f16", "q8_0", "q4_0", "mxfp4"]
 
 
 class Calibration(BaseModel):
@@ -55,7 +57,10 @@ class CompressionConfig(BaseModel):
     storage
         How values are stored, and in which format.
     export
-        ``"packed"``, small on disk and in memory, or ``"dense"``, the restored weights in the original's layout.
+        ``"packed"``, small on disk and in memory, ``"dense"``, the restored weights in the original's layout, or
+        ``"gguf"``, these as a file for llama.cpp.
+    gguf_type
+        What the compressed layers' experts are stored in by a GGUF export; everything else is in 16 or 32 bits.
     rest
         What becomes of linear layers and embeddings that are not experts: ``"16"`` leaves them as they are, ``"int8"``
         and ``"int4"`` round them in groups of 64 (packed exports only).
@@ -95,6 +100,7 @@ expert (the paper's '75 % compression' is 0.25)
     center_options: dict[str, Any] = Field(default_factory=dict)
     storage: Storage = DEFAULT_STORAGE
     export: Export = "packed"
+    gguf_type: GgufType = "f16"
     rest: Rest = "16"
     calibration: Calibration | None = None
     seed: int = 0
@@ -139,10 +145,12 @@ expert (the paper's '75 % compression' is 0.25)
         for keep in (self.keep, *self.layer_keeps.values()):
             KEEP.validate(keep)
         self.make_center()
-        if self.export == "dense" and self.rest != "16":
-            raise UsageError(f"rest {self.rest!r} belongs to a packed export, found export 'dense'")
-        if self.export == "dense" and self.storage.format is not None:
-            raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export 'dense'")
+        if self.export != "packed" and self.rest != "16":
+            raise UsageError(f"rest {self.rest!r} belongs to a packed export, found export {self.export!r}")
+        if self.export != "packed" and self.storage.format is not None:
+            raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export {self.export!r}")
+        if self.export != "gguf" and self.gguf_type != "f16":
+            raise UsageError(f"GGUF type {self.gguf_type!r} belongs to a GGUF export, found export {self.export!r}")
         return self
 
     def keep_of(self, layer: int) -> float:

@@ -21,6 +21,7 @@ from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
 from .config import CompressionConfig
+from .gguf import check_gguf, gguf_bytes
 from .plan import resolve_layers
 from .schedule import worker_count
 from .speed import existing, measured_speed, stored_bytes
@@ -136,6 +137,8 @@ def forecast_run(
         If a setting is not allowed.
     """
     config = resolve_layers(checkpoint, config)
+    if config.export == "gguf":
+        check_gguf(checkpoint, config.gguf_type.upper())
     family = family_of(checkpoint)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])
@@ -145,7 +148,8 @@ def forecast_run(
     peak, search, processes = needs.memory(speed.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = speed.center.whole() + speed.method.whole() + speed.moving * stored
-    outputs = dict.fromkeys(config.layer_numbers, stored)
+    experts, others = _written(checkpoint, family, config)
+    outputs = dict.fromkeys(config.layer_numbers, experts)
     if config.export == "packed":
         options: dict[str, Any] = {"center": config.center, "storage": config.storage}
         for layer in outputs:
@@ -155,19 +159,32 @@ def forecast_run(
     source_bits, output_bits = 8 * stored / weights, 8 * sum(outputs.values()) / (weights * len(rows))
     if checkpoint.encodings:
         _warn_of_quantized(checkpoint, source_bits, output_bits)
-    rest = checkpoint.total_bytes - stored * len(rows) - saved_bytes(checkpoint, config.rest)
+    rest = others - saved_bytes(checkpoint, config.rest)
     result = rest + sum(outputs.values())
+    # The file for llama.cpp is put together of those of the layers.
+    twice = sum(outputs.values()) if config.export == "gguf" else 0
     return Forecast(
         layers=tuple(rows),
         seconds=sum(row.seconds for row in rows) + speed.moving * rest,
         peak_rss_bytes=peak * processes,
-        disk_bytes=result + scratch * processes,
+        disk_bytes=result + twice + scratch * processes,
         output_bytes=result,
         workers=workers,
         alternatives=tuple(needs.alternatives(speed.working, processes)),
         source_bits=source_bits,
         output_bits=output_bits,
     )
+
+
+def _written(checkpoint: Checkpoint, family: Family, config: CompressionConfig) -> tuple[int, int]:
+    """Bytes of a layer's restored experts, and of everything that is not compressed, as they are written."""
+    count, tensors = family.shape(checkpoint.config).num_experts, checkpoint.tensors
+    keys = {key for layer in config.layer_numbers for key in family.expert_keys(layer, count)}
+    others = sum(info.written_bytes for name, info in tensors.items() if name not in keys)
+    if config.export == "gguf":
+        return gguf_bytes(family, config.gguf_type.upper()), others
+    first = family.expert_keys(config.layer_numbers[0], count)
+    return sum(tensors[key].written_bytes for key in first), others
 
 
 def _warn_of_quantized(checkpoint: Checkpoint, source_bits: float, output_bits: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.companions import copy_companion_files, left_out
 from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE
-from ..checkpoint.reader import read_tensors
+from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.tensors import read_header
 from ..checkpoint.writer import digest, write_index, write_json, write_tensors
 from ..experts import family_of
@@ -28,12 +28,19 @@ from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, ope
 from .card import write_card
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
+from .gguf import write_gguf_file
 from .plan import resolve_layers
 from .schedule import run_all, worker_count
 from .unit import Unit, compress_unit
 
+#: Bytes of decoded tensors that are written at once; a GGUF file is one, however large.
+_PORTION = 1 << 31
 #: What the manifest says of each.
-_EXPORTS = {"packed": "packed (small on disk and in memory)", "dense": "dense (restored weights: no memory saved)"}
+_EXPORTS = {
+    "packed": "packed (small on disk and in memory)",
+    "dense": "dense (restored weights: no memory saved)",
+    "gguf": "gguf (restored weights, for llama.cpp)",
+}
 
 
 def compress_checkpoint(
@@ -161,9 +168,15 @@ def _write(
     _compress_all(units, scheduler, progress)
     begun = time.perf_counter()
     modules = rounded_modules(checkpoint, units[0].config.rest)
-    manifest["files"] = _write_rest(checkpoint, out, units, modules)
+    if units[0].config.export == "gguf":
+        files = {unit.layer: unit.file for unit in units}
+        path = write_gguf_file(checkpoint, out, files, kind=units[0].config.gguf_type.upper())
+        manifest["files"] = {path.name: digest(read_file(path))}
+    else:
+        manifest["files"] = _write_rest(checkpoint, out, units, modules)
     copy_companion_files(checkpoint, out)
-    if checkpoint.config != json.loads((checkpoint.folder / "config.json").read_text("utf-8")):
+    said = checkpoint.config_file
+    if said is None or checkpoint.config != json.loads(said.read_text("utf-8")):
         write_json(out / "config.json", dict(checkpoint.config))
     manifest["left_out"] = left_out(checkpoint)
     if units[0].packed:
@@ -194,19 +207,34 @@ def _write_rest(
     count = family.shape(checkpoint.config).num_experts
     replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
-    for number, source in enumerate(checkpoint.files):
-        names = [name for name, info in checkpoint.tensors.items() if info.file == source and name not in replaced]
-        if names:
-            file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
-            for name in modules:
-                if f"{name}.weight" in tensors:
-                    tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
-            write_tensors(out / file, tensors)
-            digests[file] = digest(tensors)
+    for number, names in enumerate(_portions(checkpoint, replaced)):
+        file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
+        for name in modules:
+            if f"{name}.weight" in tensors:
+                tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
+        write_tensors(out / file, tensors)
+        digests[file] = digest(tensors)
     headers = {file: read_header(out / file) for file in digests}
     total = sum(info.nbytes for header in headers.values() for info in header.values())
     write_index(out, headers, total_bytes=total, name=PACKED_INDEX_FILE if units[0].packed else INDEX_FILE)
     return digests
+
+
+def _portions(checkpoint: Checkpoint, replaced: Set[str]) -> Iterator[list[str]]:
+    """Names of the tensors that are written into one file: those of one, unless decoding them takes too much memory."""
+    for source in checkpoint.files:
+        portion, size = list[str](), 0
+        for name, info in checkpoint.tensors.items():
+            if info.file != source or name in replaced:
+                continue
+            decoded = 0 if info.encoded is None else info.written_bytes
+            if portion and size + decoded > _PORTION:
+                yield portion
+                portion, size = [], 0
+            portion.append(name)
+            size += decoded
+        if portion:
+            yield portion
 
 
 def _describe_packed(
@@ -240,9 +268,11 @@ def _finish(
 
 
 def _tidy(units: Sequence[Unit]) -> None:
-    """Remove the descriptions of units: the finished manifest holds them all."""
+    """Remove the descriptions of units, which the finished manifest holds, and files that the GGUF file holds."""
     for unit in units:
         unit.description.unlink(missing_ok=True)
+        if unit.config.export == "gguf":
+            unit.file.unlink(missing_ok=True)
 
 
 def _description(unit: Unit) -> dict[str, Any]:

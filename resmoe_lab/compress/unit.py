@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from ..centers import Statistics
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import TORCH_DTYPES, read_file, read_stored
 from ..checkpoint.writer import digest, write_json, write_tensors
-from ..experts import ExpertStack, Family, family_of
+from ..experts import ExpertStack, Family, LayerShape, family_of
 from ..methods import CompressedLayer, storage_ledger
 from ..runtime.packing import pack, packed_ledger, packed_prefix
 from ..store.manifest import permutation_hash
 from .config import CompressionConfig
+from .gguf import GgufExperts
+
+#: Takes an expert and its restored matrix, and returns what is read of it once it is stored.
+Store = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,14 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     keys = list(family.expert_keys(unit.layer, stack.num_experts))
     original = family.expert_bytes(checkpoint, unit.layer)
     ledger, tensors, layout = storage_ledger(layer), dict[str, torch.Tensor](), dict[str, Any]()
-    if unit.packed:
+    ledger_bytes = None
+    if unit.config.export == "gguf":
+        shape = LayerShape.of(stack.num_experts, stack.weights.shape[1], stack.blocks)
+        experts = GgufExperts(unit.layer, shape, stack.blocks, kind=config.gguf_type.upper())
+        error = _error(stack, layer, store=experts.put)
+        tensors = experts.tensors
+        ledger_bytes = sum(tensor.numel() for tensor in tensors.values())
+    elif unit.packed:
         error = _error(stack, layer)
         del stack  # the largest thing in memory, and done with
         prefix = packed_prefix(family, unit.layer)
@@ -136,13 +148,13 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         layout = {"layout": module.layout.model_dump(mode="json")}
     else:
         dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
-        error = _error(stack, layer, replace_by=dtype)
+        error = _error(stack, layer, store=lambda k, restored: restored.to(dtype).float(), replace=True)
         tensors = family.to_tensors(stack, dtype=dtype)
     certificate = center.certificate if center is not None else None
     return tensors, layout | {
         "approximation_error": error,
         "relative_error": error / scale if scale else 0.0,
-        "bytes": ledger.true_bytes,
+        "bytes": ledger.true_bytes if ledger_bytes is None else ledger_bytes,
         "paper_bytes": ledger.paper_bytes,
         "original_bytes": original,
         "format": ledger.format,
@@ -152,18 +164,22 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     }
 
 
-def _error(stack: ExpertStack, layer: CompressedLayer, *, replace_by: torch.dtype | None = None) -> float:
+def _error(stack: ExpertStack, layer: CompressedLayer, *, store: Store | None = None, replace: bool = False) -> float:
     """Return the approximation error of what is stored, restoring one expert at a time.
 
-    All of them at once beside the originals would be the largest thing in memory: with `replace_by`, the type that they
-    are written in, each restored expert takes its original's place.
+    Parameters
+    ----------
+    store
+        Stores a restored expert and returns what it is read as.
+    replace
+        Whether that takes the original's place: all of them beside the originals would be the largest thing in memory.
     """
     error = 0.0
     for k, original in enumerate(stack.weights):
         restored = layer.restore_expert(k)
-        if replace_by is not None:
-            restored = restored.to(replace_by).to(original.dtype)
+        if store is not None:
+            restored = store(k, restored)
         error += layer.expert_error(k, original, restored)
-        if replace_by is not None:
+        if replace:
             original.copy_(restored)
     return error / stack.num_experts

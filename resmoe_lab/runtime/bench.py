@@ -119,7 +119,7 @@ def bench(
 def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
     """Where each way's checkpoint is."""
     if not checkpoint.packed:
-        return {"original": str(checkpoint.folder)}
+        return {"original": str(checkpoint.location)}
     manifest = json.loads((checkpoint.folder / MANIFEST_FILE).read_text("utf-8"))
     named = original or manifest["settings"].get("checkpoint")
     sources = dict.fromkeys(("restored", "factored"), str(checkpoint.folder))
@@ -128,7 +128,7 @@ def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
     if not all(FORMATS[layout.format].multiplies for layout in layouts):
         del sources["factored"]
     try:
-        folder = str(open_checkpoint(named).folder)
+        folder = str(open_checkpoint(named).location)
     except ResmoeError:
         if original is not None:
             raise

@@ -10,6 +10,8 @@ import torch
 
 from .._core.errors import CheckpointError, UsageError
 from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint.companions import tokenizer_inside
+from ..checkpoint.gguf.tokenizer import gguf_tokenizer
 from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.writer import digest
 from ..experts import model_class
@@ -82,7 +84,7 @@ def load(
         config.quantization_config |= {"mode": mode, "cache_experts": cache_experts}
     auto: Any = model_class(config)
     options |= {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    if checkpoint.encodings:
+    if checkpoint.decodes:
         folder, options["state_dict"] = None, read_tensors(checkpoint, checkpoint.tensors, dtype=dtype)
     loaded: Any = auto.from_pretrained(folder, **options)
     model, info = loaded
@@ -97,7 +99,7 @@ def load(
 
 
 def load_tokenizer(source: str | Path | Checkpoint) -> PreTrainedTokenizerBase:
-    """Open the tokenizer of a checkpoint, from its own folder.
+    """Open the tokenizer of a checkpoint, from its own folder or its GGUF file.
 
     Parameters
     ----------
@@ -124,6 +126,8 @@ def load_tokenizer(source: str | Path | Checkpoint) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    if (inside := tokenizer_inside(checkpoint)) is not None:
+        return gguf_tokenizer(inside)
     folder = checkpoint.complete_folder()
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

@@ -86,8 +86,8 @@ def model_config(checkpoint: Checkpoint) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    said = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
-    if said != checkpoint.config:
+    path = checkpoint.config_file
+    if path is None or json.loads(path.read_text("utf-8")) != checkpoint.config:
         return config_of(checkpoint.config)
     return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
 

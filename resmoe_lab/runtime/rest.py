@@ -120,7 +120,7 @@ def saved_bytes(checkpoint: Checkpoint, rest: str) -> int:
     encoding, saved = rest_encoding(rest), 0
     for name, shape in rest_modules(checkpoint).items():
         after = sum(spec.nbytes for spec in encoding.encoder.specs(encoding, *shape).values())
-        saved += checkpoint.tensors[f"{name}.weight"].nbytes - after
+        saved += checkpoint.tensors[f"{name}.weight"].written_bytes - after
     return saved
 
 

@@ -12,6 +12,7 @@ import torch
 from .._core.errors import OutputError
 from .._core.files import is_partial_file
 from ..checkpoint import Checkpoint
+from ..checkpoint.reader import data_start
 
 MANIFEST_FILE = "resmoe_manifest.json"
 
@@ -30,7 +31,9 @@ def checkpoint_hash(checkpoint: Checkpoint) -> str:
     """
     if checkpoint.hub_id is not None:
         return checkpoint.folder.name
-    digest = hashlib.blake2b((checkpoint.folder / "config.json").read_bytes(), digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
+    if checkpoint.config_file is not None:
+        digest.update(checkpoint.config_file.read_bytes())
     for path in checkpoint.files:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
@@ -38,9 +41,10 @@ def checkpoint_hash(checkpoint: Checkpoint) -> str:
             if size <= _WHOLE:
                 digest.update(stream.read())
                 continue
-            header = int.from_bytes(stream.read(8), "little")
-            digest.update(stream.read(header))
-            for start in [*range(8 + header, size - _BLOCK, _EVERY), size - _BLOCK]:
+            begin = data_start(path)
+            stream.seek(8)  # what stands before says how long the header is, or what the file is
+            digest.update(stream.read(begin - 8))
+            for start in [*range(begin, size - _BLOCK, _EVERY), size - _BLOCK]:
                 stream.seek(start)
                 digest.update(stream.read(_BLOCK))
     return digest.hexdigest()

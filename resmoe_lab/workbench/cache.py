@@ -122,8 +122,8 @@ def checkpoint_fingerprint(checkpoint: Checkpoint) -> Hashable:
     """
     if checkpoint.hub_id is not None:
         return (checkpoint.hub_id, str(checkpoint.folder))
-    files = {checkpoint.folder / "config.json", *checkpoint.files}
-    return file_fingerprint(files)
+    described = [checkpoint.config_file] if checkpoint.config_file is not None else []
+    return file_fingerprint({*described, *checkpoint.files})
 
 
 def file_fingerprint(files: Iterable[Path]) -> Hashable:

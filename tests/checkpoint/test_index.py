@@ -152,7 +152,7 @@ def test_shards_that_lost_their_index_are_read_if_all_are_there(pico_folder: Pat
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("x.gguf", "a GGUF file"), ("adapter_config.json", "an adapter"), ("consolidated.safetensors", "Mistral's own")],
+    [("x.gguf", "no GGUF file"), ("adapter_config.json", "an adapter"), ("consolidated.safetensors", "Mistral's own")],
 )
 def test_what_is_no_checkpoint_is_called_by_its_name(name: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
