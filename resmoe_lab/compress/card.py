@@ -35,11 +35,11 @@ def card_text(checkpoint: Checkpoint, manifest: Mapping[str, Any]) -> str:
     """Return the text of the card."""
     import yaml  # type: ignore[import-untyped]
 
-    settings, packed = manifest["settings"], checkpoint_is_packed(manifest)
+    settings = manifest["settings"]
     facts = source_card(checkpoint) | {"tags": ["mixture-of-experts", "compressed", "resmoe"]}
     if checkpoint.hub_id is not None:
         facts["base_model"] = checkpoint.hub_id
-    facts["library_name"] = "transformers"
+    facts["library_name"] = "gguf" if settings["export"] == "gguf" else "transformers"
     front = yaml.safe_dump(facts, sort_keys=True, allow_unicode=True)
     name = Path(checkpoint.name).name
     share = manifest["bytes"] / max(1, manifest["original_bytes"])
@@ -57,13 +57,13 @@ def card_text(checkpoint: Checkpoint, manifest: Mapping[str, Any]) -> str:
     return (
         f"---\n{front}---\n\n# {name}, experts compressed\n\n"
         f"The experts of `{checkpoint.name}` were compressed with resmoe-lab; everything else is as it was.\n\n"
-        f"|  |  |\n|---|---|\n{table}\n\n{_OPENING[packed]}\n"
+        f"|  |  |\n|---|---|\n{table}\n\n{_OPENING[settings['export']]}\n"
         "`resmoe_manifest.json` tells error and bytes of every layer, the settings and the hash of the source.\n"
     )
 
 
 _OPENING = {
-    True: (
+    "packed": (
         "The weights are stored in a form of resmoe-lab's own: other tools find no `model.safetensors`. After "
         "`pip install resmoe-lab`, transformers opens the folder:\n\n```python\n"
         "import resmoe_lab  # registers the form\nimport transformers\n\n"
@@ -71,13 +71,9 @@ _OPENING = {
         "Other programs run with the form registered: `resmoe-lab run -- lm_eval --model hf --model_args "
         "pretrained=FOLDER ...`\n"
     ),
-    False: "The restored weights are stored as in the original: whatever opens that opens this folder.\n",
+    "dense": "The restored weights are stored as in the original: whatever opens that opens this folder.\n",
+    "gguf": "The restored weights are stored as one GGUF file: llama.cpp and what is made of it open it.\n",
 }
-
-
-def checkpoint_is_packed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest is that of a packed checkpoint."""
-    return manifest["settings"].get("export", "packed") == "packed"
 
 
 def source_card(checkpoint: Checkpoint) -> dict[str, Any]:

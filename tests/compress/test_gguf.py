@@ -73,7 +73,7 @@ def test_the_file_is_what_the_converter_would_write(kind: str, tmp_path: Path) -
     assert manifest["bytes"] == sum(sizes) - down_bias
     assert manifest["forecast"]["layers"][0]["output_bytes"] == manifest["bytes"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("config.json", "generation_config.json", "model.gguf", "resmoe_manifest.json"),
+        *("README.md", "config.json", "generation_config.json", "model.gguf", "resmoe_manifest.json"),
         *("tokenizer.json", "tokenizer_config.json"),
     }
 
