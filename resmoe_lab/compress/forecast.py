@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import ResmoeWarning, ResourceError
+from .._core.files import check_place
 from .._core.machine import anonymous_bytes, available_bytes
 from ..centers import CenterMethod
 from ..checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
 from .config import CompressionConfig
-from .plan import resolve_layers
+from .plan import checked_config
 from .schedule import worker_count
 from .speed import existing, measured_speed, stored_bytes
 
@@ -134,8 +135,11 @@ def forecast_run(
     ------
     UsageError
         If a setting is not allowed.
+    OutputError
+        If nothing can be written at `out`.
     """
-    config = resolve_layers(checkpoint, config)
+    config = checked_config(checkpoint, config, scheduler=scheduler)
+    check_place(Path(out))
     family = family_of(checkpoint)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])
