@@ -195,7 +195,8 @@ def test_a_bad_checkpoint_is_one_line_exit_1_and_nothing_written(run, verb: str,
     folder = pico.save(pico.mixtral(), tmp_path / "pico")
     damage(folder)
     out = tmp_path / "out"
-    options = {"barycenter": ("--layer", 0), "compress": ("--out", out), "sweep": ("--out", out, "--limit", 2)}[verb]
+    sweep = ("--out", out, "--limit", 2, "--methods", "up", "--keep", 0.5)
+    options = {"barycenter": ("--layer", 0), "compress": ("--out", out), "sweep": sweep}[verb]
     result = run(verb, folder, *options, "--json")
     _one_line(result, 1)
     assert not list(tmp_path.glob("out/*.safetensors"))

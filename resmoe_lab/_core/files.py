@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -51,6 +52,30 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or not even be made.
+
+    Parameters
+    ----------
+    folder
+        What will be written to; neither it nor the folders above it need be there.
+
+    Raises
+    ------
+    OutputError
+        If it is, or lies below, a file or a folder that cannot be written.
+    """
+    place = next(path for path in [folder.absolute(), *folder.absolute().parents] if os.path.exists(path))
+    there = place == folder.absolute()
+    if not place.is_dir():
+        where = "is" if there else f"cannot be made, since {place} is"
+        raise OutputError(f"{folder} {where} a file, expected a folder: name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise OutputError(f"{folder} cannot be {'written' if there else 'made'} ({reason}): name another place")
 
 
 def is_partial_file(path: Path) -> bool:

@@ -80,6 +80,23 @@ BITS = Param(
 )
 
 
+#: Seeds that every generator of random numbers takes.
+_SEEDS = range(1 << 63)
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed after checking that every generator of random numbers takes it.
+
+    Raises
+    ------
+    UsageError
+        If it is negative, or has more than 63 bits.
+    """
+    if seed not in _SEEDS:
+        raise UsageError(f"seed is {seed}, expected a whole number from 0 to {_SEEDS[-1]}")
+    return seed
+
+
 def keep_of_bits(bits: float) -> float:
     """Return the kept fraction that so many bits of a 16 bit weight are.
 

@@ -9,14 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from .._core.device import check_device
 from .._core.errors import UsageError
-from .._core.params import BITS, KEEP, Param
+from .._core.params import BITS, KEEP, Param, check_seed
 
 if TYPE_CHECKING:
     from ..compress import CompressionConfig
 
 #: As the library has them, which is not imported to show a help text.
 DEFAULT_CENTER, DEFAULT_VALUES = "wasserstein", "bf16"
+
+
+def _check_seed(kind: Any, value: int) -> None:
+    check_seed(value)
+
+
+def _check_device(kind: Any, value: str) -> None:
+    check_device(value)
+
+
+def _check_data_dir(kind: Any, value: Path | None) -> None:
+    if value is not None and not value.is_dir():
+        raise UsageError(f"--data-dir {str(value)!r} is no folder, expected one of data sets: check the path")
+
+
+def _check_tokens(kind: Any, value: int) -> None:
+    if value < 1:
+        raise UsageError(f"--tokens is {value}, expected a positive whole number")
+
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print exactly one JSON object.")]
 Layers = Annotated[str, Parameter(help="all, top:24, 8-31, or 0,2,4.")]
@@ -32,9 +52,9 @@ Keeps = Annotated[list[str], Parameter(name="--keep", consume_multiple=True, neg
 BitsList = Annotated[
     list[str], Parameter(name="--bits", consume_multiple=True, negative=(), help=f"In place of --keep: {BITS.doc}.")
 ]
-Seed = Annotated[int, Parameter(help="For whatever is random.")]
-Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:1.")]
-DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.")]
+Seed = Annotated[int, Parameter(help="For whatever is random.", validator=_check_seed)]
+Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:1.", validator=_check_device)]
+DataDir = Annotated[Path | None, Parameter(help="Folder of data sets, searched first.", validator=_check_data_dir)]
 Solver = Annotated[
     str | None, Parameter(help="How center wasserstein is searched for: coordinate, alternating (the paper's) or pot.")
 ]
@@ -85,7 +105,7 @@ CalibrationTask = Annotated[
         help="Task whose running text tells how experts are used, for methods and centers that go by it.",
     ),
 ]
-TokenCount = Annotated[int, Parameter(help="How many tokens of that text are read.")]
+TokenCount = Annotated[int, Parameter(help="How many tokens of that text are read.", validator=_check_tokens)]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 
 
@@ -95,14 +115,26 @@ def several(text: str) -> Parameter:
 
 
 def split_names(names: Iterable[str] | None) -> list[str] | None:
-    """Names given as 'a b' or as 'a,b'."""
-    return [name for text in names for name in text.split(",") if name] if names else None
+    """Return names given as 'a b' or as 'a,b', each once; None where none are given.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing but commas.
+    """
+    if not names:
+        return None
+    texts = list(names)
+    found = list(dict.fromkeys(name for text in texts for name in text.split(",") if name))
+    if not found:
+        raise UsageError(f"{' '.join(texts)!r} names nothing, expected a list such as 'a,b' or 'a b'")
+    return found
 
 
 def split_numbers(texts: Iterable[str] | None, param: Param = KEEP) -> list[float] | None:
     names = split_names(texts)
     try:
-        return [float(name) for name in names] if names else None
+        return list(dict.fromkeys(float(name) for name in names)) if names else None
     except ValueError as error:
         raise UsageError(f"--{param.name} {' '.join(names or [])} is not a list of numbers: {param.doc}") from error
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .._core.errors import UsageError
 from .._core.gaps import gap_facts
 from ._app import app
 from ._options import DEFAULT_CENTER, Center, Json, Seed, Solver, center_options
@@ -27,11 +28,19 @@ def barycenter(
     from .._core.machine import peak_rss_bytes
     from ..centers import center_method
     from ..checkpoint import open_checkpoint
-    from ..experts import load_stack
+    from ..experts import family_of, load_stack
 
     options = center_options(solver=solver, start=start)
     method = center_method(center, seed=seed, options=options)
-    stack = load_stack(open_checkpoint(checkpoint), layer=layer)
+    if method.needs_statistics:
+        raise UsageError(
+            f"center {center!r} needs calibration statistics and has none: use diagnose --centers {center}"
+        )
+    opened = open_checkpoint(checkpoint)
+    experts = family_of(opened).shape(opened.config).num_experts
+    if start is not None and start not in range(experts):
+        raise UsageError(f"--start is {start}, expected the number of an expert, 0 to {experts - 1}")
+    stack = load_stack(opened, layer=layer)
     with progress_bar() as progress:
         fitted = method.find(stack, progress=progress)
     bound = fitted.certificate

@@ -27,12 +27,12 @@ def compare(
 ) -> None:
     """Compare compressed checkpoints: bytes, errors, scores with paired intervals, tokens, routing and written text."""
     from ..experiments.compare_forms import compare_forms
-    from ..report import build_comparison
+    from ..report import build_comparison, check_report
     from ..scoring.tasks import EMBEDDED_TASKS
     from ..workbench.views.tokens import EXAMPLE
 
-    if out is not None and out.is_dir():
-        raise UsageError(f"--out {out} is a folder, expected the name of an HTML file: add a name such as compare.html")
+    if out is not None:
+        check_report(out)
     options: dict[str, Any] = {"original": original, "limit": limit, "data_dir": data_dir, "device": device}
     options["tasks"] = split_names(tasks) or list(EMBEDDED_TASKS)
     options["text"] = EXAMPLE if text is None else _read(text)

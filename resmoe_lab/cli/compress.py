@@ -46,14 +46,12 @@ def compress(
 
     text = None if calibration is None else Calibration(source=calibration, tokens=tokens)
     config = options.config(seed=seed, calibration=text)
-    config.check_calibrated(text is not None)
     opened = open_checkpoint(checkpoint)
     config = resolve_layers(opened, config)
     budget = _budget(opened, config, match_bytes=match_bytes, size=size, like=like)
     if budget is not None:
         config = config.model_copy(update={"keep": matched_keep(opened, config, budget)})
-    if allocate and calibration is None:
-        raise UsageError("--allocate measures predictions of text and has none: name a task (--calibration TASK)")
+    _check(opened, config, out, scheduler=options.scheduler, allocate=allocate, data_dir=data_dir)
     statistics: dict[int, Any] = {}
     with progress_bar() as progress:
         if allocate:
@@ -76,6 +74,32 @@ def compress(
     }
     facts["manifest"] = str(out / MANIFEST_FILE)
     show(facts, json, lambda: show_facts(facts))
+
+
+def _check(
+    checkpoint: Any, config: Any, out: Path, *, scheduler: str | None, allocate: bool, data_dir: Path | None
+) -> None:
+    """Refuse whatever the settings, the checkpoint's headers and the folders tell, before the model runs."""
+    from .._core.files import check_place
+    from ..compress.plan import checked_config
+    from ..compress.run import described_settings
+    from ..experiments.layer_bits import check_allocatable
+    from ..scoring.calibration import calibration_rows
+    from ..store.manifest import found_manifest
+
+    text = config.calibration
+    if allocate:
+        if text is None:
+            raise UsageError("--allocate measures predictions of text and has none: name a task (--calibration TASK)")
+        check_allocatable(config.method)
+    config.check_calibrated(text is not None)
+    if text is not None:
+        calibration_rows(text.source, tokens=text.tokens, data_dir=data_dir)
+    described = described_settings(checkpoint, checked_config(checkpoint, config, scheduler=scheduler))
+    if allocate:  # what is kept of each layer is not known yet
+        del described["keep"], described["layer_keeps"]
+    found_manifest(out, described)
+    check_place(out)
 
 
 def _budget(checkpoint: Any, config: Any, *, match_bytes: int | None, size: str | None, like: str | None) -> int | None:

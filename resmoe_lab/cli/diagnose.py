@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from .._core.errors import UsageError
 from .._core.params import KEEP
 from ._app import app
 from ._calibration import CalibrationText, calibrated
@@ -36,11 +37,17 @@ def diagnose(
     from ..checkpoint import open_checkpoint
     from ..compress import select_layers
     from ..experts import load_stack, moe_layers
+    from ..scoring.calibration import calibration_rows
 
     opened = open_checkpoint(checkpoint)
     layer_numbers = select_layers(layers, moe_layers(opened))
     names = split_names(centers) or DEFAULT_CENTERS
     needs_fisher = any(CENTERS[name].needs_fisher for name in names)
+    KEEP.validate(keep)
+    if routing:
+        calibration_rows(calibration, tokens=tokens, data_dir=data_dir)
+    elif needing := [name for name in names if CENTERS[name].needs_statistics]:
+        raise UsageError(f"center {needing[0]!r} needs calibration statistics and has none: leave out --no-routing")
     statistics: dict[int, Any] = {}
     with progress_bar() as progress:
         if routing:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from .._core.errors import UsageError
 from ._app import app
 from ._options import DataDir, Device, Json, Layers, Limit
 from ._output import progress_bar, show, show_table
@@ -29,15 +30,25 @@ def report(
 
     For a checkpoint a sweep with default settings is made first, in a folder beside the report, and reused next time.
     """
-    from ..experiments.sweep import UNIT
-    from ..report import build_report
+    from ..checkpoint import open_checkpoint
+    from ..experiments.sweep import UNIT, Sweep
+    from ..report import build_report, check_report
     from ..report.summary import summary_rows
 
+    check_report(out)
+    folder = Path(source)
+    # A sweep that was stopped is no checkpoint: the report says how to go on with it.
+    swept = (folder / "sweep.json").is_file() or any(folder.glob(f"{UNIT}*.json"))
+    if swept:
+        Sweep.load(folder)
+    else:
+        folder = out.with_suffix(".sweep")
+        if folder == out:
+            raise UsageError(f"--out {out} is the name of the sweep's folder too, expected a name such as report.html")
+    if bench is not None:
+        open_checkpoint(bench)
     with progress_bar() as progress:
-        folder = Path(source)
-        # A sweep that was stopped is no checkpoint: the report says how to go on with it.
-        if not (folder / "sweep.json").is_file() and not any(folder.glob(f"{UNIT}*.json")):
-            folder = out.with_suffix(".sweep")
+        if not swept:
             make_sweep(source, folder, layers, progress=progress, limit=limit, data_dir=data_dir, device=device)
         if bench is not None:
             _add_speed(folder, bench, progress=progress)

@@ -24,10 +24,11 @@ def serve(
 ) -> None:
     """Serve the panels as an app, behind a token that is printed with the address."""
     from ..checkpoint import open_checkpoint
+    from ..experts import moe_layers
     from ..workbench.serving import app_command, app_environment, write_app
 
     check_port(host, port)
-    open_checkpoint(checkpoint)
+    moe_layers(open_checkpoint(checkpoint))
     # A relative folder means one of where the command was typed.
     source = str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
     with tempfile.TemporaryDirectory(prefix="resmoe-app-") as folder:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from .._core.errors import UsageError
 from ._app import app
-from ._options import DataDir, Json
+from ._options import DataDir, Device, Json
 from ._output import progress_bar, show, show_table
 
 zoo_app = App(name="zoo", help="Embedded models: list them, or train one again from nothing.")
@@ -38,7 +38,7 @@ def zoo_build(
         Parameter(help="For smol-moe: a GGUF file, a folder or a hub id of another Llama-like model to upcycle."),
     ] = None,
     data_dir: DataDir = None,
-    device: Annotated[str, Parameter(help="For smol-moe: where the training runs, cpu or cuda.")] = "cpu",
+    device: Annotated[Device, Parameter(help="For smol-moe: where the training runs, cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
     """Train a model of the zoo again, score it, and write its model card; goes on where a stopped run left off."""

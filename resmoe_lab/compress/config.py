@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from .._core.errors import UsageError
-from .._core.params import KEEP, keep_of_bits
+from .._core.params import KEEP, check_seed, keep_of_bits
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method
 from ..methods import METHODS, Method
 from ..runtime.rest import Rest
@@ -17,6 +17,13 @@ from ..store.layout import DEFAULT_STORAGE, Storage
 Export = Literal["packed", "dense", "gguf"]
 #: GGUF's types, in small letters.
 GgufType = Literal["f16", "q8_0", "q4_0", "mxfp4"]
+
+
+def _refused(error: ValidationError) -> UsageError:
+    """What pydantic found wrong first, in a line."""
+    first = error.errors()[0]
+    place, value = ".".join(str(part) for part in first["loc"]), first["input"]
+    return UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}")
 
 
 class Calibration(BaseModel):
@@ -28,12 +35,23 @@ class Calibration(BaseModel):
         Name of the task whose running text it is.
     tokens
         How many tokens of it are read.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     tokens: PositiveInt = 4096
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise _refused(error) from error
 
 
 class CompressionConfig(BaseModel):
@@ -109,9 +127,7 @@ expert (the paper's '75 % compression' is 0.25)
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            place, value = ".".join(str(part) for part in first["loc"]), first["input"]
-            raise UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}") from error
+            raise _refused(error) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +160,7 @@ expert (the paper's '75 % compression' is 0.25)
     def _consistent(self) -> Self:
         for keep in (self.keep, *self.layer_keeps.values()):
             KEEP.validate(keep)
+        check_seed(self.seed)
         self.make_center()
         if self.export != "packed" and self.rest != "16":
             raise UsageError(f"rest {self.rest!r} belongs to a packed export, found export {self.export!r}")

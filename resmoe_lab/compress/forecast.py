@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import ResmoeWarning, ResourceError
+from .._core.files import check_place
 from .._core.machine import anonymous_bytes, available_bytes
 from ..centers import CenterMethod
 from ..checkpoint import Checkpoint
@@ -21,8 +22,8 @@ from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
 from .config import CompressionConfig
-from .gguf import check_gguf, gguf_bytes
-from .plan import resolve_layers
+from .gguf import gguf_bytes
+from .plan import checked_config
 from .schedule import worker_count
 from .speed import existing, measured_speed, stored_bytes
 
@@ -135,10 +136,11 @@ def forecast_run(
     ------
     UsageError
         If a setting is not allowed.
+    OutputError
+        If nothing can be written at `out`.
     """
-    config = resolve_layers(checkpoint, config)
-    if config.export == "gguf":
-        check_gguf(checkpoint, config.gguf_type.upper())
+    config = checked_config(checkpoint, config, scheduler=scheduler)
+    check_place(Path(out))
     family = family_of(checkpoint)
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])

@@ -1,4 +1,4 @@
-"""What will be compressed: the layers that a text such as ``top:24`` names."""
+"""What will be compressed: the layers that a text such as ``top:24`` names, and whether they can be as they should."""
 
 from __future__ import annotations
 
@@ -8,7 +8,42 @@ from collections.abc import Sequence
 from .._core.errors import UsageError
 from ..checkpoint import Checkpoint
 from ..experts import family_of
+from ..runtime.packable import check_packable
 from .config import CompressionConfig
+from .gguf import check_gguf
+from .schedule import check_scheduler
+
+
+def checked_config(
+    checkpoint: Checkpoint, config: CompressionConfig, *, scheduler: str | None = None
+) -> CompressionConfig:
+    """Return the settings for layers by their numbers, after judging all that can be judged before any work.
+
+    Parameters
+    ----------
+    checkpoint
+        What will be compressed; only its headers are read.
+    config, scheduler
+        As for :func:`~resmoe_lab.compress.compress_checkpoint`.
+
+    Raises
+    ------
+    UsageError
+        If a layer is not there, so little cannot be kept of one, it cannot be stored as asked for, or nobody is there
+        to do the work.
+    """
+    config = resolve_layers(checkpoint, config)
+    check_scheduler(scheduler)
+    method, shape = config.make_method(), family_of(checkpoint).layer_shape()
+    keeps = sorted({config.keep_of(layer) for layer in config.layer_numbers})
+    for keep in keeps:
+        method.layout(shape, keep, storage=config.storage, has_center=config.has_center)
+    if config.export == "gguf":
+        check_gguf(checkpoint, config.gguf_type.upper())
+    if config.export == "packed":
+        layers, center, storage = config.layer_numbers, config.center, config.storage
+        check_packable(checkpoint, layers, method, keep=keeps[0], center=center, storage=storage)
+    return config
 
 
 def resolve_layers(checkpoint: Checkpoint, config: CompressionConfig) -> CompressionConfig:

@@ -22,15 +22,14 @@ from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.tensors import read_header
 from ..checkpoint.writer import digest, write_index, write_json, write_tensors
 from ..experts import family_of
-from ..runtime.packable import check_packable
 from ..runtime.rest import describe_rest, packed_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .card import write_card
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
 from .gguf import write_gguf_file
-from .plan import resolve_layers
-from .schedule import run_all, worker_count
+from .plan import checked_config
+from .schedule import run_all
 from .unit import Unit, compress_unit
 
 #: Bytes of decoded tensors that are written at once; a GGUF file is one, however large.
@@ -102,25 +101,14 @@ def compress_checkpoint(
     True
     """
     config = _merged(config, settings)
-    config = resolve_layers(checkpoint, config)
-    worker_count(scheduler)
+    config = checked_config(checkpoint, config, scheduler=scheduler)
     config.check_calibrated(bool(statistics))
-    if config.export == "packed":
-        check_packable(
-            checkpoint,
-            config.layer_numbers,
-            config.make_method(),
-            keep=min(map(config.keep_of, config.layer_numbers)),
-            center=config.center,
-            storage=config.storage,
-        )
     statistics, out = statistics or {}, Path(out)
     if statistics and config.calibration is None:
         first = next(iter(statistics.values()))
         calibration = Calibration(source=first.source, tokens=max(1, first.tokens))
         config = config.model_copy(update={"calibration": calibration})
-    described = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
-    described |= config.model_dump(mode="json")
+    described = described_settings(checkpoint, config)
     folder, layers = out.absolute(), config.layer_numbers
     units = [Unit(checkpoint.source, folder, layer, config, statistics.get(layer)) for layer in layers]
     if (manifest := found_manifest(out, described))["finished"]:
@@ -138,6 +126,12 @@ def compress_checkpoint(
             manifest |= {"forecast": expected.facts(), "versions": versions(), "machine": machine()}
             manifest = _write(checkpoint, out, units, manifest=manifest, scheduler=scheduler, progress=progress)
     return manifest
+
+
+def described_settings(checkpoint: Checkpoint, config: CompressionConfig) -> dict[str, Any]:
+    """Return what decides the result of a run, as its manifest has it."""
+    described = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
+    return described | config.model_dump(mode="json")
 
 
 def _merged(config: CompressionConfig | None, settings: dict[str, Any]) -> CompressionConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from .._core.errors import ResmoeError, UsageError
@@ -33,6 +34,19 @@ def worker_count(scheduler: str | None) -> int:
     if re.fullmatch(r"(tcp|tls|ws|wss)://\S+", scheduler):
         return 0
     raise UsageError(f"scheduler {scheduler!r} is not understood: {_HELP}")
+
+
+def check_scheduler(scheduler: str | None) -> None:
+    """Refuse a scheduler that cannot be asked.
+
+    Raises
+    ------
+    UsageError
+        If the text is not understood, or dask is not installed.
+    """
+    worker_count(scheduler)
+    if scheduler is not None and find_spec("distributed") is None:
+        raise UsageError(f"scheduler {scheduler!r} needs dask.distributed: pip install 'resmoe-lab[cluster]'")
 
 
 def run_all(work: Callable[[T], None], units: Sequence[T], *, scheduler: str | None = None) -> Generator[T, None, None]:
@@ -82,12 +96,9 @@ def _distribute(work: Callable[[T], None], units: Sequence[T], scheduler: str) -
 @contextmanager
 def _client(scheduler: str) -> Iterator[Any]:
     """Connect to the workers; those of this machine are started for the occasion."""
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise UsageError(
-            f"scheduler {scheduler!r} needs dask.distributed: pip install 'resmoe-lab[cluster]'"
-        ) from error
+    check_scheduler(scheduler)
+    from distributed import Client, LocalCluster
+
     count = worker_count(scheduler)
     if not count:
         try:

@@ -26,6 +26,18 @@ from .runner import VariantRunner
 BITS: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 
 
+def check_allocatable(method: str) -> None:
+    """Refuse a method that bits cannot be allocated to.
+
+    Raises
+    ------
+    UsageError
+        If it does not go by bits.
+    """
+    if not METHODS[method].method.by_bits:
+        raise UsageError(f"method {method!r} does not go by bits: bits are allocated to methods such as resmoe-coded")
+
+
 def measure_layers(
     checkpoint: Checkpoint,
     method: str,
@@ -65,8 +77,7 @@ def measure_layers(
     UsageError
         If the method does not go by bits.
     """
-    if not METHODS[method].method.by_bits:
-        raise UsageError(f"method {method!r} does not go by bits: bits are allocated to methods such as resmoe-coded")
+    check_allocatable(method)
     keeps = [keep_of_bits(value) for value in bits if METHODS[method].method.takes_bits(value)]
     rows = list[tuple[int, float, int, float]]()
     with VariantRunner(

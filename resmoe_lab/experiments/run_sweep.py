@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from .._core.deprecation import renamed_arguments
-from .._core.errors import ResmoeWarning
-from .._core.files import folder_lock
+from .._core.errors import ResmoeWarning, UsageError
+from .._core.files import check_place, folder_lock
 from .._core.machine import machine, versions
+from .._core.params import BITS, KEEP
 from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
@@ -32,7 +33,7 @@ from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
 from ..scoring.zeroshot import model_windows
 from ..store.layout import DEFAULT_STORAGE, Storage
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash, open_output
+from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .runner import VariantRunner
 from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
 from .variants import DEFAULT_BITS, Variant, curve_keeps, keeps_of
@@ -118,17 +119,7 @@ def run_sweep(
     options |= {"calibration": calibration, "tokens": tokens}
     options |= {"seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
     with VariantRunner(checkpoint, **options) as runner:
-        variants = [runner.original, runner.center_only]
-        variants += [
-            runner.variant(name, keep) for name in methods for keep in keeps_of(METHODS[name](), keeps=keeps, bits=bits)
-        ]
-        if calibration in tasks:
-            warnings.warn(
-                f"task {calibration!r} both calibrates and is scored: methods that use it have seen what they are "
-                "scored on, name another text to calibrate on",
-                ResmoeWarning,
-                stacklevel=3,
-            )
+        variants = _variants(runner, methods, keeps=keeps, bits=bits)
         scorer = TaskScorer(tasks, limit=limit, data_dir=data_dir, progress=_indented(progress))
         settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
         settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
@@ -137,14 +128,45 @@ def run_sweep(
         settings |= {"tasks": list(tasks), "limit": limit, "seed": seed, "storage": storage.model_dump(mode="json")}
         if calibration is not None:
             settings |= {"calibration": calibration, "tokens": tokens}
-        if open_output(out, settings)["finished"]:
+        if found_manifest(out, settings)["finished"]:
             return Sweep.load(out)
+        check_place(out)
+        if calibration in tasks:
+            warnings.warn(
+                f"task {calibration!r} both calibrates and is scored: methods that use it have seen what they are "
+                "scored on, name another text to calibrate on",
+                ResmoeWarning,
+                stacklevel=3,
+            )
+        _ = runner.loaded  # a model that cannot run leaves nothing behind
+        open_output(out, settings)
         with folder_lock(out):
-            manifest = open_output(out, settings)
+            manifest = found_manifest(out, settings)  # as the last holder left it
+            if manifest["finished"]:
+                return Sweep.load(out)
             write_json(out / MANIFEST_FILE, manifest)
             sweep = _measure(runner, variants, scorer, out=out, settings=settings, progress=progress)
             write_json(out / MANIFEST_FILE, manifest | {"finished": True})
             return sweep
+
+
+def _variants(
+    runner: VariantRunner, methods: Sequence[str], *, keeps: Sequence[float], bits: Sequence[float]
+) -> list[Variant]:
+    """The original, the centers alone, and every method at all keeps or bits that it can have."""
+    for keep in keeps:
+        KEEP.validate(keep)
+    for value in bits:
+        BITS.validate(value)
+    variants = [
+        runner.variant(name, keep) for name in methods for keep in keeps_of(METHODS[name](), keeps=keeps, bits=bits)
+    ]
+    if not variants:
+        asked = f"keeps {list(keeps)} and bits {list(bits)}"
+        raise UsageError(
+            f"methods {list(methods)} at {asked}: nothing to compare, expected some that a method can have"
+        )
+    return [runner.original, runner.center_only, *variants]
 
 
 @dataclass(frozen=True)
@@ -167,7 +189,7 @@ def _measure(
     progress: Progress,
 ) -> Sweep:
     """Measure what is missing, in a folder that no other process writes to."""
-    model, tokenizer = runner.loaded  # a model that cannot run fails before the search for centers
+    model, tokenizer = runner.loaded
     for layer in runner.layers:
         runner.center(layer)
     choices: dict[str, Any] = {"keeps": settings["keeps"], "bits": settings.get("bits", ())}

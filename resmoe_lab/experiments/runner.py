@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, get_args
 import pandas as pd
 import torch
 
+from .._core.device import check_device
 from .._core.errors import UsageError
 from .._core.files import temporary_folder
 from .._core.params import KEEP
@@ -23,7 +24,7 @@ from ..experts import ExpertStack, family_of
 from ..methods import METHODS, CompressedLayer, Method, forecast_ledger, storage_ledger
 from ..runtime import load_pair, restored_experts
 from ..scoring.activation_cache import cached_activations
-from ..scoring.calibration import TOKENS, calibrate, calibration_requests
+from ..scoring.calibration import TOKENS, calibrate, calibration_requests, calibration_rows
 from ..scoring.likelihood import Request
 from ..scoring.routing import routing_shares
 from ..scoring.score_cache import ScoreCache, hash_rows, model_key
@@ -63,7 +64,9 @@ class VariantRunner:
     Raises
     ------
     UsageError
-        If a layer or the center does not exist.
+        If a layer, the center or the device does not exist, or the calibration text is none.
+    DataError
+        If the calibration text is not found.
     """
 
     def __init__(
@@ -83,11 +86,16 @@ class VariantRunner:
         self.checkpoint, self.family = checkpoint, family_of(checkpoint)
         self.layers = list(layers) if layers is not None else self.family.layers(checkpoint)
         self.family.check_layers(checkpoint, self.layers)
+        if checkpoint.packed:
+            raise UsageError(f"{checkpoint.name} is compressed already, expected an original: name the one it is of")
+        check_device(device)
         self._center_method = center_method(center, seed=seed)
         if self._center_method.needs_statistics and calibration is None:
             raise UsageError(
                 f"center {center!r} needs calibration text: name a task of running text (--calibration TASK)"
             )
+        if calibration is not None:
+            calibration_rows(calibration, tokens=tokens, data_dir=data_dir)
         self.center_name, self.storage, self.seed, self._progress = center, storage, seed, progress
         self._calibration, self._tokens, self._data_dir, self._device = calibration, tokens, data_dir, device
         self._centers: dict[int, Center] = {}
@@ -118,16 +126,19 @@ class VariantRunner:
         Raises
         ------
         UsageError
-            If the method does not exist or needs calibration text, or a kept fraction is not allowed.
+            If the method does not exist or needs calibration text, so little cannot be kept, or it cannot be stored as
+            asked for.
         """
         instance = METHODS[method]()
         if instance.needs_statistics and self._calibration is None:
             raise UsageError(
                 f"method {method!r} needs calibration text: name a task of running text (--calibration TASK)"
             )
-        for value in keep.values() if isinstance(keep, Mapping) else (keep,):
-            KEEP.validate(value)
-        return Variant(method, self.center_name if instance.uses_center else NO_CENTER, keep)
+        variant = Variant(method, self.center_name if instance.uses_center else NO_CENTER, keep)
+        has_center, shape = CENTERS[variant.center].stored, self.family.layer_shape()
+        for value in set(keep.values()) if isinstance(keep, Mapping) else (keep,):
+            instance.layout(shape, value, storage=self.storage, has_center=has_center)
+        return variant
 
     def variants(self, methods: Sequence[str], *, keep: float = KEEP.default, equal: EqualBy = "keep") -> list[Variant]:
         """Return the original and the model compressed by each method.

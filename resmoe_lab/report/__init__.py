@@ -2,3 +2,4 @@
 
 from .build import build_comparison as build_comparison
 from .build import build_report as build_report
+from .build import check_report as check_report

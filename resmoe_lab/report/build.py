@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from .._core.errors import OutputError
-from .._core.files import atomic_write
+from .._core.files import atomic_write, check_place
 from .._core.progress import Progress, Tick, silent
 from ..experiments.compare_forms import FormsComparison
 from ..experiments.sweep import Sweep
@@ -30,6 +30,19 @@ def report_notebook(name: str) -> Path:
         if (folder / f"{name}.ipynb").is_file():
             return folder / f"{name}.ipynb"
     raise OutputError(f"report notebook {name}.ipynb not found in {folders[0]} or {folders[1]}: reinstall the package")
+
+
+def check_report(out: Path) -> None:
+    """Refuse a place that no report can be written at.
+
+    Raises
+    ------
+    OutputError
+        If it is a folder, or its folder cannot be written.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder, expected the name of an HTML file: add a name such as report.html")
+    check_place(out.parent)
 
 
 def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progress = silent) -> Path:
@@ -98,8 +111,7 @@ def build_comparison(comparison: FormsComparison, out: str | Path, *, progress: 
 def _build(name: str, save: Callable[[Path], Path], out: str | Path, *, title: str, progress: Progress) -> Path:
     """Save what a report is of into a folder, run the report's notebook on it, and write its page."""
     out = Path(out)
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder, expected the name of an HTML file: add a name such as report.html")
+    check_report(out)
     from .execute import run_notebook
 
     with tempfile.TemporaryDirectory(prefix="resmoe-report-") as scratch:

@@ -16,6 +16,7 @@ import torch
 
 from .._core.errors import ResmoeError, UsageError
 from .._core.machine import anonymous_bytes, peak_memory, release_memory
+from .._core.params import check_seed
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..store.formats import FORMATS
@@ -107,6 +108,9 @@ def bench(
     """
     if min(prompt, rounds) < 1 or new < 2:
         raise UsageError(f"{prompt} prompt tokens, {new} new, {rounds} rounds: expected at least 1, 2 and 1")
+    check_seed(seed)
+    if original is not None and not checkpoint.packed:
+        raise UsageError(f"original {original!r} of {checkpoint.name}, which is no packed checkpoint: leave it out")
     sources = _sources(checkpoint, original)
     selected = list(ways or sources)
     for way in selected:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .._core.device import check_device
 from .._core.errors import CheckpointError, UsageError
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.companions import tokenizer_inside
@@ -61,7 +62,7 @@ def load(
     CheckpointError
         If a tensor is missing, not expected, of another shape, or not what was written.
     UsageError
-        If `mode` is not one that the packed format, or an original, has.
+        If `mode` is not one that the packed format, or an original, has, or the device is not there.
 
     Examples
     --------
@@ -72,6 +73,7 @@ def load(
     """
     from transformers.utils import logging
 
+    check_device(str(device))
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     if mode is not None and not checkpoint.packed:
         raise UsageError(f"mode {mode!r} belongs to packed checkpoints, and {checkpoint.name} is not packed")

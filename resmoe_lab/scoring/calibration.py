@@ -16,13 +16,37 @@ from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics
 from ..experts import ExpertStack, Family
 from .likelihood import Request, model_inputs, model_window
-from .tasks import RUNNING_TEXT, TASKS, find_task
+from .tasks import RUNNING_TEXT, TASKS, Row, find_task
 from .zeroshot import text_windows
 
 #: Number of calibration tokens by default.
 TOKENS = 4096
 #: Calibration text that every checkout has.
 TEXT = "storyworld_perplexity"
+
+
+def calibration_rows(text: str, *, tokens: int = TOKENS, data_dir: str | Path | None = None) -> list[Row]:
+    """Return the rows of a calibration text: nothing has to run to know whether there are any.
+
+    Parameters
+    ----------
+    text, tokens, data_dir
+        As for :func:`calibration_requests`.
+
+    Raises
+    ------
+    UsageError
+        If the task is not one of running text, or `tokens` is not positive.
+    DataError
+        If the text is not found, or its file is damaged.
+    """
+    task = find_task(text)
+    if task.kind not in RUNNING_TEXT:
+        names = [name for name in TASKS if TASKS[name].kind in RUNNING_TEXT]
+        raise UsageError(f"task {text!r} has no running text to calibrate with, expected one of {', '.join(names)}")
+    if tokens < 1:
+        raise UsageError(f"{tokens} calibration tokens, expected a positive whole number")
+    return task.rows(data_dir=data_dir)
 
 
 def calibration_requests(
@@ -48,16 +72,11 @@ def calibration_requests(
     DataError
         If the text is not found.
     """
-    task = find_task(text)
-    if task.kind not in RUNNING_TEXT:
-        names = [name for name in TASKS if TASKS[name].kind in RUNNING_TEXT]
-        raise UsageError(f"task {text!r} has no running text to calibrate with, expected one of {', '.join(names)}")
-    if tokens < 1:
-        raise UsageError(f"{tokens} calibration tokens, expected a positive whole number")
+    rows = calibration_rows(text, tokens=tokens, data_dir=data_dir)
     window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
     requests: list[Request] = []
     num_tokens = 0
-    for row in task.rows(data_dir=data_dir):
+    for row in rows:
         # No more of a book than is needed: a token rarely has more than a few letters.
         for request in text_windows(tokenizer, row["text"][: 20 * tokens], window, halves=halves):
             if num_tokens >= tokens:

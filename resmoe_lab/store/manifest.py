@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .._core.errors import OutputError
-from .._core.files import is_partial_file
+from .._core.files import check_place, is_partial_file
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import data_start
 
@@ -65,11 +65,29 @@ def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         If the folder holds something else or cannot be made.
     """
     manifest = found_manifest(folder, settings)
+    check_place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
     return manifest
+
+
+def check_output(folder: Path) -> None:
+    """Refuse an output folder that is none of ours and not empty; it need not be there.
+
+    Raises
+    ------
+    OutputError
+        If it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, expected a new or empty folder: name another place")
+    if not folder.is_dir() or (folder / MANIFEST_FILE).is_file():
+        return
+    # A run that was killed before its first layer leaves nothing but its lock and parts of files.
+    if any(item.name != ".lock" and not is_partial_file(item) for item in folder.iterdir()):
+        raise OutputError(f"{folder} holds something else (no {MANIFEST_FILE}), expected a new or empty folder")
 
 
 def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +105,7 @@ def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     OutputError
         If the folder holds something else.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, expected a new or empty folder: name another place")
+    check_output(folder)
     path = folder / MANIFEST_FILE
     if path.is_file():
         try:
@@ -104,7 +121,4 @@ def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             ]
             raise OutputError(f"{folder} holds another result, made with {', '.join(different)}: name another place")
         return manifest
-    # A run that was killed before its first layer leaves nothing but its lock and parts of files.
-    if folder.is_dir() and any(item.name != ".lock" and not is_partial_file(item) for item in folder.iterdir()):
-        raise OutputError(f"{folder} holds something else (no {MANIFEST_FILE}), expected a new or empty folder")
     return {"settings": settings, "layers": {}, "finished": False}

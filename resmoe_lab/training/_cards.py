@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from .._core.errors import OutputError
+from .._core.files import check_place
 from .._core.machine import machine, versions
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.writer import write_json
@@ -27,6 +29,19 @@ def training_folder(folder: Path) -> Path:
     """Return the folder of a model's unfinished training, beside the model's own folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder.with_name(f".{folder.name}.training")
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder that is no model of the zoo: what is there would be replaced in the end.
+
+    Raises
+    ------
+    OutputError
+        If it holds something else, or cannot be written.
+    """
+    check_place(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FACTS_FILE).is_file():
+        raise OutputError(f"{folder} holds something else (no {FACTS_FILE}), expected a new folder, or a model's own")
 
 
 @contextmanager

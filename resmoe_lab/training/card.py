@@ -18,6 +18,7 @@ from ..zoo.recipes import RECIPES, Recipe
 from ._cards import (
     CENTERS_ALONE,
     SOURCES,
+    check_model_folder,
     footer_lines,
     layer_shares,
     model_facts,
@@ -65,10 +66,13 @@ def build_zoo_model(
         If there is no such recipe.
     DataError
         If the training text is missing.
+    OutputError
+        If the folder holds something else than a model of the zoo.
     """
     if name not in RECIPES:
         raise UsageError(f"unknown zoo model {name!r}: choose from {', '.join(zoo.names())}")
     folder = Path(out) if out is not None else zoo.folder(name)
+    check_model_folder(folder)
     trained = train(RECIPES[name], work=training_folder(folder), data_dir=data_dir, progress=progress)
     with replacing_folder(folder) as fresh:
         save_model(trained, fresh)

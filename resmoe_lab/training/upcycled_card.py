@@ -20,6 +20,7 @@ from ..scoring.zeroshot import stream_windows, task_outcome
 from ..zoo.upcycle_recipes import UPCYCLED, Upcycling
 from ._cards import (
     CENTERS_ALONE,
+    check_model_folder,
     footer_lines,
     layer_shares,
     model_facts,
@@ -77,9 +78,15 @@ def build_upcycled(
     -------
     dict
         The card's facts.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds something else than a model of the zoo.
     """
     recipe = UPCYCLED[name]
     folder = Path(out) if out is not None else zoo.folder(name)
+    check_model_folder(folder)
     model, tokenizer, origin = dense_model(recipe.source, path=dense)
     model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
     work = training_folder(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resmoe_lab._core.errors import OutputError
-from resmoe_lab._core.files import atomic_write, folder_lock, remove_partial_files, temporary_folder
+from resmoe_lab._core.files import atomic_write, check_place, folder_lock, remove_partial_files, temporary_folder
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -125,3 +125,27 @@ def test_what_no_dead_process_held_is_left_alone(tmp_path: Path, monkeypatch: py
     with temporary_folder("lower-"):
         pass
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    check_place(tmp_path)
+    check_place(tmp_path / "new" / "deep")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place, said in ((file, "is a file"), (file / "a" / "b", f"cannot be made, since {file} is a file")):
+        with pytest.raises(OutputError, match=f"{said}, expected a folder: name another place"):
+            check_place(place)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_in_a_folder_of_others_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match=r"out cannot be made .Permission denied.: name another place"):
+            check_place(tmp_path / "out")
+    finally:
+        tmp_path.chmod(0o700)

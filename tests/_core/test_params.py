@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab._core.params import KEEP
+from resmoe_lab._core.params import KEEP, check_seed
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, math.nan, math.inf])
@@ -25,3 +27,13 @@ def test_grid_has_the_default_and_no_zero() -> None:
     assert grid[0] == 0.05
     assert grid[-1] == 1.0
     assert len(grid) == 20
+
+
+def test_a_seed_is_one_that_every_generator_takes() -> None:
+    for seed in (0, 2**63 - 1):
+        assert check_seed(seed) == seed
+        np.random.default_rng(seed)
+        torch.Generator().manual_seed(seed)
+    for seed in (-1, 2**63):
+        with pytest.raises(UsageError, match="expected a whole number from 0 to"):
+            check_seed(seed)
