@@ -67,6 +67,7 @@ _RUN: dict[str, tuple[Case, ...]] = {
     "--keep": (("0",), ("1.5",), ("0.25", "--bits", "4"), ("1e-9", "--method", "svd"), *_NUMBERS),
     "--bits": (("4",), ("0", "--method", "rtn"), ("17", "--method", "rtn"), ("2.5", "--method", "rtn"), ("nan",)),
     "--export": (("nope",),),
+    "--gguf-type": (("nope",), ("q8_0",), ("q8_0", "--export", "dense")),
     "--rest": (("nope",), ("int8", "--export", "dense")),
     "--format": (("nope",), ("csr16", "--method", "svd"), ("bitmask", "--export", "dense")),
     "--group": (("3",), ("100000", "--method", "rtn"), ("64", "--method", "up"), ("x",)),
@@ -254,6 +255,7 @@ def test_other_settings_than_those_of_the_folder_are_refused_before_calibration(
 
 def test_every_option_has_bad_values() -> None:
     verbs = [name for name in cli.app if not name.startswith("-")]
-    assert {verb.split()[0] for verb in GOOD} >= set(verbs) - {"families", "lab"}
+    # Comparing needs compressed checkpoints, and what `run` runs judges its own words: they have tests of their own.
+    assert {verb.split()[0] for verb in GOOD} >= set(verbs) - {"families", "lab", "compare", "run"}
     for verb in GOOD:
         assert set(_arguments(verb)) <= {*SHARED, *OWN.get(verb, {})}, verb
