@@ -51,6 +51,8 @@ TABS: dict[str, Callable[[Selection], LivePanel[Any]]] = {
 }
 #: Tabs that are computed before they are opened: not those that train, or wait for a button.
 PREFETCHED = ("Experts", "Alignment", "Tokens", "Ablation", "Single layer", "Error curves")
+#: Embedded models up to this size are computed in seconds.
+_PREFETCH_BYTES = 1 << 27
 
 
 class Workbench:
@@ -95,13 +97,16 @@ class Workbench:
 
     def _show(self, _: Any = None) -> None:
         """Create the panel of the open tab, if there is none yet."""
-        self._panel(list(TABS)[self.tabs.selected_index or 0])
+        shown = self._panel(list(TABS)[self.tabs.selected_index or 0])
+        for panel in list(self.panels.values()):
+            panel.set_visible(panel is shown)
 
     def _panel(self, name: str) -> LivePanel[Any]:
         """Return a tab's panel, created if there is none yet."""
         with self._lock:
             if name not in self.panels:
                 self.panels[name] = TABS[name](self.selection)
+                self.panels[name].set_visible(list(TABS)[self.tabs.selected_index or 0] == name)
                 self.tabs.children[list(TABS).index(name)].children = [self.panels[name].widget]
             return self.panels[name]
 
@@ -110,11 +115,17 @@ class Workbench:
 
         A larger model waits until a tab is opened; so does what trains, or takes the user's decision.
         """
-        if self.selection.checkpoint.name in zoo.names():
+        if self._is_small():
             self._prefetching = Job(self._compute_tabs)
+
+    def _is_small(self) -> bool:
+        checkpoint = self.selection.checkpoint
+        return checkpoint.name in zoo.names() and checkpoint.total_bytes < _PREFETCH_BYTES
 
     def _compute_tabs(self, progress: Progress) -> None:
         for name in PREFETCHED:
+            if not self._is_small():  # another one was opened meanwhile
+                return
             panel = self._panel(name)
             progress(Tick(f"prefetch {name}", 0))
             try:

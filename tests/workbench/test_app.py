@@ -67,3 +67,23 @@ def test_other_models_wait_until_a_tab_is_opened(pico_checkpoint: Checkpoint) ->
     app.prefetch()
     assert app._prefetching is None
     assert list(app.panels) == ["Map"]
+
+
+def test_a_hidden_panel_follows_when_its_tab_is_opened(tiny: Checkpoint) -> None:
+    app = Workbench(tiny)
+    alignment, experts = (list(TABS).index(name) for name in ("Alignment", "Experts"))
+    app.tabs.selected_index = alignment
+    panel = app.panels["Alignment"].wait(PATIENCE)
+    app.tabs.selected_index = experts
+    app.selection.layer = 3
+    app.selection.expert = 4
+    assert panel.wait(PATIENCE).view.layer == 0, "it is hidden"
+    app.tabs.selected_index = alignment
+    assert panel.wait(PATIENCE).view.layer == 3
+    picture = bytes(panel.pictures["alignment"].png)
+    app.tabs.selected_index = experts
+    app.selection.expert = 5
+    assert bytes(panel.wait(PATIENCE).pictures["alignment"].png)
+    app.tabs.selected_index = alignment
+    panel.wait(PATIENCE)
+    assert bytes(panel.pictures["alignment"].png) != picture

@@ -50,6 +50,9 @@ class LivePanel(ABC, Generic[V]):
         self.result: CachedResult[V] | None = None
         self._job: Job[Any] | None = None
         self._generation, self._settled = 0, threading.Event()
+        self._visible = True
+        #: What a control that moved while the panel was hidden will do when it is shown.
+        self._waiting: Callable[[], None] | None = None
         self._latest = Latest(self._fail)
         self.progress = ProgressPanel(self.cancel, main=self.main_task)
         self.pictures = {name: PicturePanel() for name in self.picture_names}
@@ -198,8 +201,19 @@ class LivePanel(ABC, Generic[V]):
         self.wait()
         return self._view().charts()
 
+    def set_visible(self, visible: bool) -> None:
+        """Tell the panel whether it is on the screen: a hidden one follows its controls when it is shown again."""
+        self._visible = visible
+        if visible and self._waiting is not None:
+            call, self._waiting = self._waiting, None
+            call()
+
     def _recompute(self, _: Any = None) -> None:
-        self._begin()
+        """Follow a control that decides the record."""
+        if self._visible:
+            self._begin()
+        else:
+            self._waiting = self._begin
 
     def _begin(self) -> None:
         """Compute the record of the current selection, or take it from the cache."""
@@ -243,8 +257,11 @@ class LivePanel(ABC, Generic[V]):
             self._fail(error)
         self._settled.set()
 
-    def _redraw(self, _: Any = None) -> None:
-        if self.result is not None:
+    def _redraw(self, change: Any = None) -> None:
+        """Draw the record again; where a control asks for it, only on the screen."""
+        if change is not None and not self._visible:
+            self._waiting = self._waiting or self._redraw
+        elif self.result is not None:
             self._latest.submit(self._show)
 
     def _show(self) -> None:
