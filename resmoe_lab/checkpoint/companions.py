@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 from .._core.files import atomic_write
+from .._core.parsing import read_json
 from .hub import PATTERNS
 from .index import Checkpoint
 
@@ -74,7 +74,7 @@ def _named_code(checkpoint: Checkpoint) -> set[str]:
 
 def _auto_map(path: Path) -> Iterator[str]:
     try:
-        content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        content = read_json(path) if path.is_file() else {}
     except ValueError:
         return  # whoever opens it says so
     entries = content.get("auto_map") if isinstance(content, dict) else None
