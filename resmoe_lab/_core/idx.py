@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from .errors import DataError
+from .parsing import MOST_BYTES, MOST_TIMES
 
 #: The magic number of unsigned bytes, to which the number of axes is added.
 _UINT8_MAGIC = 8 << 8
+#: Bytes that are unpacked at once.
+_BLOCK = 1 << 16
 
 
 def read_idx(path: Path, *, axes: int) -> np.ndarray:
@@ -31,18 +36,32 @@ def read_idx(path: Path, *, axes: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If it is not an idx file, or damaged.
+        If it is not an idx file, or damaged, or unpacks to far more than its size.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} is no gzip file ({error}), expected an idx file: fetch it again") from error
-    numbers = np.frombuffer(content, ">i4", min(len(content) // 4, 1 + axes))
-    shape = tuple(numbers[1:])
-    values = np.frombuffer(content, np.uint8, offset=numbers.nbytes)
-    if not len(numbers) or numbers[0] != _UINT8_MAGIC + axes or values.size != np.prod(shape):
-        raise DataError(f"{path} is damaged, expected an idx file of {axes} axes: fetch it again")
-    return values.reshape(shape).copy()
+        with gzip.open(path, "rb") as stream:
+            magic, *shape = np.frombuffer(stream.read(4 * (1 + axes)), ">i4").tolist()
+            size = math.prod(shape)
+            if magic != _UINT8_MAGIC + axes or len(shape) != axes or min(shape) < 0:
+                raise ValueError(f"its header is {[magic, *shape]}")
+            if size > max(MOST_BYTES, MOST_TIMES * path.stat().st_size):
+                raise ValueError(f"it claims {size:,} values")
+            content = _read(stream, size)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}), expected an idx file of {axes} axes: fetch it again") from error
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
+def _read(stream: gzip.GzipFile, size: int) -> bytes:
+    """Read the rest of a stream, block by block: no more room is taken than there are bytes."""
+    content = bytearray()
+    while block := stream.read(_BLOCK):
+        content += block
+        if len(content) > size:
+            break
+    if len(content) != size:
+        raise ValueError(f"it holds {'more' if len(content) > size else len(content)} values, expected {size}")
+    return bytes(content)
 
 
 def idx_bytes(values: np.ndarray) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from .._core.errors import CheckpointError, ResmoeWarning
 from .._core.files import atomic_write
+from .._core.parsing import read_json
 from .gguf.tokenizer import TOKENIZER_FILES, gguf_tokenizer
 from .hub import PATTERNS
 from .index import Checkpoint
@@ -100,7 +100,7 @@ def _named_code(checkpoint: Checkpoint) -> set[str]:
 
 def _auto_map(path: Path) -> Iterator[str]:
     try:
-        content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        content = read_json(path) if path.is_file() else {}
     except ValueError:
         return  # whoever opens it says so
     entries = content.get("auto_map") if isinstance(content, dict) else None

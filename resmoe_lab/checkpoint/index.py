@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
+from .._core.parsing import read_json
 from .gguf import gguf_files, read_gguf_model
 from .hub import fetch_file, fetch_header, has_file
 from .source import resolve
@@ -27,6 +28,8 @@ _OTHER_LAYOUTS = {
 }
 #: Models that are others under a name of their own.
 _SAME_AS = {"kimi_k2": "deepseek_v3"}
+#: Entries of a config that decide how the rest is read.
+_KINDS: dict[str, type] = {"model_type": str, "quantization_config": dict, "quantization": dict}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -165,7 +168,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     folder, hub_id = resolve(source)
     if hub_id is None and (files := _gguf_files(folder)):
         return _open_gguf(str(source), files)
-    config = _read_json(folder / "config.json")
+    config = _checked_config(folder)
     if config.get("model_type") in _SAME_AS:
         config["model_type"] = _SAME_AS[config["model_type"]]
     tensors: dict[str, TensorInfo] = {}
@@ -218,7 +221,8 @@ def _quantization(checkpoint: Checkpoint) -> dict[str, Any]:
     for name, method in (("quantize_config.json", "gptq"), ("hf_quant_config.json", "modelopt")):
         if (checkpoint.folder / name).is_file():
             content = _read_json(checkpoint.folder / name)
-            return {"quant_method": method, **(content.get("quantization") or content)}
+            said = content.get("quantization")
+            return {"quant_method": method, **(said if isinstance(said, dict) and said else content)}
     return {}
 
 
@@ -228,12 +232,24 @@ def _float_type(config: Mapping[str, Any]) -> str:
     return {"float32": "F32", "float16": "F16"}.get(str(said).removeprefix("torch."), "BF16")
 
 
+def _checked_config(folder: Path) -> dict[str, Any]:
+    """The config of a folder, of which those entries that decide how the rest is read are what they have to be."""
+    config = _read_json(folder / "config.json")
+    for name, kind in _KINDS.items():
+        if not isinstance(config.get(name), kind | None):
+            found = type(config[name]).__name__
+            raise CheckpointError(
+                f"{folder / 'config.json'}: {name} is a {found}, expected {kind.__name__}: correct it"
+            )
+    return config
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing, expected a checkpoint folder with config.json: check the path")
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+        content = read_json(path)
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): copy the checkpoint again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a JSON object")
@@ -247,7 +263,9 @@ def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
         weight_map = _read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{index} has no 'weight_map': copy the checkpoint again")
-        names = sorted({str(name) for name in weight_map.values()})
+        if not all(isinstance(name, str) for name in weight_map.values()):
+            raise CheckpointError(f"{index} has names of files that are no text: copy the checkpoint again")
+        names = sorted(set(weight_map.values()))
     elif (folder / SINGLE_FILE).is_file() or (hub_id is not None and has_file(hub_id, folder / SINGLE_FILE)):
         names = [SINGLE_FILE]
     elif shards := _numbered_shards(folder):
@@ -283,8 +301,8 @@ def _checked_path(folder: Path, name: str, *, may_be_missing: bool) -> Path:
     # The files of the hub's cache are links from snapshots/REVISION to blobs/.
     in_cache = root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir()
     allowed = root.parent.parent / "blobs" if in_cache else root
-    if Path(name).name != name or (path.is_file() and not path.resolve().is_relative_to(allowed)):
+    if Path(name).name != name or (os.path.isfile(path) and not path.resolve().is_relative_to(allowed)):
         raise CheckpointError(f"{folder} names the shard {name!r}, which is outside of the folder: refused")
-    if not path.is_file() and not may_be_missing:
+    if not os.path.isfile(path) and not may_be_missing:
         raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
     return path

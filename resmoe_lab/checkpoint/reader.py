@@ -99,7 +99,7 @@ class TensorReader:
         return self._decode(name, expert)
 
     def _decode(self, name: str, expert: int | None) -> torch.Tensor:
-        from .codecs import CODECS
+        from .codecs import CODECS, fitting
 
         if self._decoded is None or self._decoded[0] != (name, expert):
             info = self._checkpoint.tensors[name]
@@ -110,7 +110,8 @@ class TensorReader:
             if expert is not None:
                 experts, shape = shape[0], shape[1:]
                 parts = {role: part[expert] if part.shape[:1] == (experts,) else part for role, part in parts.items()}
-            self._decoded = (name, expert), CODECS[encoded.codec].decode(encoded, parts, shape)
+            with fitting(f"tensor {name!r}"):
+                self._decoded = (name, expert), CODECS[encoded.codec].decode(encoded, parts, shape)
         return self._decoded[1]
 
 

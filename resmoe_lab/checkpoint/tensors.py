@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -11,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
+from .._core.parsing import parse_json
 
 #: The safetensors library itself refuses longer headers.
 _MAX_HEADER_BYTES = 100_000_000
-_DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_DTYPE_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "U32": 4, "U64": 8}
+_DTYPE_BITS = {"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32}
+_DTYPE_BITS |= {"BF16": 16, "F16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+_DTYPE_BITS |= {f"F8_{kind}": 8 for kind in ("E4M3", "E5M2", "E8M0", "E4M3FNUZ", "E5M2FNUZ")}
+_DTYPE_BITS |= {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 #: Types that weights are packed in, or rounded to.
 _PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 
@@ -82,7 +84,7 @@ class TensorInfo:
     @property
     def written_bytes(self) -> int:
         """Bytes that it takes where it is written as it is read."""
-        return self.nbytes if self.encoded is None else math.prod(self.shape) * _DTYPE_BYTES[self.dtype]
+        return self.nbytes if self.encoded is None else math.prod(self.shape) * _DTYPE_BITS[self.dtype] // 8
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -113,12 +115,12 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             )
         raw = stream.read(length)
     try:
-        header = json.loads(raw)
+        header = parse_json(raw)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        infos = tensor_infos(file, entries)
         spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} has a damaged safetensors header ({error}): copy it again") from error
+    infos = tensor_infos(file, entries)
     expected = 0
     for start, end in spans:
         if start != expected:
@@ -130,14 +132,27 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
 
 
 def tensor_infos(file: Path, entries: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    """Return the tensors that the entries of a header describe."""
-    return {name: _tensor_info(file, entry) for name, entry in entries.items()}
+    """Return the tensors that the entries of a header describe.
+
+    Raises
+    ------
+    CheckpointError
+        If one is no description of a tensor.
+    """
+    try:
+        return {name: _tensor_info(file, entry) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} has a damaged safetensors header ({error}): copy it again") from error
 
 
 def _tensor_info(file: Path, entry: dict[str, Any]) -> TensorInfo:
     start, end = entry["data_offsets"]
-    shape = tuple(int(side) for side in entry["shape"])
-    expected = math.prod(shape) * _DTYPE_BYTES.get(entry["dtype"], 0)
-    if min((0, *shape)) < 0 or (expected and end - start != expected):
-        raise ValueError(f"shape {shape} of {entry['dtype']} takes {expected} bytes, found {end - start}")
-    return TensorInfo(file, str(entry["dtype"]), shape, end - start)
+    shape, dtype = tuple(entry["shape"]), entry["dtype"]
+    if any(type(number) is not int or number < 0 for number in (start, end, *shape)):
+        raise ValueError(f"shape {shape} at {start} to {end}, expected whole numbers")
+    if dtype not in _DTYPE_BITS:
+        raise ValueError(f"type {dtype!r}, expected one of {', '.join(_DTYPE_BITS)}")
+    expected = -(-math.prod(shape) * _DTYPE_BITS[dtype] // 8)
+    if end - start != expected:
+        raise ValueError(f"shape {shape} of {dtype} takes {expected} bytes, found {end - start}")
+    return TensorInfo(file, dtype, shape, expected)

@@ -18,6 +18,7 @@ import torch
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
 from .._core.machine import machine, peak_memory, release_memory
+from .._core.parsing import read_json
 from ..centers import NO_CENTER, Center, CenterMethod, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
 from ..experts import Block, ExpertStack, LayerShape
@@ -109,14 +110,25 @@ def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplica
         [climb, machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev],
         sort_keys=True,
     )
-    measured = _remembered()
-    if key not in measured:
-        measured[key] = asdict(_measure(shape, work, place))
-        with suppress(OutputError, OSError):  # a machine without a home measures every time
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            write_json(_file(), measured)
-    speed = measured[key]
-    return Speed(Curve(**speed["center"]), Curve(**speed["method"]), speed["working"], speed["moving"])
+    remembered = _remembered()
+    if (known := _known(remembered.get(key))) is not None:
+        return known
+    measured = _measure(shape, work, place)
+    with suppress(OutputError, OSError):  # a machine without a home measures every time
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_json(_file(), remembered | {key: asdict(measured)})
+    return measured
+
+
+def _known(entry: Any) -> Speed | None:
+    """What was remembered; None if it is damaged, or nothing."""
+    try:
+        center, method = (
+            Curve(**{name: float(value) for name, value in entry[part].items()}) for part in ("center", "method")
+        )
+        return Speed(center, method, float(entry["working"]), float(entry["moving"]))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
 
 
 def stored_bytes(config: CompressionConfig, shape: LayerShape) -> int:
@@ -132,7 +144,7 @@ def _file() -> Path:
 
 def _remembered() -> dict[str, Any]:
     try:
-        content = json.loads(_file().read_text("utf-8"))
+        content = read_json(_file())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -15,6 +15,7 @@ import torch
 from .._core.errors import OutputError, ResmoeError
 from .._core.gaps import gap_facts
 from .._core.machine import peak_memory
+from .._core.parsing import read_json
 from ..centers import Statistics
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.reader import TORCH_DTYPES, read_file, read_stored
@@ -28,6 +29,10 @@ from .gguf import GgufExperts
 
 #: Takes an expert and its restored matrix, and returns what is read of it once it is stored.
 Store = Callable[[int, torch.Tensor], torch.Tensor]
+
+#: Figures of a layer that a run adds up, or takes the mean or the largest of.
+_SIZES, _ERRORS = ("bytes", "paper_bytes", "original_bytes"), ("approximation_error", "relative_error")
+_FIGURES = (*_SIZES, *_ERRORS, "seconds", "peak_rss_bytes")
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,10 @@ class Unit:
             return None
         advice = f"remove {self.description}, and run again to make this layer anew"
         try:
-            description = json.loads(self.description.read_text("utf-8"))
+            description = read_json(self.description)
             fingerprint, expected, row = description["fingerprint"], description["digest"], description["row"]
+            if not all(isinstance(row[name], int | float) for name in _FIGURES):
+                raise ValueError("a figure of it is no number")
             actual = digest(read_file(self.file))
         except (ValueError, KeyError, TypeError, OSError, ResmoeError) as error:
             raise OutputError(f"layer {self.layer} in {self.out} is damaged ({error}): {advice}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from .._core.errors import ResmoeWarning, UsageError
 from .._core.files import check_place, folder_lock
 from .._core.machine import machine, versions
 from .._core.params import BITS, KEEP
+from .._core.parsing import read_json
 from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
@@ -29,6 +29,7 @@ from ..checkpoint.writer import write_json
 from ..experts import ExpertStack
 from ..methods import METHODS
 from ..scoring.calibration import TOKENS
+from ..scoring.outcome import Score
 from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
 from ..scoring.zeroshot import model_windows
@@ -236,10 +237,23 @@ def _layer_tables(runner: VariantRunner, layer: int, *, keeps: Mapping[str, Sequ
 def _scores(runner: VariantRunner, variant: Variant, scorer: TaskScorer, out: Path) -> pd.DataFrame:
     """Scores of one variant, from its file in the folder where there is one."""
     file = out / f"{UNIT}{variant.method}-{variant.mean_keep:g}.json"
-    if not file.is_file():
-        write_json(file, [asdict(score) for score in all_scores(runner.score(variant, scorer))])
-    rows = pd.DataFrame(json.loads(file.read_text("utf-8")))
+    scores = _stored_scores(file)
+    if scores is None:
+        scores = all_scores(runner.score(variant, scorer))
+        write_json(file, [asdict(score) for score in scores])
+    rows = pd.DataFrame(map(asdict, scores))
     return rows.assign(method=variant.method, center=variant.center, keep=variant.mean_keep)
+
+
+def _stored_scores(file: Path) -> list[Score] | None:
+    """The scores of a file; None if it is missing or damaged: they are computed again then."""
+    try:
+        scores = [Score(**row) for row in read_json(file)]
+    except (OSError, ValueError, TypeError):
+        return None
+    kinds = {"task": str, "metric": str, "value": float | int, "stderr": float | int, "n": int}
+    right = all(isinstance(getattr(score, name), kind) for score in scores for name, kind in kinds.items())
+    return scores if scores and right else None
 
 
 def _indented(progress: Progress) -> Progress:

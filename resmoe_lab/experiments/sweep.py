@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from .._core.errors import DataError, OutputError
 from .._core.files import atomic_write
+from .._core.parsing import read_arrays, read_json
 
 #: The tidy tables of a sweep and their columns, in order.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -31,6 +33,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"),
     ),
 }
+#: Columns that are words; all others are numbers.
+_WORDS = ("method", "center", "task", "metric", "format", "solver", "way")
 #: Tables that a sweep does not measure itself; empty until they are added.
 _OPTIONAL = ("speed",)
 #: The task on whose running text the load of the routers is measured.
@@ -127,9 +131,10 @@ class Sweep:
             raise DataError(f"{folder} holds no finished sweep ({state}): run 'resmoe-lab sweep' with it as --out")
         try:
             return cls._read(folder)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, OverflowError, DataError) as error:
+            reason = " ".join(str(error).split())
             raise DataError(
-                f"{folder} holds a damaged sweep ({error}): remove it and run 'resmoe-lab sweep'"
+                f"{folder} holds a damaged sweep ({reason}): remove it and run 'resmoe-lab sweep'"
             ) from error
 
     @classmethod
@@ -141,9 +146,18 @@ class Sweep:
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             if tuple(table.columns) != columns:
                 raise DataError(f"{folder / name}.csv has columns {list(table.columns)}, expected {list(columns)}")
+            if table.empty and name not in _OPTIONAL:
+                raise DataError(f"{folder / name}.csv has no rows")
+            wrong = [column for column in columns if column not in _WORDS and not is_numeric_dtype(table[column])]
+            if wrong and not table.empty:
+                raise DataError(f"{folder / name}.csv has {wrong[0]} that are no numbers")
             parts[name] = table
-        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
-            for key in stored.files:
-                kind, layer = key.rsplit("_", 1)
-                parts[kind][int(layer)] = stored[key]
-        return cls(json.loads((folder / _FACTS).read_text()), **parts)
+        for key, array in read_arrays(folder / _ARRAYS).items():
+            kind, _, layer = key.rpartition("_")
+            if kind not in ("similarity", "permutations") or array.ndim != 2:
+                raise DataError(f"{folder / _ARRAYS} holds {key!r} {array.shape}, expected matrices of each layer")
+            parts[kind][int(layer)] = array
+        facts = read_json(folder / _FACTS)
+        if not isinstance(facts, dict) or not isinstance(facts.get("settings", {}), dict):
+            raise DataError(f"{folder / _FACTS} is no description of a sweep, expected named facts and settings")
+        return cls(facts, **parts)

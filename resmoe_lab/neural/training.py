@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .._core.errors import Cancelled, ResmoeError, UsageError
+from .._core.errors import Cancelled, CheckpointError, ResmoeError, UsageError
 from .._core.files import atomic_write
+from .._core.parsing import parse_json
 from .._core.progress import Progress, Tick, silent
 from .problem import Problem
 from .solvers import SOLVERS, Solver
@@ -248,16 +249,25 @@ class _TrainingCheckpoint:
         ------
         UsageError
             If the checkpoint is of another training.
+        CheckpointError
+            If it is damaged.
         """
         if not self.path.is_file():
             return
+        try:
+            self._load(training)
+        except (SafetensorError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{self.path} is damaged ({reason}): remove it to begin again") from error
+
+    def _load(self, training: Training) -> None:
         with safe_open(str(self.path), framework="pt") as stored:
-            facts = stored.metadata()
+            facts = stored.metadata() or {}
             if facts.get("fingerprint") != self._fingerprint:
                 raise UsageError(
                     f"{self.path} holds another training (other problem, settings or seed): name another file, "
                     "or remove it"
                 )
             training.solver.restore({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
-        training.history[:] = json.loads(facts["history"])
+        training.history[:] = parse_json(facts["history"])
         training.seconds, training.stopped = float(facts["seconds"]), facts["stopped"]

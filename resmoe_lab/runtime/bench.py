@@ -20,10 +20,10 @@ from .._core.params import check_seed
 from .._core.progress import Progress, silent, tracked
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..store.formats import FORMATS
-from ..store.layout import Layout
-from ..store.manifest import MANIFEST_FILE
+from ..store.manifest import read_manifest
 from .experts import ResMoEExperts
 from .loading import load
+from .quantizer import ResMoEConfig
 
 Way = Literal["original", "restored", "factored"]
 WAYS: tuple[Way, ...] = ("original", "restored", "factored")
@@ -111,33 +111,42 @@ def bench(
     check_seed(seed)
     if original is not None and not checkpoint.packed:
         raise UsageError(f"original {original!r} of {checkpoint.name}, which is no packed checkpoint: leave it out")
-    sources = _sources(checkpoint, original)
-    selected = list(ways or sources)
+    places = sources(checkpoint, original)
+    selected = list(ways or places)
     for way in selected:
-        if way not in sources:
-            raise UsageError(f"{checkpoint.name} cannot run {way!r}, expected some of {', '.join(sources)}")
+        if way not in places:
+            raise UsageError(f"{checkpoint.name} cannot run {way!r}, expected some of {', '.join(places)}")
     settings = {"prompt": prompt, "new": new, "rounds": rounds, "seed": seed}
-    return [_in_a_process(way, sources[way], settings) for way in tracked(selected, "bench", progress)]
+    return [_in_a_process(way, places[way], settings) for way in tracked(selected, "bench", progress)]
 
 
-def _sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
-    """Where each way's checkpoint is."""
+def sources(checkpoint: Checkpoint, original: str | None) -> dict[str, str]:
+    """Return where the checkpoint of each way to run one is: the original's only where it is found.
+
+    Parameters
+    ----------
+    checkpoint, original
+        As for :func:`bench`.
+
+    Raises
+    ------
+    CheckpointError
+        If `original` is given and not found, or what the config says of the packed layers is damaged.
+    """
     if not checkpoint.packed:
         return {"original": str(checkpoint.location)}
-    manifest = json.loads((checkpoint.folder / MANIFEST_FILE).read_text("utf-8"))
-    named = original or manifest["settings"].get("checkpoint")
-    sources = dict.fromkeys(("restored", "factored"), str(checkpoint.folder))
-    layers = checkpoint.config["quantization_config"]["layers"].items()
-    layouts = [Layout.read(content, where=name) for name, content in layers]
+    places = dict.fromkeys(("restored", "factored"), str(checkpoint.folder))
+    layouts = ResMoEConfig(**checkpoint.config["quantization_config"]).layouts().values()
     if not all(FORMATS[layout.format].multiplies for layout in layouts):
-        del sources["factored"]
+        del places["factored"]
     try:
+        named = original or str(read_manifest(checkpoint.folder)["settings"].get("checkpoint"))
         folder = str(open_checkpoint(named).location)
     except ResmoeError:
         if original is not None:
             raise
-        return sources  # it was somewhere else when this was made
-    return {"original": folder, **sources}
+        return places  # it was somewhere else when this was made, or the manifest was not copied along
+    return {"original": folder, **places}
 
 
 def _in_a_process(way: str, folder: str, settings: dict[str, int]) -> Bench:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..checkpoint.gguf.tokenizer import gguf_tokenizer
 from ..checkpoint.reader import read_file, read_tensors
 from ..checkpoint.writer import digest
 from ..experts import model_class
-from ..store.manifest import MANIFEST_FILE
+from ..store.manifest import MANIFEST_FILE, read_manifest
 from .experts import Mode
 from .packable import model_config
 from .requantized import RequantizedMode
@@ -168,10 +167,7 @@ def check_hashes(checkpoint: Checkpoint) -> None:
     path = checkpoint.folder / MANIFEST_FILE
     if not path.is_file():
         return
-    try:
-        hashes = dict(json.loads(path.read_text("utf-8")).get("files", {}))
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy the checkpoint again") from error
+    hashes = read_manifest(checkpoint.folder).get("files", {})
     for name, expected in hashes.items():
         if Path(name).name != name:
             raise CheckpointError(f"{path} names the file {name!r}, which is outside of the folder: refused")

@@ -60,7 +60,7 @@ class ResMoEConfig(QuantizationConfigMixin):
 
     def __init__(
         self,
-        layers: Mapping[str, Any],
+        layers: Mapping[str, Any] | None = None,
         version: int = VERSION,
         mode: str | None = None,
         cache_experts: int | None = None,
@@ -73,11 +73,14 @@ class ResMoEConfig(QuantizationConfigMixin):
                 f"the checkpoint was packed in version {version} of the format, expected {_words(READABLE)}: "
                 "use the resmoe-lab that wrote it, or pack it again"
             )
+        for name, described in (("layers", layers), ("rest", {} if rest is None else rest)):
+            if not isinstance(described, Mapping):
+                raise CheckpointError(f"a packed checkpoint's config has {name} {described!r}, expected a description")
         if unknown:
             raise UsageError(f"unknown setting {next(iter(unknown))!r} of a packed checkpoint")
         self.quant_method = METHOD  # type: ignore[assignment]  # theirs is an enum of the methods they ship
         self.version = version
-        self.layers = dict(layers)
+        self.layers = dict(layers or {})
         self.mode = mode
         self.cache_experts = cache_experts
         self.rest = dict(rest or {})

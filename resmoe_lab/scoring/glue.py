@@ -69,13 +69,21 @@ class GlueTask:
             raise DataError(f"GLUE task {self.name} has no training rows here: choose sst2, mrpc, cola or rte")
         path = find_data(file, data_dir=data_dir)
         # No quote handling: a quotation mark is a character like any other in these files.
-        lines = path.read_text("utf-8-sig").split("\n")[1 if self.header else 0 :]
+        try:
+            lines = path.read_text("utf-8-sig").split("\n")[1 if self.header else 0 :]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): copy it again"
+            ) from error
         rows = []
         for number, line in enumerate(lines, start=2 if self.header else 1):
             if not line.strip():
                 continue
             try:
-                rows.append(self.read(line.rstrip("\r").split("\t")))
+                row = self.read(line.rstrip("\r").split("\t"))
+                if row["label"] not in range(len(self.words)):
+                    raise ValueError(f"label {row['label']}, expected 0 to {len(self.words) - 1}")
+                rows.append(row)
             except (IndexError, ValueError) as error:
                 raise DataError(
                     f"{path}, line {number} is no row of {self.name} ({error}): copy the file again"

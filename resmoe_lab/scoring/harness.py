@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -133,7 +134,7 @@ def harness_config(task: str, folder: Path, *, data_dir: str | Path | None = Non
     from lm_eval.tasks import _yaml_loader
 
     if task.endswith((".yaml", ".yml")):
-        return _user_config(Path(task).expanduser())
+        return _user_config(Path(os.path.expanduser(task)))
     if task in GLUE:
         config = _yaml_loader.load_yaml(_harness_yaml(task))
         return _with_rows(config, folder / f"{task}.jsonl", GLUE[task].rows(data_dir=data_dir))
@@ -186,16 +187,22 @@ def _user_config(path: Path) -> dict[str, Any]:
     """Read a user's configuration, whose data files are relative to its own folder."""
     from lm_eval.tasks import _yaml_loader
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"task file {path} not found: check the path")
     try:
         config: dict[str, Any] = _yaml_loader.load_yaml(path)
     except Exception as error:
-        raise DataError(f"{path} is no configuration of the harness ({error}): see its guide to new tasks") from error
-    files = (config.get("dataset_kwargs") or {}).get("data_files")
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is no configuration of the harness ({reason}): see its guide to new tasks") from error
+    arguments = config.get("dataset_kwargs") if isinstance(config, dict) else config
+    if not isinstance(config, dict) or not isinstance(arguments, dict | None):
+        raise DataError(
+            f"{path} is no configuration of the harness, expected named settings: see its guide to new tasks"
+        )
+    files = (arguments or {}).get("data_files")
     if isinstance(files, dict):
         for split, name in files.items():
-            if not (path.parent / name).is_file():
+            if not isinstance(name, str) or not os.path.isfile(path.parent / name):
                 raise DataError(f"{path} names {name}, which is not beside it: correct data_files")
             files[split] = str((path.parent / name).absolute())
     return {"task": path.stem, **config}

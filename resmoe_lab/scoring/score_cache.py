@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -16,6 +18,7 @@ import pandas as pd
 
 from .._core.cache import cache_folder
 from .._core.files import atomic_write
+from .._core.parsing import read_json
 from ..checkpoint import Checkpoint
 from .likelihood import Likelihood
 from .outcome import Outcome
@@ -23,6 +26,7 @@ from .outcome import Outcome
 #: Seconds between two writes of an unfinished evaluation's results.
 _SAVE_INTERVAL = 2.0
 _BLOCK_BYTES = 1 << 24
+_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 def model_key(checkpoint: Checkpoint) -> str:
@@ -53,8 +57,9 @@ def _hashed(path: str, size: int, changed: int) -> str:
     """Hash of a file's bytes, cached in memory and on disk under path, size and time of change."""
     name = hashlib.blake2b(f"{path} {size} {changed}".encode(), digest_size=16).hexdigest()
     cached = cache_folder() / "hashes" / name
-    if cached.is_file():
-        return cached.read_text("utf-8")
+    with suppress(OSError, ValueError):
+        if _HASH.fullmatch(known := cached.read_text("utf-8")):
+            return known
     digest = hashlib.blake2b(digest_size=16)
     with Path(path).open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
@@ -96,31 +101,21 @@ class ScoreCache:
 
     def get(self, key: Mapping[str, Any]) -> list[Outcome] | None:
         """Return the outcomes stored under a key; None if there are none, or the file is damaged."""
-        path = self.path(key)
-        try:
-            return [Outcome.from_dict(stored) for stored in json.loads(path.read_text("utf-8"))["outcomes"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        stored = _read_sealed(self.path(key))
+        return None if stored is None else [Outcome.from_dict(outcome) for outcome in stored]
 
     def put(self, key: Mapping[str, Any], outcomes: list[Outcome]) -> None:
         """Store outcomes, and remove the partial results of their evaluation."""
-        path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as part:
-            content = {"key": dict(key), "outcomes": [outcome.as_dict() for outcome in outcomes]}
-            part.write_text(json.dumps(content, default=str), "utf-8")
+        _write_sealed(self.path(key), [outcome.as_dict() for outcome in outcomes], key=dict(key))
         self.partial(key).path.unlink(missing_ok=True)
 
     def table(self, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return the table stored under a key, computed and stored if there is none."""
         path = self.path(key)
-        try:
-            return pd.DataFrame(json.loads(path.read_text("utf-8"))["table"])
-        except (OSError, ValueError, KeyError, TypeError):
-            table = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as part:
-            part.write_text(json.dumps({"key": dict(key), "table": table.to_dict("list")}, default=str), "utf-8")
+        if (stored := _read_sealed(path)) is not None:
+            return pd.DataFrame(stored)
+        table = compute()
+        _write_sealed(path, table.to_dict("list"), key=dict(key))
         return table
 
     def partial(self, key: Mapping[str, Any]) -> PartialResults:
@@ -137,20 +132,38 @@ class PartialResults:
 
     def load(self) -> dict[int, Likelihood]:
         """Return the stored results; none if the file is missing or damaged."""
-        try:
-            stored = json.loads(self.path.read_text("utf-8"))
-            return {int(number): Likelihood(**result) for number, result in stored.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
+        stored = _read_sealed(self.path) or {}
+        return {int(number): Likelihood(**result) for number, result in stored.items()}
 
     def save(self, results: Mapping[int, Likelihood]) -> None:
         """Store all results so far, at most every few seconds."""
         if time.monotonic() - self._written < _SAVE_INTERVAL:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path) as part:
-            part.write_text(json.dumps({number: asdict(result) for number, result in results.items()}), "utf-8")
+        _write_sealed(self.path, {str(number): asdict(result) for number, result in results.items()})
         self._written = time.monotonic()
+
+
+def _write_sealed(path: Path, content: Any, **more: Any) -> None:
+    """Write a JSON file that tells by itself whether it is what was written."""
+    text = json.dumps(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as part:
+        sealed = {**more, "content": content, "seal": _seal(text)}
+        part.write_text(json.dumps(sealed, default=str), "utf-8")
+
+
+def _read_sealed(path: Path) -> Any:
+    """Return the content of such a file; None if it is missing or not what was written: it is computed again then."""
+    try:
+        sealed = read_json(path)
+        content = sealed["content"]
+        return content if sealed["seal"] == _seal(json.dumps(content)) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _seal(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def hash_rows(rows: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from .. import zoo
 from .._core.datasets import find_data
 from .._core.errors import DataError, UsageError
+from .._core.parsing import parse_json
 from .._core.registry import Registry
 
 Kind = Literal["texts", "stream", "last_word", "choice", "partial"]
@@ -25,6 +27,12 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
     "choice": ("goal", "sol1", "sol2", "label"),
     "partial": ("sentence", "option1", "option2", "answer"),
 }
+
+
+#: Those of them that are text.
+_TEXTS = {kind: tuple(name for name in names if name not in ("label", "answer")) for kind, names in FIELDS.items()}
+#: PIQA's labels as its file of labels has them.
+_LABELS = {"0": 0, "1": 1}
 
 
 @dataclass(frozen=True)
@@ -92,10 +100,7 @@ class Task:
         """
         self.check(limit=limit, data_dir=data_dir)
         path = self.path(data_dir)
-        try:
-            rows = self.read(path)[:limit]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from error
+        rows = read_text_file(path, self.read)[:limit]
         if not rows:
             raise DataError(f"{path} is empty, expected at least one row for task {self.name}: copy it again")
         for number, row in enumerate(rows, start=1):
@@ -106,10 +111,30 @@ class Task:
         return rows
 
 
+def read_text_file(path: Path, read: Callable[[Path], list[Row]]) -> list[Row]:
+    """Read rows from a file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is not text.
+    """
+    try:
+        return read(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check the path") from error
+
+
 def _problem(kind: Kind, row: Row) -> str | None:
     """What is wrong with a row, in words."""
     if missing := next((name for name in FIELDS[kind] if row.get(name) is None), None):
         return f"has no {missing!r}"
+    if other := next((name for name in _TEXTS[kind] if not isinstance(row[name], str)), None):
+        return f"has {other!r} of type {type(row[other]).__name__}, not text"
+    if broken := next((name for name in _TEXTS[kind] if not _is_unicode(row[name])), None):
+        return f"has half a character in {broken!r}"
     if empty := next((name for name in FIELDS[kind] if not str(row[name]).strip()), None):
         return f"has an empty {empty!r}"
     if kind == "choice" and str(row["label"]) not in ("0", "1"):
@@ -121,14 +146,20 @@ def _problem(kind: Kind, row: Row) -> str | None:
     return None
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON may hold surrogates without their other half."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def read_jsonl(path: Path) -> list[Row]:
     """Read one JSON object a line."""
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    # Not splitlines: JSON may hold the line breaks of Unicode as they are.
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}, line {number} is not JSON ({error}): correct the file") from error
         if not isinstance(row, dict):
@@ -152,7 +183,7 @@ def read_piqa(path: Path) -> list[Row]:
         raise DataError(
             f"{path} has {len(rows)} rows and {labels_path} {len(labels)} labels, expected as many: copy both"
         )
-    return [{**row, "label": int(label) if label.isdigit() else label} for row, label in zip(rows, labels, strict=True)]
+    return [{**row, "label": _LABELS.get(label, label)} for row, label in zip(rows, labels, strict=True)]
 
 
 def _storyworld(name: str, kind: Kind, chance: float | None = None) -> Task:
@@ -195,15 +226,15 @@ def find_task(name: str) -> Task:
     DataError
         If the file is not there, or its rows are of no known form.
     """
-    path = Path(name.removeprefix("last_word:")).expanduser()
+    path = Path(os.path.expanduser(name.removeprefix("last_word:")))
     if path.suffix not in (".jsonl", ".txt"):
         return TASKS[name]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"task file {path} not found: check the path")
     file = str(path.absolute())
     if path.suffix == ".txt":
         return Task(path.stem, "stream", file, False, read_whole_text)
-    fields = set((read_jsonl(path) or [{}])[0])
+    fields = set((read_text_file(path, read_jsonl) or [{}])[0])
     kinds: tuple[Kind, ...] = ("last_word",) if name.startswith("last_word:") else ("choice", "partial", "texts")
     matching = [kind for kind in kinds if fields.issuperset(FIELDS[kind])]
     if not matching:

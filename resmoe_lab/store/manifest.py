@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .._core.errors import OutputError
+from .._core.errors import CheckpointError, OutputError
 from .._core.files import check_place, is_partial_file
+from .._core.parsing import read_json
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import data_start
 
 MANIFEST_FILE = "resmoe_manifest.json"
 
 
+#: What every manifest holds, finished or not; one of a sweep, or of version 0.1.0, has no files.
+_KINDS: dict[str, type] = {"settings": dict, "layers": dict, "finished": bool, "files": dict}
 #: Files up to this size are hashed whole; of larger ones, one block in so many bytes.
 _WHOLE, _BLOCK, _EVERY = 1 << 26, 1 << 12, 1 << 22
 
@@ -54,6 +56,26 @@ def permutation_hash(permutations: torch.Tensor) -> str:
     """BLAKE2 hash of a layer's permutations as little-endian int64."""
     array = permutations.cpu().numpy().astype("<i8")
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder, whose settings, layers and files are what they have to be.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = read_json(path)
+        kinds = {name: type(manifest.get(name, kind())) for name, kind in _KINDS.items()}
+        wrong = next((name for name, kind in _KINDS.items() if kinds[name] is not kind), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is a {kinds[wrong].__name__}, expected {_KINDS[wrong].__name__}")
+    except (ValueError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
+    return {name: kind() for name, kind in _KINDS.items() if name != "files"} | manifest
 
 
 def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +131,10 @@ def found_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if path.is_file():
         try:
-            manifest = json.loads(path.read_text("utf-8"))
-            stored = {name: manifest["settings"].get(name) for name in settings}
-        except (ValueError, KeyError, AttributeError) as error:
-            raise OutputError(f"{path} is damaged ({error!r}): remove {folder} and start again") from error
+            manifest = read_manifest(folder)
+        except CheckpointError as error:
+            raise OutputError(f"{error}, or remove {folder} and start again") from error
+        stored = {name: manifest["settings"].get(name) for name in settings}
         if stored != settings:
             different = [
                 f"{name} {stored[name]!r} (now {settings[name]!r})"

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .._core.errors import CheckpointError
 from .._core.files import atomic_write
+from .._core.parsing import parse_json
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -43,18 +45,31 @@ class TrainingState:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(part), metadata=facts)
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:
-        """Load a saved state into model, optimizer and log; return its number of steps (0: there is none)."""
+        """Load a saved state into model, optimizer and log; return its number of steps (0: there is none).
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged.
+        """
         if not self._path.is_file():
             return 0
+        try:
+            return self._load(model, optimizer, log)
+        except (SafetensorError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{self._path} is damaged ({reason}): remove it to begin again") from error
+
+    def _load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]]) -> int:
         with safe_open(str(self._path), framework="pt") as stored:
-            facts = stored.metadata()
+            facts = stored.metadata() or {}
             if facts["fingerprint"] != self._fingerprint:
                 return 0
             names = [name for name in stored.keys() if name.startswith("model.")]  # noqa: SIM118 (not a dict)
             model.load_state_dict({name.removeprefix("model."): stored.get_tensor(name) for name in names})
             for number, parameter in enumerate(_parameters(optimizer)):
                 optimizer.state[parameter] = {key: stored.get_tensor(f"optimizer.{number}.{key}") for key in _MOMENTS}
-        log[:] = json.loads(facts["log"])
+        log[:] = parse_json(facts["log"])
         return int(facts["step"])
 
 

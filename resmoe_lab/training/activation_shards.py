@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .._core.files import atomic_write, remove_partial_files
@@ -73,8 +74,9 @@ class ActivationShards:
     def __getitem__(self, number: int) -> ActivationShard:
         path = self._folder / f"batch-{number:05d}.safetensors"
         if path.is_file():
-            with safe_open(str(path), framework="pt") as stored:
-                if stored.metadata()["fingerprint"] == self._fingerprint:
+            # A shard that cannot be read is computed again.
+            with suppress(SafetensorError, OSError), safe_open(str(path), framework="pt") as stored:
+                if (stored.metadata() or {}).get("fingerprint") == self._fingerprint:
                     return ActivationShard(*(stored.get_tensor(name) for name in ("tokens", "hidden")))
         batch = self._compute(self._rows[number])
         with atomic_write(path) as part:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from .._core.errors import CheckpointError, OutputError
 from .._core.files import atomic_write
+from .._core.parsing import parse_json
 from .result import Barycenter, Certificate, Step
 from .search_config import SearchConfig
 
@@ -90,18 +91,18 @@ def load_barycenter(path: str | Path, *, device: torch.device | str = "cpu") -> 
             metadata = file.metadata() or {}
             if metadata.get("kind") != _KIND:
                 raise CheckpointError(f"{path} is not a barycenter, expected a file that save_barycenter wrote")
-            facts = json.loads(metadata["facts"])
+            facts = parse_json(metadata["facts"])
             center, permutations = file.get_tensor("center"), file.get_tensor("permutations")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        certificate, config = facts.pop("certificate"), facts.pop("plan")
+        if "lanes" in config:  # its name in version 0.1.0
+            config["threads"] = config.pop("lanes")
+        return Barycenter(
+            center=center.to(device),
+            permutations=permutations,
+            history=tuple(Step(**step) for step in facts.pop("history")),
+            certificate=None if certificate is None else Certificate(**certificate),
+            plan=SearchConfig(**config),
+            **facts,
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"barycenter {path} cannot be read ({error}): compute it again") from error
-    certificate, config = facts.pop("certificate"), facts.pop("plan")
-    if "lanes" in config:  # its name in version 0.1.0
-        config["threads"] = config.pop("lanes")
-    return Barycenter(
-        center=center.to(device),
-        permutations=permutations,
-        history=tuple(Step(**step) for step in facts.pop("history")),
-        certificate=None if certificate is None else Certificate(**certificate),
-        plan=SearchConfig(**config),
-        **facts,
-    )

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.checkpoint.reader import read_tensors
+from resmoe_lab.experts import family_of
 
 from ..experts import pico
+from ..fuzzing import damaged, damaged_json, reads_or_refuses
 
 
 def test_headers_tell_what_the_tensors_are(pico_checkpoint: Checkpoint) -> None:
@@ -165,3 +169,59 @@ def test_kimi_is_read_and_written_as_the_deepseek_it_is(pico_folder: Path) -> No
     config = json.loads((pico_folder / "config.json").read_text())
     (pico_folder / "config.json").write_text(json.dumps(config | {"model_type": "kimi_k2"}))
     assert open_checkpoint(pico_folder).model_type == "deepseek_v3"
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = pico.save(pico.mixtral(), tmp_path_factory.mktemp("fuzzed") / "pico", shards=True)
+    _opened(folder)  # imports take their room only once
+    return folder
+
+
+def _opened(folder: Path) -> None:
+    """Open a checkpoint and ask for what any verb asks first."""
+    checkpoint = open_checkpoint(folder)
+    family = family_of(checkpoint)
+    sizes = [family.expert_bytes(checkpoint, layer) for layer in family.layers(checkpoint)]
+    assert (sum(sizes), family.layer_shape().num_experts) > (0, 0)
+
+
+@settings(derandomize=True, max_examples=150)
+@given(data=st.data())
+def test_damaged_headers_are_told(fuzzed: Path, data: st.DataObject) -> None:
+    path = min(fuzzed.glob("*.safetensors"))
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = data.draw(damaged(content[:length]))
+    try:
+        path.write_bytes(header + content[length:])
+        reads_or_refuses(lambda: _opened(fuzzed), size=len(content))
+    finally:
+        path.write_bytes(content)
+
+
+@settings(derandomize=True, max_examples=150)
+@given(data=st.data())
+def test_other_values_in_headers_are_told(fuzzed: Path, data: st.DataObject) -> None:
+    path = min(fuzzed.glob("*.safetensors"))
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    raw = json.dumps(data.draw(damaged_json(json.loads(content[8:length])))).encode()
+    try:
+        path.write_bytes(struct.pack("<Q", len(raw)) + raw + content[length:])
+        reads_or_refuses(lambda: _opened(fuzzed), size=len(content))
+    finally:
+        path.write_bytes(content)
+
+
+@settings(derandomize=True, max_examples=150)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@given(data=st.data())
+def test_other_values_in_configs_are_told(fuzzed: Path, name: str, data: st.DataObject) -> None:
+    path = fuzzed / name
+    content = path.read_bytes()
+    try:
+        path.write_text(json.dumps(data.draw(damaged_json(json.loads(content)))))
+        reads_or_refuses(lambda: _opened(fuzzed), size=sum(file.stat().st_size for file in fuzzed.iterdir()))
+    finally:
+        path.write_bytes(content)

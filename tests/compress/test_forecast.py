@@ -1,5 +1,6 @@
 """What a run is said to cost, against what it costs; and what is refused before it begins."""
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -70,8 +71,15 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first = measured_speed(shape, config, **options)
     monkeypatch.setattr(speed_module, "_measure", None)
     assert measured_speed(shape, config, **options) == first
-    (tmp_path / "resmoe_lab" / "speed.json").write_text("[]")
-    with pytest.raises(TypeError):
+    file = tmp_path / "resmoe_lab" / "speed.json"
+    [(key, entry)] = json.loads(file.read_text()).items()
+    damages = ([], {key: []}, {key: {**entry, "moving": "x"}}, {key: {**entry, "center": {"side": 1}}}, {key: None})
+    for damage in damages:
+        file.write_text(json.dumps(damage))
+        with pytest.raises(TypeError, match="NoneType"):  # it is measured again
+            measured_speed(shape, config, **options)
+    file.write_text("[" * 100_000)
+    with pytest.raises(TypeError, match="NoneType"):
         measured_speed(shape, config, **options)
 
 

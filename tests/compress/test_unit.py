@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import OutputError
@@ -12,6 +14,9 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.checkpoint.writer import digest
 from resmoe_lab.compress import CompressionConfig
 from resmoe_lab.compress.unit import Unit, compress_unit
+
+from ..experts import pico
+from ..fuzzing import damaged_json, reads_or_refuses
 
 _CONFIG = CompressionConfig(method="resmoe-up", keep=0.4)
 
@@ -82,3 +87,32 @@ def test_other_settings_are_found(unit: Unit) -> None:
     with pytest.raises(OutputError, match="was made with other settings"):
         other.row()
     assert json.loads(unit.description.read_text())["fingerprint"] == unit.fingerprint
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Unit:
+    folder = tmp_path_factory.mktemp("described")
+    source = pico.save(pico.mixtral(), folder / "pico")
+    made = Unit(str(source), folder, 1, _CONFIG)
+    compress_unit(made)
+    _figures(made)  # imports take their room only once
+    return made
+
+
+@settings(derandomize=True, max_examples=80)
+@given(data=st.data())
+def test_other_values_in_a_description_are_told(described: Unit, data: st.DataObject) -> None:
+    path = described.description
+    content = path.read_bytes()
+    try:
+        path.write_text(json.dumps(data.draw(damaged_json(json.loads(content)))))
+        reads_or_refuses(lambda: _figures(described), size=path.stat().st_size + described.file.stat().st_size)
+    finally:
+        path.write_bytes(content)
+
+
+def _figures(unit: Unit) -> None:
+    """What a run does with a layer that is there."""
+    row = unit.row()
+    assert row is not None
+    assert sum(row[name] for name in ("bytes", "seconds", "relative_error")) is not None

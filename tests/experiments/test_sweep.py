@@ -1,10 +1,14 @@
 """The sweep's tables: what is in them, that they come back from disk, and that a stopped sweep goes on."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import Cancelled, DataError, OutputError, UsageError
 from resmoe_lab._core.progress import Tick, silent
@@ -15,6 +19,9 @@ from resmoe_lab.experiments.sweep import TABLES, Sweep
 from resmoe_lab.experiments.variants import CENTER_ONLY, ORIGINAL, curve_keeps, keeps_of
 from resmoe_lab.experts import load_stack
 from resmoe_lab.methods import METHODS, compress_layer, storage_ledger
+from resmoe_lab.report.summary import summary_rows
+
+from ..fuzzing import damaged, damaged_json, reads_or_refuses
 
 SETTINGS = {"methods": ["up", "resmoe-up"], "keeps": [0.25], "layers": [1, 2], "limit": 4}
 TASKS = ["storyworld_action", "storyworld_perplexity"]
@@ -158,3 +165,59 @@ def test_keeps_are_those_of_a_methods_bits() -> None:
     assert keeps_of(METHODS["coded"](), **choices) == [bits / 16 for bits in choices["bits"]]
     assert set(keeps_of(METHODS["rtn"](), **choices)) <= set(curve_keeps(METHODS["rtn"](), **choices))
     assert set(curve_keeps(METHODS["up"](), **choices)) >= {0.05, 0.1, 0.25, 1.0}
+
+
+def test_a_damaged_score_is_measured_again(tiny: Checkpoint, tmp_path: Path, swept: tuple[Sweep, Path]) -> None:
+    """A stopped sweep's files of scores are read for what they are worth."""
+    out = tmp_path / "out"
+
+    def stop(tick: Tick) -> None:
+        if tick.task == "scores" and tick.done == 3:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        run_sweep(tiny, out, tasks=TASKS, progress=stop, **SETTINGS)
+    for path, content in zip(sorted(out.glob("scores-*.json")), ("{", "[]", '[{"task": 1}]'), strict=True):
+        path.write_text(content)
+    again = run_sweep(tiny, out, tasks=TASKS, **SETTINGS)
+    pd.testing.assert_frame_equal(again.scores, swept[0].scores)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(swept: tuple[Sweep, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fuzzed") / "sweep"
+    shutil.copytree(swept[1], folder)
+    _used(folder)  # imports take their room only once
+    return folder
+
+
+def _used(folder: Path) -> None:
+    Sweep.load(folder)
+    summary_rows(folder)
+
+
+@settings(derandomize=True, max_examples=30)
+@pytest.mark.parametrize("name", [*(f"{name}.csv" for name in TABLES), "arrays.npz", "sweep.json"])
+@given(data=st.data())
+def test_a_damaged_sweep_is_told(fuzzed: Path, name: str, data: st.DataObject) -> None:
+    path = fuzzed / name
+    content = path.read_bytes()
+    size = sum(file.stat().st_size for file in fuzzed.iterdir())
+    try:
+        path.write_bytes(data.draw(damaged(content)))
+        reads_or_refuses(lambda: _used(fuzzed), size=size)
+    finally:
+        path.write_bytes(content)
+
+
+@settings(derandomize=True, max_examples=60)
+@given(data=st.data())
+def test_other_facts_of_a_sweep_are_told(fuzzed: Path, data: st.DataObject) -> None:
+    path = fuzzed / "sweep.json"
+    content = path.read_bytes()
+    size = sum(file.stat().st_size for file in fuzzed.iterdir())
+    try:
+        path.write_text(json.dumps(data.draw(damaged_json(json.loads(content)))))
+        reads_or_refuses(lambda: _used(fuzzed), size=size)
+    finally:
+        path.write_bytes(content)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resmoe_lab import zoo
 from resmoe_lab._core.errors import Cancelled, DataError, UsageError
@@ -22,6 +24,7 @@ from resmoe_lab.scoring.outcome import Outcome
 from ..conftest import data_or_skip
 from ..experiments.test_comparison import BLANKS, CHOICES, TEXTS
 from ..experiments.test_comparison import pico_model as pico_model
+from ..fuzzing import damaged_json, reads_or_refuses
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 #: Form of an embedded task -> rows.
@@ -137,3 +140,15 @@ def test_a_stop_between_batches_stops_the_harness(pico_model: Path, configs: Pat
     with pytest.raises(Cancelled):
         harness_outcomes(model, tokenizer, str(configs / "mine_action.yaml"), progress=stop)
     assert not model._forward_hooks
+
+
+@settings(derandomize=True, max_examples=60)
+@given(data=st.data())
+def test_other_values_in_a_configuration_are_told(
+    data: st.DataObject, configs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "mine.yaml"
+    said = yaml.safe_load((configs / "mine_action.yaml").read_text())
+    harness_config(str(configs / "mine_action.yaml"), path.parent)  # imports take their room only once
+    path.write_text(yaml.safe_dump(data.draw(damaged_json(said))), "utf-8", "surrogatepass")
+    reads_or_refuses(lambda: harness_config(str(path), path.parent), size=path.stat().st_size)

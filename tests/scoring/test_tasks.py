@@ -2,11 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resmoe_lab._core.errors import DataError, UsageError
+from resmoe_lab.checkpoint import open_checkpoint
+from resmoe_lab.experts import empty_model
+from resmoe_lab.runtime.loading import load_tokenizer
+from resmoe_lab.scoring.score_cache import hash_rows
 from resmoe_lab.scoring.tasks import TASKS, find_task, read_piqa
+from resmoe_lab.scoring.zeroshot import task_size
+
+from ..fuzzing import damaged, damaged_json, reads_or_refuses
 
 CHOICE = {"goal": "g", "sol1": "a", "sol2": "b", "label": 1}
 PARTIAL = {"sentence": "The _ fell.", "option1": "cup", "option2": "box", "answer": "2"}
@@ -92,3 +102,68 @@ def test_piqa_s_labels_must_be_as_many_as_its_rows(tmp_path: Path) -> None:
 
 def test_the_papers_tasks_have_their_files() -> None:
     assert {task for task in TASKS if not TASKS[task].embedded} == {"wikitext", "lambada", "piqa", "winogrande"}
+
+
+def test_line_breaks_of_unicode_are_text(tmp_path: Path) -> None:
+    """JSON may hold them as they are; only a new line ends a row."""
+    text = "one\u2028two\u0085three four"
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(json.dumps({"text": text}, ensure_ascii=False).encode() + b"\r\n")
+    assert find_task(str(path)).rows() == [{"text": text}]
+
+
+@pytest.mark.parametrize("label", ["2", "\u00b2", "x", "9" * 5000])
+def test_labels_of_piqa_are_0_or_1(label: str, tmp_path: Path) -> None:
+    (tmp_path / "piqa").mkdir()
+    (tmp_path / "piqa" / "valid.jsonl").write_text(json.dumps(CHOICE) + "\n")
+    (tmp_path / "piqa" / "valid-labels.lst").write_text(label + "\n", "utf-8")
+    with pytest.raises(DataError, match="row 1 has label"):
+        TASKS["piqa"].rows(data_dir=tmp_path)
+
+
+def test_no_home_and_no_file_is_told() -> None:
+    for name in ("~nobody-of-that-name/mine.jsonl", f"{'x' * 300}.txt"):
+        with pytest.raises(DataError, match="not found: check the path"):
+            find_task(name)
+
+
+ROWS = {"choice": CHOICE, "partial": PARTIAL, "texts": {"text": "Some words."}, "last_word": {"text": "two words"}}
+
+
+def _used(name: str, model: Any, tokenizer: Any) -> None:
+    """Read the rows and ask for what would be scored."""
+    task = find_task(name)
+    task_size(model, tokenizer, task)
+    hash_rows(task.rows())
+
+
+@pytest.fixture(scope="module")
+def opened() -> tuple[Any, Any]:
+    checkpoint = open_checkpoint("mixtral-tiny")
+    pair = empty_model(checkpoint.config), load_tokenizer(checkpoint)
+    _used("storyworld_action", *pair)  # imports take their room only once
+    return pair
+
+
+@settings(derandomize=True, max_examples=60)
+@pytest.mark.parametrize("kind", ROWS)
+@given(data=st.data())
+def test_other_values_in_rows_are_told(
+    kind: str, data: st.DataObject, opened: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "values.jsonl"
+    rows = [ROWS[kind], data.draw(damaged_json(ROWS[kind]))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:: data.draw(st.sampled_from((1, -1)))]))
+    name = f"last_word:{path}" if kind == "last_word" else str(path)
+    reads_or_refuses(lambda: _used(name, *opened), size=path.stat().st_size)
+
+
+@settings(derandomize=True, max_examples=80)
+@pytest.mark.parametrize("suffix", [".jsonl", ".txt"])
+@given(content=damaged("".join(json.dumps(row) + "\n" for row in ROWS.values()).encode()))
+def test_damaged_files_of_rows_are_told(
+    suffix: str, content: bytes, opened: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = (tmp_path_factory.getbasetemp() / "damaged").with_suffix(suffix)
+    path.write_bytes(content)
+    reads_or_refuses(lambda: _used(str(path), *opened), size=len(content))

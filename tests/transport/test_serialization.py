@@ -2,12 +2,15 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import CheckpointError, OutputError
 from resmoe_lab.transport import barycenter, load_barycenter, save_barycenter
 
+from ..fuzzing import damaged_json, reads_or_refuses
 from .clouds import unrelated
 
 
@@ -50,3 +53,17 @@ def test_other_files_are_refused(tmp_path):
 def test_a_place_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         save_barycenter(barycenter(unrelated(2, 3, 2)), tmp_path / "no" / "where")
+
+
+@settings(derandomize=True, max_examples=100)
+@given(data=st.data())
+def test_other_facts_are_told(data, tmp_path_factory):
+    path, other = (tmp_path_factory.getbasetemp() / f"facts-{name}.safetensors" for name in "ab")
+    if not path.is_file():
+        save_barycenter(barycenter(unrelated(3, 10, 4)), path)
+    load_barycenter(path)  # imports take their room only once
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    facts = data.draw(damaged_json(json.loads(metadata["facts"])))
+    save_file(load_file(path), other, metadata={**metadata, "facts": json.dumps(facts)})
+    reads_or_refuses(lambda: load_barycenter(other), size=other.stat().st_size)

@@ -11,6 +11,7 @@ from ..tensors import TensorInfo
 from ._base import CODECS as CODECS
 from ._base import Codec as Codec
 from ._base import Read as Read
+from ._base import fitting as fitting
 
 
 def decoded_tensors(
@@ -39,8 +40,10 @@ def decoded_tensors(
         If the parts of a tensor do not fit together.
     """
     tensors, used = dict[str, TensorInfo](), set[str]()
-    for codec in map(CODECS.__getitem__, CODECS.names()):
-        for name, shape, encoded in codec.find(stored, quantization, read):
+    for codec in CODECS.names():
+        with fitting(f"what the files hold of encoding {codec!r}"):
+            found = list(CODECS[codec].find(stored, quantization, read))
+        for name, shape, encoded in found:
             parts = dict(encoded.parts.values())
             if used.isdisjoint(parts):
                 nbytes = sum(info.nbytes for info in parts.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -92,6 +93,29 @@ def gather(
         parts |= {role: (stem + end, stored[stem + end]) for role, end in roles.items() if stem + end in stored}
         if all(role in parts or role in optional for role in roles):
             yield stem, parts
+
+
+def group_weights(quantization: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what compressed-tensors' config says of the weights of each group; nothing of a group that is none."""
+    groups = quantization.get("config_groups")
+    named = [group for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    return [group["weights"] for group in named if isinstance(group.get("weights"), dict)]
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Have arithmetic that goes wrong in the block say that the parts of something do not fit together.
+
+    Raises
+    ------
+    CheckpointError
+        In place of whatever sides of zero, missing axes and numbers out of range lead to.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{what} does not fit together ({reason}): copy the checkpoint again") from error
 
 
 def expect_shape(part: tuple[str, TensorInfo], expected: tuple[int, ...], of: str) -> None:

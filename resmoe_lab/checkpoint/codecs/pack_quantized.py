@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._core.errors import CheckpointError
 from ..tensors import EncodedTensor, TensorInfo
-from ._base import CODECS, Codec, Found, Read, gather
+from ._base import CODECS, Codec, Found, Read, gather, group_weights
 from ._bits import finite_scales, spread, unpack_codes
 
 #: Bits and group sizes that are tried where no config tells them.
@@ -65,13 +65,11 @@ class PackQuantized(Codec):
 
 def _ways(quantization: Mapping[str, Any]) -> list[tuple[int, int | None]]:
     """Bits and group sizes that the config names."""
-    groups = quantization.get("config_groups")
-    weights = [group.get("weights") or {} for group in groups.values()] if isinstance(groups, dict) else []
-    named = [
-        (one["num_bits"], one.get("group_size") if (one.get("group_size") or 0) > 0 else None)
-        for one in weights
-        if isinstance(one.get("num_bits"), int)
-    ]
+    named = list[tuple[int, int | None]]()
+    for weights in group_weights(quantization):
+        bits, group = weights.get("num_bits"), weights.get("group_size")
+        if isinstance(bits, int) and 1 <= bits <= 32:
+            named.append((bits, group if isinstance(group, int) and group > 0 else None))
     return named or _USUAL
 
 

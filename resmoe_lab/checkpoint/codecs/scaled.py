@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._core.errors import CheckpointError
 from ..tensors import EncodedTensor, TensorInfo
-from ._base import CODECS, Codec, Found, Read
+from ._base import CODECS, Codec, Found, Read, group_weights
 from ._bits import finite_scales, powers_of_two
 
 _TYPES = ("F8_E4M3", "F8_E5M2", "I8")
@@ -70,9 +70,8 @@ class Scaled(Codec):
 
 def _block_size(quantization: Mapping[str, Any]) -> tuple[int, int]:
     """The sides of a block, as the config of the format's own tools or of compressed-tensors has them."""
-    groups = quantization.get("config_groups")
-    weights = [group.get("weights") or {} for group in groups.values()] if isinstance(groups, dict) else []
-    for size in (quantization.get("weight_block_size"), *(one.get("block_structure") for one in weights)):
+    said = [one.get("block_structure") for one in group_weights(quantization)]
+    for size in (quantization.get("weight_block_size"), *said):
         if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
             return (size[0], size[1])
     return _BLOCK

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from resmoe_lab._core.errors import CheckpointError
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.checkpoint.reader import read_tensors
+
+from ...fuzzing import damaged_json, reads_or_refuses
 
 #: Written by bitsandbytes 0.50.2 and MLX 0.32.4, with what they decode them to (``*.expected``).
 BY_OTHERS = Path(__file__).parents[2] / "data" / "quantized-by-others.safetensors"
@@ -305,3 +311,75 @@ def test_parts_that_do_not_fit_together_are_refused_by_name(
     with pytest.raises(CheckpointError, match=r"'a\.") as refusal:
         decoded(tmp_path, stored, {"config_groups": {"x": {"weights": {"num_bits": 4, "group_size": 32}}}})
     assert message in str(refusal.value)
+
+
+_WORDS = {"a.qweight": torch.zeros(16, 32, dtype=torch.int32), "a.qzeros": torch.zeros(4, 4, dtype=torch.int32)}
+_WORDS |= {"a.scales": torch.ones(4, 32)}
+_GROUPS = {"config_groups": {"x": {"weights": {"num_bits": 4, "group_size": 32, "block_structure": [64, 64]}}}}
+_PACKED = {"a.weight_packed": torch.zeros(4, 16, dtype=torch.int32), "a.weight_scale": torch.ones(4, 4)}
+_PACKED |= {"a.weight_shape": torch.tensor([4, 128])}
+_AFFINE = {"a.weight": torch.zeros(4, 16, dtype=torch.int32).view(torch.uint32), "a.scales": torch.ones(4, 2)}
+_AFFINE |= {"a.biases": torch.zeros(4, 2)}
+SAID: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
+    "gptq": (_WORDS, {"quant_method": "gptq", "bits": 4, "group_size": 32, "checkpoint_format": "gptq"}),
+    "awq": ({**_WORDS, "a.qweight": torch.zeros(128, 4, dtype=torch.int32)}, {"quant_method": "awq", "bits": 4}),
+    "fp8": (
+        {"a.weight": torch.zeros(64, 64, dtype=torch.float8_e4m3fn), "a.weight_scale_inv": torch.ones(2, 2)},
+        {"quant_method": "fp8", "weight_block_size": [32, 32]},
+    ),
+    "groups": (_PACKED, {"quant_method": "compressed-tensors", **_GROUPS}),
+    "mlx": (_AFFINE, {"group_size": 64, "bits": 4}),
+}
+
+
+@settings(derandomize=True, max_examples=80)
+@pytest.mark.parametrize("name", SAID)
+@given(data=st.data())
+def test_other_values_in_what_is_said_of_an_encoding_are_told(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"said-{name}"
+    stored, said = SAID[name]
+    if not folder.is_dir():
+        decoded(folder, stored, said)
+    (folder / "config.json").write_text(json.dumps({"quantization_config": data.draw(damaged_json(said))}))
+
+    def read() -> None:
+        checkpoint = open_checkpoint(folder)
+        read_tensors(checkpoint, checkpoint.tensors)
+
+    reads_or_refuses(read, size=sum(path.stat().st_size for path in folder.iterdir()))
+
+
+_SIDES = st.lists(st.sampled_from((0, 1, 2, 4, 31, 32, 64)), max_size=3).filter(
+    lambda sides: math.prod(sides) < 1 << 14
+)
+_TYPES = st.sampled_from((torch.int32, torch.uint32, torch.float32, torch.float8_e4m3fn, torch.uint8, torch.int8))
+#: Parts of every codec, of which some are drawn.
+_PARTS = {name: tensor for stored, _ in SAID.values() for name, tensor in stored.items()}
+_PARTS |= {"a.g_idx": torch.zeros(64, dtype=torch.int32), "a.weight_zero_point": torch.zeros(4, 1, dtype=torch.int8)}
+_PARTS |= {"a.weight_scale_2": torch.ones(1), "a.weight_global_scale": torch.ones(1), "a.SCB": torch.ones(64)}
+_PARTS |= {"a.weight.absmax": torch.ones(4), "a.weight.quant_map": torch.ones(16)}
+_STATE = "a.weight.quant_state.bitsandbytes__nf4"
+_PARTS |= {_STATE: torch.tensor(list(b'{"shape": [64, 64], "blocksize": 64}'), dtype=torch.uint8)}
+_PARTS |= {"a_blocks": torch.zeros(2, 4, 2, 16, dtype=torch.uint8), "a_scales": torch.zeros(2, 4, 2, dtype=torch.uint8)}
+
+
+@settings(derandomize=True, max_examples=200)
+@given(data=st.data())
+def test_parts_of_any_shape_are_read_or_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    stored, said = SAID[data.draw(st.sampled_from(sorted(SAID)))]
+    chosen = data.draw(st.sets(st.sampled_from(sorted(_PARTS)), max_size=4))
+    tensors = {name: _PARTS[name] for name in chosen} | stored
+    for name in data.draw(st.sets(st.sampled_from(sorted(tensors)), min_size=1, max_size=2)):
+        if data.draw(st.booleans()):
+            tensors[name] = torch.zeros(data.draw(_SIDES)).to(data.draw(_TYPES))
+        else:
+            del tensors[name]
+    folder = tmp_path_factory.getbasetemp() / "any-shape"
+
+    def read() -> None:
+        with suppress(AssertionError):  # the helper expects that all is read
+            decoded(folder, tensors, said)
+
+    reads_or_refuses(read, size=1 << 16)

@@ -18,6 +18,8 @@ from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.store.coder import CodedMatrix, RateCurve, decode, decode_into, encode, quantize
 from resmoe_lab.store.coder.tables import TOTAL, frequencies_of
 
+from ...fuzzing import damaged, reads_or_refuses
+
 #: Written by the first version of the coder, and read by every later one.
 KEPT = Path(__file__).parents[2] / "data" / "coded-1.npz"
 
@@ -241,3 +243,35 @@ def test_no_compiler_is_loaded_before_something_is_coded() -> None:
     """It takes a second and many megabytes, which processes that code nothing need not have."""
     code = "import sys, resmoe_lab.store, resmoe_lab.methods, resmoe_lab.runtime; print('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def _all_resealed(data: np.ndarray) -> np.ndarray:
+    """Any bytes with right checksums wherever the header says that there are some."""
+    data = _resealed(data, {}) if len(data) >= 18 else data
+    if len(data) < 18:
+        return data
+    classes, symbols, blocks = int(data[16]), int(data[17]), int.from_bytes(data[12:14].tobytes(), "little")
+    table = 22 + 8 * blocks + 2 * symbols + 2 * classes * symbols + (2 * classes if classes > 1 else 0)
+    streams = int.from_bytes(data[14:16].tobytes(), "little")
+    at = table + 8 * streams
+    for place in range(table, min(at, len(data) - 8), 8):
+        length = int.from_bytes(data[place : place + 4].tobytes(), "little")
+        if at + length <= len(data):
+            checksum = zlib.crc32(data[at : at + length].tobytes()).to_bytes(4, "little")
+            data[place + 4 : place + 8] = np.frombuffer(checksum, np.uint8)
+        at += length
+    return data
+
+
+CODED = encode(quantize(_gaussian(24, 40), [16, 40], [0.4, 0.4]))
+
+
+@settings(derandomize=True, max_examples=200)
+@given(content=damaged(CODED.tobytes()), sealed=st.booleans())
+def test_damage_is_told_whatever_the_checksums(content: bytes, sealed: bool) -> None:
+    """With right checksums other values may come out, but nothing else happens."""
+    decode(CODED, (24, 40))  # compiling takes its room only once
+    data = np.frombuffer(content, np.uint8).copy()
+    data = _all_resealed(data) if sealed else data
+    read = reads_or_refuses(lambda: decode(data, (24, 40)), size=len(content))
+    assert not read or sealed or content == CODED.tobytes()
