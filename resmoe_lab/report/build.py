@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import nbformat
 
 from .._core.errors import OutputError
-from .._core.files import atomic_write, check_place
+from .._core.files import atomic_write, check_place, full_disk, make_folder, temporary_folder
 from .._core.progress import Progress, Tick, silent
 from ..experiments.sweep import Sweep
 
@@ -82,9 +81,12 @@ def build_report(sweep: Sweep | str | Path, out: str | Path, *, progress: Progre
     loaded = sweep if isinstance(sweep, Sweep) else Sweep.load(sweep)
     from .execute import run_notebook
 
-    with tempfile.TemporaryDirectory(prefix="resmoe-report-") as scratch:
-        folder = loaded.save(Path(scratch) / "sweep")
-        notebook = run_notebook(report_notebook("model"), {"folder": str(folder)}, progress=progress)
+    with temporary_folder("resmoe-report-") as scratch:
+        folder = loaded.save(scratch / "sweep")
+        try:
+            notebook = run_notebook(report_notebook("model"), {"folder": str(folder)}, progress=progress)
+        except OSError as error:  # Jupyter writes files of its own
+            raise full_disk(error.filename or out, error) from error
     progress(Tick("export", 0, 1))
     page = _export(notebook, title=f"ResMoE report: {loaded.facts.get('model', 'model')}")
     _write_whole(out, page)
@@ -102,9 +104,6 @@ def _export(notebook: nbformat.NotebookNode, *, title: str) -> str:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+    make_folder(path.parent)
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
