@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,13 +46,51 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         part.replace(path)
         _flush(path.parent)
     except OSError as error:
-        raise OutputError(
-            f"{path} could not be written ({error.strerror or error}): what was finished before is valid; "
-            "make room or name another place, and run again"
-        ) from error
+        raise full_disk(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def full_disk(what: str | Path, error: OSError) -> OutputError:
+    """Return what is said where something cannot be written: what it is, why, and what to do."""
+    return OutputError(
+        f"{what} could not be written ({error.strerror or error}): what was finished before is valid; "
+        "make room or name another place, and run again"
+    )
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it, where they are not there; return it.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
+    return folder
+
+
+def reserve(path: Path, nbytes: int) -> None:
+    """Make a file of so many bytes whose room is its own: a mapped one that finds the disk full ends the process.
+
+    Raises
+    ------
+    OutputError
+        If there is no such room.
+    """
+    try:
+        with path.open("wb") as stream:
+            if sys.platform == "linux":
+                os.posix_fallocate(stream.fileno(), 0, nbytes)
+            else:
+                stream.truncate(nbytes)
+    except OSError as error:
+        raise full_disk(path, error) from error
 
 
 def check_place(folder: Path) -> None:
@@ -97,7 +136,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        If another process has locked the folder, or the folder cannot be written.
+        If another process has locked the folder, or the folder cannot be written, or its disk is full.
     """
     path = folder / _LOCK_FILE
     try:
@@ -111,8 +150,11 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(lock)
         raise OutputError(f"{folder} is being written by {owner}: wait for it, or name another place") from error
     try:
-        os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            os.ftruncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        except OSError as error:
+            raise full_disk(path, error) from error
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -129,11 +171,20 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     ----------
     prefix
         Prefix of the folder's name.
+
+    Raises
+    ------
+    OutputError
+        If there is no room for it.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as name, folder_lock(Path(name)):
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise full_disk(tempfile.gettempdir(), error) from error
+    with made as name, folder_lock(Path(name)):
         yield Path(name)
 
 

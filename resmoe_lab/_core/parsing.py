@@ -53,12 +53,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     arrays = {}
     try:
-        most = max(MOST_BYTES, MOST_TIMES * path.stat().st_size)
+        size = path.stat().st_size
+        most = max(MOST_BYTES, MOST_TIMES * size)
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 most -= entry.file_size
                 if most < 0 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"{entry.filename} unpacks to {entry.file_size:,} bytes")
+                if entry.compress_size > size:
+                    raise ValueError(f"{entry.filename} takes {entry.compress_size:,} bytes of {size:,}")
                 arrays[entry.filename.removesuffix(".npy")] = _array(archive.read(entry))
     except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from .._core.errors import CheckpointError, ResmoeWarning
-from .._core.files import atomic_write
+from .._core.files import atomic_write, make_folder
 from .._core.parsing import read_json
 from .gguf.tokenizer import TOKENIZER_FILES, gguf_tokenizer
 from .hub import PATTERNS
@@ -46,7 +46,7 @@ def copy_companion_files(checkpoint: Checkpoint, folder: Path, *, code: bool = T
     for file in companion_files(checkpoint):
         if file.suffix == ".py" and not code:
             continue
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((folder / file).parent)
         with atomic_write(folder / file) as part:
             shutil.copyfile(checkpoint.folder / file, part)
     if (inside := tokenizer_inside(checkpoint)) is not None:

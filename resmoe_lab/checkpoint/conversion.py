@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from .._core.errors import CheckpointError, OutputError
+from .._core.files import make_folder
 from .companions import copy_companion_files
 from .index import SINGLE_FILE, Checkpoint
 from .reader import read_tensors
@@ -74,10 +75,7 @@ def deepseek_as_qwen2(checkpoint: Checkpoint, out: str | Path) -> Path:
     config, out = _qwen2_config(checkpoint), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already, expected a new or empty folder: name another place")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be created ({error.strerror}): name another place") from error
+    make_folder(out)
     files = defaultdict(list)
     for name, info in checkpoint.tensors.items():
         files[info.file.name].append(name)

@@ -87,6 +87,8 @@ class TensorReader:
 
         The last one decoded is kept.
         """
+        from .codecs import fitting
+
         info = self._checkpoint.tensors[name]
         if info.encoded is None:
             tensor = self.stored[name]
@@ -95,7 +97,8 @@ class TensorReader:
             tensor = self._decode(name, None)
             return tensor if expert is None else tensor[expert]
         if expert is None:
-            return torch.stack([self._decode(name, k) for k in range(info.shape[0])])
+            with fitting(f"tensor {name!r}"):
+                return torch.stack([self._decode(name, k) for k in range(info.shape[0])])
         return self._decode(name, expert)
 
     def _decode(self, name: str, expert: int | None) -> torch.Tensor:

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from .._core.errors import OutputError
-from .._core.files import atomic_write
+from .._core.files import atomic_write, full_disk
 from .index import INDEX_FILE
 
 
@@ -42,10 +41,7 @@ def write_tensors(
         try:
             save_file(contiguous, part, metadata={"format": "pt", **(metadata or {})})
         except SafetensorError as error:
-            raise OutputError(
-                f"{path} could not be written ({error}): what was finished before is valid; "
-                "make room or name another place, and run again"
-            ) from error
+            raise full_disk(path, OSError(str(error))) from error
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import MutableMapping
@@ -9,6 +10,7 @@ from collections.abc import MutableMapping
 import cyclopts
 
 from .._core.errors import Cancelled, ResmoeError
+from .._core.files import full_disk
 from . import barycenter as barycenter
 from . import bench as bench
 from . import compare as compare
@@ -28,6 +30,9 @@ from . import zoo as zoo
 from ._app import app as app
 from ._output import warnings_in_a_line
 
+#: What a disk says that takes no more.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
@@ -35,6 +40,7 @@ def main() -> None:
     try:
         with warnings_in_a_line():
             app(sys.argv[1:], exit_on_error=False, print_error=False)
+            sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         _exit(" ".join(str(error).split()), 2)
     except Cancelled as error:
@@ -44,8 +50,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _exit("interrupted: run the same command again to go on", 130)
     except BrokenPipeError:
-        # The reader of our output has gone (as 'head' does); that is no failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()  # the reader of our output has gone (as 'head' does); that is no failure of ours
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        if error.filename is None:
+            _print_no_more()
+        _exit(str(full_disk(error.filename or "what was to be printed", error)), 1)
 
 
 def share_cores(environment: MutableMapping[str, str]) -> None:
@@ -57,6 +68,11 @@ def share_cores(environment: MutableMapping[str, str]) -> None:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _print_no_more() -> None:
+    """Let what is still to be printed go nowhere: the interpreter would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit(message: str, code: int) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .._core.deprecation import renamed_arguments
 from .._core.errors import ResmoeWarning, UsageError
-from .._core.files import check_place, folder_lock
+from .._core.files import check_place, folder_lock, remove_partial_files
 from .._core.machine import machine, versions
 from .._core.params import BITS, KEEP
 from .._core.parsing import read_json
@@ -145,6 +145,7 @@ def run_sweep(
             manifest = found_manifest(out, settings)  # as the last holder left it
             if manifest["finished"]:
                 return Sweep.load(out)
+            remove_partial_files(out)
             write_json(out / MANIFEST_FILE, manifest)
             sweep = _measure(runner, variants, scorer, out=out, settings=settings, progress=progress)
             write_json(out / MANIFEST_FILE, manifest | {"finished": True})

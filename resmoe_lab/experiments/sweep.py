@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from .._core.errors import DataError, OutputError
-from .._core.files import atomic_write
+from .._core.files import atomic_write, make_folder
 from .._core.parsing import read_arrays, read_json
 
 #: The tidy tables of a sweep and their columns, in order.
@@ -37,6 +37,8 @@ TABLES: dict[str, tuple[str, ...]] = {
 _WORDS = ("method", "center", "task", "metric", "format", "solver", "way")
 #: Tables that a sweep does not measure itself; empty until they are added.
 _OPTIONAL = ("speed",)
+#: Tables that have rows, whatever was swept and scored.
+_NEVER_EMPTY = ("errors", "sizes", "centers")
 #: The task on whose running text the load of the routers is measured.
 ROUTING_TASK = "storyworld_perplexity"
 #: How the files of single variants' scores begin, which a sweep leaves in its folder.
@@ -98,11 +100,17 @@ class Sweep:
     permutations: dict[int, np.ndarray] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the sweep as CSV tables, one JSON file of facts and one array file; return the folder."""
+        """Write the sweep as CSV tables, one JSON file of facts and one array file; return the folder.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written there.
+        """
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file, expected a folder for the sweep: name another place")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name, columns in TABLES.items():
             with atomic_write(folder / f"{name}.csv") as part:
                 getattr(self, name)[list(columns)].to_csv(part, index=False)
@@ -146,7 +154,7 @@ class Sweep:
             table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             if tuple(table.columns) != columns:
                 raise DataError(f"{folder / name}.csv has columns {list(table.columns)}, expected {list(columns)}")
-            if table.empty and name not in _OPTIONAL:
+            if table.empty and name in _NEVER_EMPTY:
                 raise DataError(f"{folder / name}.csv has no rows")
             wrong = [column for column in columns if column not in _WORDS and not is_numeric_dtype(table[column])]
             if wrong and not table.empty:

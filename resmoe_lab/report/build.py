@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 
 from .._core.errors import OutputError
-from .._core.files import atomic_write, check_place
+from .._core.files import atomic_write, check_place, full_disk, make_folder, temporary_folder
 from .._core.progress import Progress, Tick, silent
 from ..experiments.compare_forms import FormsComparison
 from ..experiments.sweep import Sweep
@@ -114,9 +113,12 @@ def _build(name: str, save: Callable[[Path], Path], out: str | Path, *, title: s
     check_report(out)
     from .execute import run_notebook
 
-    with tempfile.TemporaryDirectory(prefix="resmoe-report-") as scratch:
-        folder = save(Path(scratch) / "tables")
-        notebook = run_notebook(report_notebook(name), {"folder": str(folder)}, progress=progress)
+    with temporary_folder("resmoe-report-") as scratch:
+        folder = save(scratch / "tables")
+        try:
+            notebook = run_notebook(report_notebook(name), {"folder": str(folder)}, progress=progress)
+        except OSError as error:  # Jupyter writes files of its own
+            raise full_disk(error.filename or out, error) from error
     progress(Tick("export", 0, 1))
     _write_whole(out, _export(notebook, title=title))
     progress(Tick("export", 1, 1))
@@ -133,9 +135,6 @@ def _export(notebook: nbformat.NotebookNode, *, title: str) -> str:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+    make_folder(path.parent)
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

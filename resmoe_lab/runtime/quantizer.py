@@ -19,6 +19,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .._core.errors import CheckpointError, UsageError
+from .._core.files import make_folder
 from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.tensors import read_header
 from ..checkpoint.writer import write_index
@@ -223,8 +224,7 @@ def save(model: Any, folder: str | Path, **options: Any) -> None:
     options
         Those of ``save_pretrained``.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     with TemporaryDirectory(dir=folder, prefix=".saving-") as fresh:
         type(model).save_pretrained(model, fresh, **options)
         files = {path.name: path.name.replace("model", STEM, 1) for path in Path(fresh).glob("model*.safetensors")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .decoder import decoder_of
@@ -83,11 +84,14 @@ class _ActivationStore:
             self.hidden = load_file(str(self._path))["hidden"].to(inputs.device)
 
     def save(self, hidden: Any) -> None:
-        """Write the current batch's hidden states, as far as there is room."""
+        """Write the current batch's hidden states, as far as there is room; else they are computed again."""
         if self._path is None or not torch.is_tensor(hidden):
             return
         if shutil.disk_usage(self._folder).free > _FREE_BYTES + hidden.nbytes:
-            save_file({"hidden": hidden.detach().cpu().contiguous()}, str(self._path))
+            try:
+                save_file({"hidden": hidden.detach().cpu().contiguous()}, str(self._path))
+            except (SafetensorError, OSError):  # another process took the room
+                self._path.unlink(missing_ok=True)
 
 
 class _CachedLayer(torch.nn.Module):

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from .._core.cache import cache_folder
-from .._core.files import atomic_write
+from .._core.files import atomic_write, make_folder
 from .._core.parsing import read_json
 from ..checkpoint import Checkpoint
 from .likelihood import Likelihood
@@ -65,7 +65,7 @@ def _hashed(path: str, size: int, changed: int) -> str:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
     if size > _BLOCK_BYTES:  # a small file is read again as quickly
-        cached.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(cached.parent)
         with atomic_write(cached) as part:
             part.write_text(digest.hexdigest(), "utf-8")
     return digest.hexdigest()
@@ -146,7 +146,7 @@ class PartialResults:
 def _write_sealed(path: Path, content: Any, **more: Any) -> None:
     """Write a JSON file that tells by itself whether it is what was written."""
     text = json.dumps(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_write(path) as part:
         sealed = {**more, "content": content, "seal": _seal(text)}
         part.write_text(json.dumps(sealed, default=str), "utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .._core.errors import CheckpointError, OutputError
-from .._core.files import check_place, is_partial_file
+from .._core.files import check_place, is_partial_file, make_folder
 from .._core.parsing import read_json
 from ..checkpoint import Checkpoint
 from ..checkpoint.reader import data_start
@@ -88,10 +88,7 @@ def open_output(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """
     manifest = found_manifest(folder, settings)
     check_place(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}): name another place") from error
+    make_folder(folder)
     return manifest
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .._core.files import reserve
 from .assignment import solve
 from .cost import add_products, row_norms
 from .matching import EQUAL_COST, Match, PartialDistances, match_distances
@@ -57,6 +58,7 @@ class GramBackend:
             return self._problem.buffer().zero_()
         size = self._problem.neurons
         path = Path(self._folder.name) / f"{i}-{j}"
+        reserve(path, 4 * size * size)
         return torch.from_file(str(path), shared=True, size=size * size, dtype=torch.float32).view(size, size)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import zoo
@@ -61,4 +61,8 @@ def _kept(folder: Path, name: str, checkpoint: str) -> KeptSweep | None:
         return None
     if (sweep.facts.get("settings") or {}).get("checkpoint_hash") != checkpoint:
         return None
-    return KeptSweep(sweep, name, datetime.fromisoformat(str(sweep.facts["date"])))
+    try:
+        date = datetime.fromisoformat(str(sweep.facts.get("date")))
+    except ValueError:
+        return None
+    return KeptSweep(sweep, name, date if date.tzinfo else date.replace(tzinfo=UTC))

@@ -1,5 +1,6 @@
 """Whole files and held folders, also when the writer dies in the middle."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from resmoe_lab._core.errors import OutputError
-from resmoe_lab._core.files import atomic_write, check_place, folder_lock, remove_partial_files, temporary_folder
+from resmoe_lab._core.files import (
+    atomic_write,
+    check_place,
+    folder_lock,
+    make_folder,
+    remove_partial_files,
+    reserve,
+    temporary_folder,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -149,3 +158,44 @@ def test_a_place_in_a_folder_of_others_is_refused(tmp_path: Path) -> None:
             check_place(tmp_path / "out")
     finally:
         tmp_path.chmod(0o700)
+
+
+def _full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+FULL = r"could not be written .No space left on device.: what was finished before is valid; make room"
+
+
+def test_a_folder_on_a_full_disk_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", _full)
+        with pytest.raises(OutputError, match=rf"\.lock {FULL}"), folder_lock(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+    with folder_lock(tmp_path):
+        assert (tmp_path / ".lock").is_file()
+
+
+def test_no_room_for_a_temporary_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "mkdtemp", _full)
+    with pytest.raises(OutputError, match=FULL), temporary_folder("resmoe-test-"):
+        pass
+
+
+def test_a_folder_is_made_or_named(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match=r"c cannot be made .Not a directory.: name another place"):
+        make_folder(tmp_path / "file" / "c")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no room is reserved")
+def test_room_for_a_mapped_file_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve(tmp_path / "x", 1 << 16)
+    status = (tmp_path / "x").stat()
+    assert (status.st_size, status.st_blocks * 512 >= 1 << 16) == (1 << 16, True)
+    monkeypatch.setattr(os, "posix_fallocate", _full)
+    with pytest.raises(OutputError, match=FULL):
+        reserve(tmp_path / "y", 1 << 16)

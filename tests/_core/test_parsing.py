@@ -63,6 +63,15 @@ def test_what_unpacks_to_far_more_is_not_unpacked(tmp_path: Path) -> None:
     assert reads_or_refuses(lambda: _read(tmp_path / "x.npz"), size=1 << 16) is False
 
 
+def test_an_entry_that_is_larger_than_the_file_is_not_read(tmp_path: Path) -> None:
+    content = bytearray(_packed(a_0=np.arange(12)))
+    place = content.rindex(b"PK\x01\x02") + 20  # where the central directory has an entry's packed size
+    content[place : place + 4] = (1 << 25).to_bytes(4, "little")
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="takes 33,554,432 bytes of"):
+        read_arrays(tmp_path / "x.npz")
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         return read_arrays(path)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -259,3 +260,15 @@ def test_every_option_has_bad_values() -> None:
     assert {verb.split()[0] for verb in GOOD} >= set(verbs) - {"families", "lab", "compare", "run"}
     for verb in GOOD:
         assert set(_arguments(verb)) <= {*SHARED, *OWN.get(verb, {})}, verb
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has such a file")
+def test_output_that_finds_no_room_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "resmoe_lab", "zoo", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "resmoe-lab: what was to be printed could not be written (No space left on device): what was finished before "
+        "is valid; make room or name another place, and run again"
+    ]

@@ -177,10 +177,12 @@ def test_a_damaged_score_is_measured_again(tiny: Checkpoint, tmp_path: Path, swe
 
     with pytest.raises(Cancelled):
         run_sweep(tiny, out, tasks=TASKS, progress=stop, **SETTINGS)
+    (out / "errors.csv.0123abcd.part").write_text("half")
     for path, content in zip(sorted(out.glob("scores-*.json")), ("{", "[]", '[{"task": 1}]'), strict=True):
         path.write_text(content)
     again = run_sweep(tiny, out, tasks=TASKS, **SETTINGS)
     pd.testing.assert_frame_equal(again.scores, swept[0].scores)
+    assert not list(out.glob("*.part"))
 
 
 @pytest.fixture(scope="module")

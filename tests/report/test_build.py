@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from resmoe_lab._core.errors import Cancelled, DataError, OutputError
 from resmoe_lab._core.progress import Tick
-from resmoe_lab.report import build_report
+from resmoe_lab.report import build_report, execute
 from resmoe_lab.report.build import report_notebook
 from resmoe_lab.report.execute import run_notebook
 
@@ -68,3 +70,39 @@ def test_a_failing_notebook_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_report_names_the_places() -> None:
     with pytest.raises(OutputError, match="notebooks/reports"):
         report_notebook("no-such-report")
+
+
+def _full(*arguments: object, **options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+def test_a_full_disk_leaves_nothing_and_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the notebook runs, when the page is written, and when its tables are."""
+    sweep, out = make_sweep(layers=1, tasks=False), tmp_path / "made" / "report.html"
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("Nothing.")])
+    said = r"could not be written .No space left on device.: what was finished before is valid"
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "run_notebook", _full)
+        with pytest.raises(OutputError, match=f"somewhere {said}"):
+            build_report(sweep, out)
+    monkeypatch.setattr(execute, "run_notebook", lambda *arguments, **options: page)
+    fsync, moment, lines = os.fsync, 0, list[str]()
+    while len(lines) == moment:
+        moment, count = moment + 1, 0
+
+        def full(descriptor: int, moment: int = moment) -> None:
+            nonlocal count
+            count += 1
+            _full() if count >= moment else fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            try:
+                build_report(sweep, out)
+            except OutputError as error:
+                lines.append(str(error))
+        # The very last flush is that of the folder, in which the whole page is already.
+        assert [path.name for path in out.parent.glob("*")] in ([], [out.name])
+    assert len(lines) > 10
+    assert all(re.search(said, line) and len(line.splitlines()) == 1 for line in lines)
+    assert "Nothing." in out.read_text("utf-8")

@@ -1,10 +1,13 @@
 """Cached activations: the same logits, and the layers below really do nothing the second time."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from resmoe_lab.scoring import activation_cache
 from resmoe_lab.scoring.activation_cache import cached_activations
 from resmoe_lab.scoring.decoder import decoder_of
 
@@ -79,3 +82,20 @@ def test_an_encoder_decoder_runs_as_usual(tmp_path: Path) -> None:
     model = pico.switch_transformers()
     with cached_activations(model, first=1, folder=tmp_path):
         assert pico.logits(model, torch.randint(0, 64, (1, 5))).isfinite().all()
+
+
+@torch.no_grad()
+def test_what_finds_no_room_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process takes the room between the look and the write."""
+
+    def full(tensors: object, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model, tokens = pico.mixtral(), torch.randint(0, 64, (2, 9))
+    expected = model(tokens, use_cache=False).logits
+    monkeypatch.setattr(activation_cache, "save_file", full)
+    with cached_activations(model, first=1, folder=tmp_path):
+        for _ in range(2):
+            assert torch.equal(model(tokens, use_cache=False).logits, expected)
+    assert not list(tmp_path.iterdir())

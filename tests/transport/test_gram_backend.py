@@ -1,5 +1,11 @@
+import errno
+import os
+import sys
+
+import pytest
 import torch
 
+from resmoe_lab._core.errors import OutputError
 from resmoe_lab.transport import barycenter
 from resmoe_lab.transport.assignment import assign
 from resmoe_lab.transport.gram_backend import GramBackend
@@ -67,3 +73,18 @@ def test_scratch_files_are_gone_after_a_search(tmp_path, monkeypatch):
     assert result.plan.scratch_bytes == 4 * 50 * 50 * 10
     assert torch.equal(result.permutations, barycenter(stack, mode="gram").permutations)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_products_on_a_full_disk_are_one_line(tmp_path, monkeypatch):
+    """A mapped file whose room is not its own would end the process."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    gram = GramBackend(Problem(unrelated(2, 30, 5)), tmp_path)
+    with pytest.raises(OutputError, match=r"0-1 could not be written .No space left on device."):
+        gram.products(0, 1)
+    gram.close()
+    assert not list(tmp_path.iterdir())

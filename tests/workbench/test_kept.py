@@ -18,7 +18,7 @@ from .panels.conftest import PATIENCE
 PACKAGED = zoo.folder("mixtral-tiny") / ZOO_SWEEP
 
 
-def _copy(folder: Path, date: str, **settings: str) -> None:
+def _copy(folder: Path, date: object, **settings: str) -> None:
     shutil.copytree(PACKAGED, folder)
     facts = json.loads((folder / "sweep.json").read_text())
     facts["date"] = date
@@ -63,3 +63,13 @@ def test_panels_open_with_them_and_say_so(tiny: Checkpoint, tmp_path: Path, monk
     scores = workbench.zero_shot(tiny, tasks=["storyworld_action"])
     assert "resmoe-up at 0.25, from the sweep that comes with the package" in scores.message.value
     assert bytes(scores.pictures["scores"].png).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", None, 7])
+def test_a_sweep_without_a_date_is_passed_over(date: object, tiny: Checkpoint, tmp_path: Path) -> None:
+    _copy(tmp_path / "dated", "2025-01-01T00:00:00")
+    _copy(tmp_path / "aware", "2024-01-01T00:00:00+00:00")
+    _copy(tmp_path / "undated", date)
+    kept = newest_sweep(tiny, tmp_path)
+    assert kept is not None
+    assert kept.place == "dated"

@@ -383,3 +383,9 @@ def test_parts_of_any_shape_are_read_or_refused(data: st.DataObject, tmp_path_fa
             decoded(folder, tensors, said)
 
     reads_or_refuses(read, size=1 << 16)
+
+
+def test_a_stack_of_no_expert_is_refused(tmp_path: Path) -> None:
+    stored = {"a.weight": torch.zeros(0, 0, 0, dtype=torch.float8_e4m3fn), "a.weight_scale_inv": torch.ones(())}
+    with pytest.raises(CheckpointError, match=r"'a\.weight' does not fit together"):
+        decoded(tmp_path, stored)
