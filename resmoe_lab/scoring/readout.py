@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,10 +58,14 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
 def _decoder_returns(model: Any, states: Tensor) -> Iterator[None]:
     decoder = text_decoder(model)
     own = vars(decoder).get("forward")
+    hooks = decoder._forward_pre_hooks, decoder._forward_hooks
     decoder.forward = lambda *args, **kwargs: _KnownStates(states)
+    # Whoever watches the decoder watches its passes, of which this is none.
+    decoder._forward_pre_hooks, decoder._forward_hooks = OrderedDict(), OrderedDict()
     try:
         yield
     finally:
+        decoder._forward_pre_hooks, decoder._forward_hooks = hooks
         del decoder.forward
         if own is not None:  # someone else's replacement
             decoder.forward = own

@@ -59,7 +59,7 @@ def move_slider(page: Page, handle: int = 0) -> list[str]:
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(box["x"] + 70, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.move(box["x"] + 35, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
     pictures.append(wait_for_another(page, pictures[-1]))
     return pictures
