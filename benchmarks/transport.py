@@ -4,6 +4,9 @@
     python benchmarks/transport.py deepseek    # p_I 1,408, D 6,144, 64 experts, copies
     python benchmarks/transport.py mixtral     # p_I 14,336, D 12,288, 8 experts, copies
     python benchmarks/transport.py unrelated   # the same, unrelated
+    python benchmarks/transport.py qwen        # p_I 768, D 6,144, 128 experts, copies: against their products
+    python benchmarks/transport.py assignment  # our assignment solver against lapjv, lapx and scipy
+    python benchmarks/transport.py rebasin     # Git Re-Basin of unrelated experts at Switch size
     python benchmarks/transport.py growth      # time against p_I, D and N, with fitted exponents
 
 Ratios are of times measured in the same run on the same machine. Besides wall time, the processor time of all threads
@@ -26,7 +29,9 @@ import ot
 import torch
 from torch import Tensor
 
-from resmoe_lab.transport import Barycenter, barycenter, objective
+from resmoe_lab.centers import merge_many
+from resmoe_lab.experts import ExpertStack
+from resmoe_lab.transport import Barycenter, assign, barycenter, objective, squared_distances
 from resmoe_lab.transport.assignment import backends
 from resmoe_lab.transport.cost import add_products
 from resmoe_lab.transport.matching import match
@@ -172,8 +177,50 @@ def growth() -> None:
             print(f"growth, {kind}: {name} {values}: cpu {[round(c, 3) for c in clocks]} s, exponent {exponent:.2f}")
 
 
+def qwen(size: tuple[int, int, int] = (128, 768, 6144)) -> None:
+    for noise in (0.1, 0.5, 0.8):
+        stack, truth = copies(*size, noise=noise)
+        product_time = products(stack, len(stack) - 1)
+        print(f"Qwen3 size {size}, noise {noise}: {len(stack) - 1} products alone {product_time}")
+        _, clock = search("coordinate, certified", stack, truth=truth)
+        print(f"  ours / products {clock / product_time}", flush=True)
+
+
+def assignment() -> None:
+    """Solve the same problems with every backend; a warm start has the potentials of slightly different costs."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(768, 6144), (1408, 1024), (3072, 1537), (3072, 64), (3072, 2)]
+    for size, width in shapes:
+        a, b, noise = torch.randn(3, size, width, generator=generator)
+        cost, near = squared_distances(a, b), squared_distances(a + 0.1 * noise, b)
+        potential = assign(near).col_potential
+        clocks = {}
+        for name in backends():
+            (result, clock) = timed(lambda cost=cost, name=name: assign(cost, backend=name))
+            warm, warm_clock = timed(lambda cost=cost, name=name, v=potential: assign(cost, backend=name, potential=v))
+            clocks[name] = (clock, warm_clock)
+            bound = float(result.row_potential.sum() + result.col_potential.sum())
+            gap = result.cost / bound - 1
+            print(f"  {size} points in {width} dimensions, {name:<8}{clock}, warm {warm_clock}   gap {gap:.1e}")
+        for name in backends()[1:]:
+            cold, warm = (theirs / ours for theirs, ours in zip(clocks[name], clocks["native"], strict=True))
+            print(f"  {name} / native {cold}, warm {warm}", flush=True)
+
+
+def rebasin(size: tuple[int, int, int] = (8, 3072, 1537)) -> None:
+    stack = ExpertStack(unrelated(*size), blocks=(), layer=0)
+    orders, clock = timed(lambda: merge_many(stack))
+    print(f"Git Re-Basin, size {size}, unrelated: {clock}   objective {objective_of(stack.weights, orders):.6g}")
+
+
+def objective_of(stack: Tensor, orders: Tensor) -> float:
+    mean = torch.stack([rows[order] for rows, order in zip(stack, orders, strict=True)]).mean(0)
+    return objective(stack, orders, mean)
+
+
 BENCHMARKS = {
-    "switch": switch, "deepseek": deepseek, "mixtral": mixtral, "unrelated": unrelated_experts, "growth": growth
+    "switch": switch, "deepseek": deepseek, "qwen": qwen, "mixtral": mixtral, "unrelated": unrelated_experts,
+    "assignment": assignment, "rebasin": rebasin, "growth": growth,
 }  # fmt: skip
 
 

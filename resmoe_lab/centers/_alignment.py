@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import torch
 
 from .._core.progress import Progress, Tick, silent
 from ..experts import ExpertStack
-from ..transport import assign
+from ..transport import assign, plan_search
+from ..transport.barycenter import matching_backend
 from ..transport.cost import distances_between
+from ..transport.problem import Problem
 from ..transport.rows import normalized
+from ..transport.search_config import are_near_duplicates
 
 #: Rounds of MergeMany at most; it stops by itself long before.
 _ROUNDS = 100
-#: A change of the objective by less than this share is rounding.
-_SETTLED = 1e-7
 
 
 def match_rows(reference: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -69,21 +72,22 @@ def merge_many(stack: ExpertStack, *, seed: int = 0, progress: Progress = silent
     ----------
     Git Re-Basin, arXiv 2209.04836, algorithm 3.
     """
+    count, size = stack.num_experts, stack.intermediate_size
+    problem = Problem(stack.weights)
+    config = plan_search(count, size, problem.width, certify=False, near_duplicates=are_near_duplicates(problem))
     generator = torch.Generator().manual_seed(seed)
-    orders = torch.arange(stack.intermediate_size).repeat(stack.num_experts, 1)
-    total = stack.weights.double().sum(dim=0)
-    for _ in range(_ROUNDS if stack.num_experts > 1 else 0):
-        improved = False
-        for done, k in enumerate(torch.randperm(stack.num_experts, generator=generator).tolist()):
-            progress(Tick("weight matching", done, stack.num_experts))
-            weights = stack.weights[k].double()
-            before = weights[orders[k].to(weights.device)]
-            others = total - before
-            order = match_rows(others / (stack.num_experts - 1), weights)
-            after = weights[order.to(weights.device)]
-            gain = float(((after - before) * others).sum())
-            if gain > _SETTLED * float(before.norm() * others.norm()):
-                orders[k], total, improved = order, others + after, True
-        if not improved:
-            break
-    return orders
+    potentials: list[torch.Tensor | None] = [None] * count
+    with closing(matching_backend(problem, config)) as backend:
+        backend.set_permutations(problem.identity())
+        for _ in range(_ROUNDS if count > 1 else 0):
+            improved = False
+            for done, k in enumerate(torch.randperm(count, generator=generator).tolist()):
+                progress(Tick("weight matching", done, count))
+                [match] = backend.match_to_mean([(k, potentials[k])], exclude_self=True)
+                potentials[k] = match.potential
+                if not torch.equal(match.permutation, backend.permutations[k]):
+                    backend.set_permutation(k, match.permutation)
+                    improved = True
+            if not improved:
+                break
+        return backend.permutations

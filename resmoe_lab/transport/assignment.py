@@ -21,6 +21,8 @@ Costs = NDArray[np.float32] | NDArray[np.float64]
 _Solution = tuple[NDArray[np.int64], NDArray[np.float64] | None]
 #: Rows that are processed at a time.
 _ROWS = 256
+#: With fewer rows than this, every solver is done before ours would be loaded.
+_FEW_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
     Parameters
     ----------
     cost
-        (n, n) of any float dtype. Solved in its precision, and in float32 if it has less: what all entries of a row or
-        of a column share is subtracted in float64 first, so that it costs no digits.
+        (n, n) of any float dtype. Solved in its precision, and in float32 if it has less, with sums in float64: what
+        all entries of a row or of a column share costs no digits.
     backend
-        ``"lapjv"``, ``"lapx"``, ``"scipy"``, or ``"auto"``: the fastest that is installed.
+        ``"native"`` (ours), ``"lapjv"``, ``"lapx"``, ``"scipy"``, or ``"auto"``: the fastest that is installed.
     potential
         (n,) column potentials of a similar problem, as a warm start: they change the time, not the result.
 
@@ -84,21 +86,24 @@ def assign(cost: Tensor | NDArray, *, backend: str = "auto", potential: Tensor |
 
 
 def solve(matrix: Costs, potential: Tensor | None = None, *, backend: str = "auto") -> Assignment:
-    """Solve an assignment problem in place: the matrix is reduced by a given potential of its columns."""
-    solver = _backend(backend)
+    """Solve an assignment problem; most solvers reduce the matrix in place, by a given potential of its columns."""
+    solver = _backend(backend, len(matrix))
     if len(matrix) == 0:
         empty = torch.zeros(0, dtype=torch.float64)
         return Assignment(empty.long(), empty, empty, 0.0)
     check_finite(matrix)
-    row_shift, column_shift = _reduce(matrix, None if potential is None else potential.numpy())
-    columns, potentials = _solve_by_nearest(matrix) or solver(matrix)
-    if potentials is None:
-        potentials = _potentials_of(matrix, columns)
-    rows = c_transform(matrix, potentials) + row_shift
-    total = matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + row_shift.sum() + column_shift.sum()
-    return Assignment(
-        torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials + column_shift), float(total)
-    )
+    given = None if potential is None else potential.numpy()
+    if solver is _native:
+        columns, potentials = _native(matrix, given)
+        rows = c_transform(matrix, potentials)
+        total = matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64)
+    else:
+        row_shift, column_shift = _reduce(matrix, given)
+        columns, found = _solve_by_nearest(matrix) or solver(matrix)
+        reduced = _potentials_of(matrix, columns) if found is None else found
+        rows, potentials = c_transform(matrix, reduced) + row_shift, reduced + column_shift
+        total = matrix[np.arange(len(matrix)), columns].sum(dtype=np.float64) + row_shift.sum() + column_shift.sum()
+    return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials), float(total))
 
 
 def check_finite(matrix: Costs) -> None:
@@ -136,6 +141,11 @@ def _reduce(matrix: Costs, potential: NDArray[np.float64] | None) -> tuple[NDArr
 
 def c_transform(cost: Costs, col_potential: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest feasible row potentials, ``min_j cost[i, j] - col_potential[j]``, in float64."""
+    if len(cost) >= _FEW_ROWS:
+        from ._assignment_loops import row_minima
+
+        minima: NDArray[np.float64] = row_minima(cost, col_potential)
+        return minima
     rows = np.empty(len(cost))
     for start in range(0, len(cost), _ROWS):
         rows[start : start + _ROWS] = (cost[start : start + _ROWS] - col_potential).min(1)
@@ -179,6 +189,14 @@ def _potentials_of(matrix: Costs, columns: NDArray[np.int64]) -> NDArray[np.floa
     return potentials
 
 
+def _native(
+    matrix: Costs, potential: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    from ._assignment_loops import shortest_augmenting_paths
+
+    return shortest_augmenting_paths(matrix, potential)
+
+
 def _lapjv(matrix: Costs) -> _Solution:
     from lapjv import lapjv
 
@@ -198,8 +216,9 @@ def _scipy(matrix: Costs) -> _Solution:
     return linear_sum_assignment(matrix)[1].astype(np.int64), None
 
 
-#: Fastest first, each with the module that it needs; scipy is always installed.
+#: Fastest first, each with the module that it needs; numba and scipy are always installed.
 _BACKENDS: dict[str, tuple[str, Callable[[Costs], _Solution]]] = {
+    "native": ("numba", _native),
     "lapjv": ("lapjv", _lapjv),
     "lapx": ("lap", _lapx),
     "scipy": ("scipy", _scipy),
@@ -211,10 +230,10 @@ def backends() -> list[str]:
     return [name for name, (module, _) in _BACKENDS.items() if importlib.util.find_spec(module) is not None]
 
 
-def _backend(name: str) -> Callable[[Costs], _Solution]:
+def _backend(name: str, rows: int) -> Callable[[Costs], _Solution]:
     installed = backends()
     if name == "auto":
-        return _BACKENDS[installed[0]][1]
+        return _BACKENDS[installed[0 if rows >= _FEW_ROWS else 1]][1]
     if name not in installed:
         raise UsageError(f"assignment backend {name!r} is not installed, expected one of auto, {', '.join(installed)}")
     return _BACKENDS[name][1]

@@ -117,7 +117,7 @@ def barycenter(
         near_duplicates=mode == "auto" and are_near_duplicates(problem),
         memory=memory,
     )
-    with closing(_backend(problem, config)) as backend:
+    with closing(matching_backend(problem, config)) as backend:
         run = Run(problem, backend, options, progress)
         SOLVERS[solver](run)
         mean, objective = run.result()
@@ -135,7 +135,8 @@ def barycenter(
     )
 
 
-def _backend(problem: Problem, config: SearchConfig) -> MatchingBackend:
+def matching_backend(problem: Problem, config: SearchConfig) -> MatchingBackend:
+    """Return the backend that a search is configured for."""
     if config.mode == "direct":
         return DirectBackend(problem, threads=config.threads)
-    return GramBackend(problem, scratch_folder() if config.scratch else None)
+    return GramBackend(problem, scratch_folder() if config.scratch else None, threads=config.threads)

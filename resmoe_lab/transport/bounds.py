@@ -27,6 +27,8 @@ from .rows import blocks
 ROW_QUANTILE = 0.99
 #: With at least this many experts, N matrices of distances to the center are far fewer than those of all pairs.
 MIN_EXPERTS = 8
+#: If the center's distances seem to need more than this many times all columns, those to the experts prove nothing.
+HOPELESS = 1.6
 
 
 def bound_all_pairs(
@@ -54,7 +56,9 @@ def bound_all_pairs(
     distances = PartialDistances(center, center, products)
     potential = _center_potential(distances, radius, max_aligned)
     columns = _columns_for_experts(distances, max_aligned)
-    if problem.count >= MIN_EXPERTS and bool((potential < max_aligned / 2).any()) and columns <= distances.width:
+    promising = columns <= HOPELESS * distances.width
+    if problem.count >= MIN_EXPERTS and bool((potential < max_aligned / 2).any()) and promising:
+        columns = min(columns, distances.width)
         min_distances = _min_expert_distances(problem, permutations, center=center[:, :columns], products=products)
         distances = PartialDistances(center[:, :columns], center[:, :columns], products)
         distances.extend(columns)

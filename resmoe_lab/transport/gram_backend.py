@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .._core.files import reserve
+from .._core.threads import map_with_buffers
 from .assignment import solve
 from .cost import add_products, row_norms
 from .matching import EQUAL_COST, Match, PartialDistances, match_distances
@@ -34,14 +36,17 @@ class GramBackend:
         The experts.
     scratch
         Folder for memory-mapped files of the products (default: they are held in memory).
+    threads
+        Number of pairs of experts that are matched at the same time.
     """
 
-    def __init__(self, problem: Problem, scratch: Path | None = None) -> None:
+    def __init__(self, problem: Problem, scratch: Path | None = None, *, threads: int = 1) -> None:
         self._problem = problem
         self._products: dict[tuple[int, int], Tensor] = {}
         self._folder = None if scratch is None else tempfile.TemporaryDirectory(prefix="gram-", dir=scratch)
         self._norms = [row_norms(rows) for rows in problem.experts]
         self.buffer = problem.buffer()
+        self._buffers = [self.buffer, *(problem.buffer() for _ in range(threads - 1))]
         self._members = set(range(problem.count))
         self.permutations = problem.identity()
 
@@ -63,16 +68,17 @@ class GramBackend:
 
     @property
     def threads(self) -> int:
-        """Matches made at the same time: one, as gathering uses all threads."""
-        return 1
+        """Number of pairs matched at the same time; gathering for the mean uses all threads."""
+        return len(self._buffers)
 
     def match_pairs(self, queries: Sequence[tuple[int, int, Tensor | None]]) -> list[Match]:
         """Match the rows of expert i with those of expert j, i < j, for all (i, j, candidate)."""
-        return [self._match_pair(i, j, candidate) for i, j, candidate in queries]
+        jobs = [partial(self._match_pair, i, j, candidate) for i, j, candidate in queries]
+        return map_with_buffers(jobs, self._buffers)
 
-    def _match_pair(self, i: int, j: int, candidate: Tensor | None) -> Match:
-        torch.mul(self.products(i, j), -2, out=self.buffer)
-        distances = PartialDistances.complete(self._problem.experts[i], self._problem.experts[j], self.buffer)
+    def _match_pair(self, i: int, j: int, candidate: Tensor | None, buffer: Tensor) -> Match:
+        torch.mul(self.products(i, j), -2, out=buffer)
+        distances = PartialDistances.complete(self._problem.experts[i], self._problem.experts[j], buffer)
         return match_distances(distances, candidate=candidate)
 
     def set_permutations(self, permutations: Tensor, *, members: Sequence[int] | None = None) -> None:

@@ -22,7 +22,7 @@ FLOPS_PER_SECOND, GATHERED_PER_SECOND = 1.5e11, 5e8
 #: Gathered entries per second from files that are too large for the page cache.
 GATHERED_FROM_FILES_PER_SECOND = 5e7
 #: Seconds of an assignment of unrelated neurons: ``ASSIGNMENT * p_I ** 2.2``.
-ASSIGNMENT = 9e-9
+ASSIGNMENT = 4.2e-9
 #: Typical number of rounds of the coordinate solver on unrelated experts.
 ROUNDS = 2
 #: Fraction of the products that near-duplicates need.
@@ -121,7 +121,7 @@ def plan_search(
         reason = "set by the caller"
     scratch = scratch and mode == "gram"
     in_memory = products_bytes if mode == "gram" and not scratch else 0
-    threads = available_threads() if mode == "direct" and not near_duplicates else 1
+    threads = 1 if near_duplicates else available_threads()
     working_bytes = _working_bytes(neurons, width, threads=threads) + (
         _pot_bytes(experts, neurons, width) if solver == "pot" else 0
     )

@@ -60,6 +60,14 @@ def test_copies_are_certified_without_matching_their_pairs(noise, monkeypatch):
     assert result.iterations == 1
 
 
+def test_strong_noise_is_bounded_from_all_columns_of_the_distances_to_the_center():
+    """At 0.9, a part of the columns seems to need more of them than there are."""
+    stack, truth = upcycled(10, 120, 4096, noise=0.9)
+    problem = Problem(stack)
+    aligned, bounds = bound_all_pairs(problem, truth, center=problem.mean(truth), products=problem.buffer())
+    assert bool((bounds >= aligned * (1 - 1e-6)).all())
+
+
 def test_noise_as_large_as_the_weights_is_certified_too():
     stack, truth = upcycled(4, 150, 2000, noise=1.0)
     result = barycenter(stack)

@@ -77,7 +77,7 @@ def test_a_duplicated_expert_changes_neither_neurons_nor_bound() -> None:
     assert twice.certificate.lower_bound == pytest.approx(plain.certificate.lower_bound, rel=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["lapjv", "scipy"])
+@pytest.mark.parametrize("backend", ["native", "lapjv", "scipy"])
 @pytest.mark.parametrize("offset", [0.0, 1e5, 1e7, 1e12])
 def test_float64_costs_are_solved_exactly(offset: float, backend: str) -> None:
     cost = np.random.default_rng(0).random((200, 200))
@@ -99,7 +99,7 @@ def test_costs_that_are_not_finite_never_reach_a_solver(bad: float, monkeypatch:
     def solver(_: object) -> None:
         raise AssertionError("the solver was called")
 
-    monkeypatch.setattr(assignment_module, "_backend", lambda name: solver)
+    monkeypatch.setattr(assignment_module, "_backend", lambda name, rows: solver)
     cost = torch.rand(5, 5)
     cost[2, 3] = bad
     with pytest.raises(WeightError, match="NaN or infinity, expected finite"):

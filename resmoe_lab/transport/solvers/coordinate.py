@@ -33,9 +33,9 @@ def coordinate(run: Run) -> None:
 
 
 def _descend_from(run: Run, start: int | str, generator: torch.Generator) -> None:
-    if initialize(run, start) or run.problem.count < 2:
-        return
     potentials: list[Tensor | None] = [None] * run.problem.count
+    if initialize(run, start, potentials) or run.problem.count < 2:
+        return
     for _ in range(run.options.max_iterations):
         order = list(range(run.problem.count))
         if run.options.random_order:
@@ -45,8 +45,10 @@ def _descend_from(run: Run, start: int | str, generator: torch.Generator) -> Non
             break
 
 
-def initialize(run: Run, start: int | str) -> bool:
+def initialize(run: Run, start: int | str, potentials: list[Tensor | None]) -> bool:
     """Align all experts for the first time; return True if the result is known to be optimal.
+
+    The potentials of matches with the mean are left in `potentials`.
 
     Copies are match with the first expert. With a tolerance of 0, the alternating solver runs first, so that the
     result is never worse than its own. Unrelated experts are match one after another with the mean of the previous
@@ -69,6 +71,7 @@ def initialize(run: Run, start: int | str) -> bool:
         if k != first:
             (match,) = run.match_to_mean([(k, None)], exclude_self=True)
             backend.set_permutation(k, match.permutation)
+            potentials[k] = match.potential
     run.record("coordinate", run.result()[1], run.problem.count * run.problem.neurons)
     return False
 
