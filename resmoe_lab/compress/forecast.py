@@ -123,7 +123,12 @@ class Forecast:
 
 
 def forecast_run(
-    checkpoint: Checkpoint, out: str | Path, config: CompressionConfig, *, scheduler: str | None = None
+    checkpoint: Checkpoint,
+    out: str | Path,
+    config: CompressionConfig,
+    *,
+    scheduler: str | None = None,
+    calibrated: bool = False,
 ) -> Forecast:
     """Tell what compressing some layers will cost, from their shapes, a look at two experts, and this machine's speed.
 
@@ -131,6 +136,9 @@ def forecast_run(
     ----------
     checkpoint, out, config, scheduler
         As for :func:`~resmoe_lab.compress.compress_checkpoint`; nothing stays in `out`.
+    calibrated
+        Whether statistics of calibration text are in memory already. If not, and the settings need them, the model has
+        to run for them, in float32 and as a whole.
 
     Raises
     ------
@@ -145,7 +153,10 @@ def forecast_run(
     shape, out, workers = family.layer_shape(), Path(out), worker_count(scheduler)
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])
     stored = family.expert_bytes(checkpoint, config.layer_numbers[0])
-    needs = _Needs(config, config.make_center(), shape, near_duplicates, stored)
+    running = 0
+    if not calibrated and (config.needs_statistics or config.calibration is not None):
+        running = 4 * sum(math.prod(info.shape) for info in checkpoint.tensors.values())
+    needs = _Needs(config, config.make_center(), shape, near_duplicates, stored, running)
     speed = measured_speed(shape, config, near_duplicates=near_duplicates, folder=out)
     peak, search, processes = needs.memory(speed.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
@@ -218,6 +229,7 @@ class _Needs:
     shape: LayerShape
     near_duplicates: bool
     source_bytes: int
+    running_bytes: int = 0
 
     def search(self) -> SearchConfig | None:
         """How the center is searched for, where that takes memory worth mentioning."""
@@ -232,7 +244,19 @@ class _Needs:
         stored = stored_bytes(self.config, self.shape)
         compressing = held + stored + round(max(working, 3) * expert)  # restored, it is there three times
         storing = held + self.source_bytes
-        return anonymous_bytes() + max(searching, compressing, storing)
+        calibrating, statistics = self.calibration()
+        return anonymous_bytes() + max(calibrating, statistics + max(searching, compressing, storing))
+
+    def calibration(self) -> tuple[int, int]:
+        """Most memory while calibration text runs through the model, and what the statistics of all layers take."""
+        if not self.running_bytes:
+            return 0, 0
+        count, neurons, hidden = self.shape.num_experts, self.shape.intermediate_size, self.shape.widths[-1]
+        sums = count * (2 * neurons + hidden) + hidden**2
+        means = count * (neurons + hidden) + hidden**2
+        moments = count * (neurons**2 + hidden**2) if self.config.needs_moments else 0
+        layers = len(self.config.layer_numbers)
+        return self.running_bytes + layers * (8 * sums + 4 * moments), layers * 4 * (means + moments)
 
     def alternatives(self, working: float, workers: int) -> Iterator[tuple[str, int]]:
         """Yield ways that take less, those that change the result last."""

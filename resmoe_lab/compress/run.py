@@ -116,7 +116,7 @@ def compress_checkpoint(
         with suppress(OutputError), folder_lock(out):
             _tidy(units)
         return manifest
-    expected = forecast_run(checkpoint, out, config, scheduler=scheduler)
+    expected = forecast_run(checkpoint, out, config, scheduler=scheduler, calibrated=bool(statistics))
     expected.check(out)
     open_output(out, described)
     with folder_lock(out):

@@ -93,7 +93,7 @@ def measure_layers(
                 progress(Tick("bits of every layer", len(rows), len(keeps) * len(runner.layers), facts))
                 compressed = runner.compressed(runner.variant(method, keep), layer, stack=stack)
                 restored = stack.with_weights(compressed.restore())
-                with restored_experts(runner.loaded[0], checkpoint, iter([restored])):
+                with restored_experts(runner.loaded[0], checkpoint, iter([restored]), reload=True):
                     result = divergence(model, original, predicting_states(model, requests))
                 rows.append((layer, keep, storage_ledger(compressed).true_bytes, result.kl))
             progress(Tick("bits of every layer", len(keeps) * (done + 1), len(keeps) * len(runner.layers)))

@@ -266,7 +266,8 @@ class VariantRunner:
         layers = [] if variant.method == ORIGINAL else self.layers
         stacks = (self.restored(variant, layer) for layer in layers)
         first, folder = min(self.layers) if skips_layers else 0, self._activation_folder
-        with restored_experts(model, self.checkpoint, stacks), cached_activations(model, first=first, folder=folder):
+        experts = restored_experts(model, self.checkpoint, stacks, reload=True)
+        with experts, cached_activations(model, first=first, folder=folder):
             yield model, tokenizer
 
     @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._core.errors import CheckpointError, ResmoeWarning, UsageError
 from .._core.progress import Progress, silent, tracked
 from ..centers import Statistics
-from ..experts import ExpertStack, Family
+from ..experts import Family
 from .likelihood import Request, model_inputs, model_window
 from .tasks import RUNNING_TEXT, TASKS, Row, find_task
 from .zeroshot import text_windows
@@ -166,9 +166,9 @@ class _Recorder:
         self.family, self.layer = family, layer
         self.experts = family.experts_module(model, layer)
         self.router: Tensor = family.router_module(model, layer).get_parameter("weight")
-        self.stack = family.from_model(model, layer)
-        count, neurons, p = self.stack.num_experts, self.stack.intermediate_size, self.router.shape[1]
-        sums: dict[str, Any] = {"dtype": torch.float64, "device": self.stack.weights.device}
+        self.shape = family.layer_shape()
+        count, neurons, p = self.shape.num_experts, self.shape.intermediate_size, self.router.shape[1]
+        sums: dict[str, Any] = {"dtype": torch.float64, "device": self.router.device}
         self.counts, self.tokens = torch.zeros(count, **sums), 0
         self.inputs, self.neurons = torch.zeros(count, p, **sums), torch.zeros(count, neurons, **sums)
         self.all_neurons = torch.zeros(count, neurons, **sums)
@@ -183,7 +183,7 @@ class _Recorder:
     def weights(self) -> list[Tensor]:
         """The running model's own parameters that hold the experts."""
         names = dict.fromkeys(
-            part.key.format(k=k) for k in range(self.stack.num_experts) for part in self.family.module_parts
+            part.key.format(k=k) for k in range(self.shape.num_experts) for part in self.family.module_parts
         )
         return [self.experts.get_parameter(name) for name in names]
 
@@ -210,7 +210,7 @@ class _Recorder:
                 f"family {self.family.name!r} cannot be calibrated"
             )
         hidden, index = inputs[0].detach().flatten(0, -2).float(), inputs[1]
-        selected = _selected(index, self.stack.num_experts)
+        selected = _selected(index, self.shape.num_experts)
         hidden64 = hidden.double()
         self.tokens += len(hidden)
         self.counts += selected.sum(0)
@@ -218,8 +218,8 @@ class _Recorder:
         self.moments += hidden64.T @ hidden64
         logits = hidden @ self.router.detach().float().T
         self.logits += logits.double().T @ logits.double()
-        for k in range(self.stack.num_experts):
-            values = neuron_values(module, self.stack, k, hidden)
+        for k in range(self.shape.num_experts):
+            values = neuron_values(module, self.family, k, hidden)
             squares = values.double().square()
             self.neurons[k] += squares[selected[:, k]].sum(0)
             self.all_neurons[k] += squares.sum(0)
@@ -230,7 +230,7 @@ class _Recorder:
 
     def add_gradients(self, gradients: Mapping[Tensor, Tensor | None]) -> None:
         """Add one window's squared gradients."""
-        for k in range(self.stack.num_experts):
+        for k in range(self.shape.num_experts):
             for part in self.family.module_parts:
                 gradient = gradients[self.experts.get_parameter(part.key.format(k=k))]
                 if gradient is not None:
@@ -249,7 +249,7 @@ class _Recorder:
             inputs=inputs.float(),
             neurons=neurons.float(),
             moments=(self.moments / per_token).float(),
-            fisher=self.squares / self.stack.weights[0].numel() if fisher else None,
+            fisher=self.squares / (self.shape.intermediate_size * self.shape.width) if fisher else None,
             source=source,
             tokens=tokens,
             expert_tokens=self.counts.long(),
@@ -270,9 +270,13 @@ def _selected(index: Tensor, num_experts: int) -> Tensor:
     return torch.nn.functional.one_hot(index, num_experts + 1).sum(1)[:, :num_experts].bool()
 
 
-def neuron_values(module: Any, stack: ExpertStack, k: int, hidden: Tensor) -> Tensor:
-    """Return expert k's activations, the (T, p_I) inputs of W2, for (T, p) inputs of the expert."""
-    parts = {block.name: stack.block(block.name)[k] for block in stack.blocks}
+def neuron_values(module: Any, family: Family, k: int, hidden: Tensor) -> Tensor:
+    """Return the activations of expert k of an experts module, the (T, p_I) inputs of W2, for its (T, p) inputs."""
+    parts = {
+        part.block: part.view(module.get_parameter(part.key.format(k=k)).detach(), k).float()
+        for part in family.module_parts
+        if part.block != "w2"
+    }
     gate = hidden @ parts["w1"].T + (parts["b1"][:, 0] if "b1" in parts else 0.0)
     if "w3" not in parts:
         return module["expert_0"].act(gate)

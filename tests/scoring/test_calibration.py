@@ -52,7 +52,9 @@ def test_neurons_through_w2_are_the_experts_output(model_type: str) -> None:
     if model_type == "gpt_oss":
         module.down_proj_bias.zero_()
     out = module(token, index, weight)
-    torch.testing.assert_close(neuron_values(module, stack, 2, token) @ stack.block("w2")[2], out, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        neuron_values(module, family, 2, token) @ stack.block("w2")[2], out, atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.filterwarnings("ignore:layer")
