@@ -75,6 +75,8 @@ class Forecast:
         What would take less memory, in words, and how much it would take.
     source_bits, output_bits
         Stored bits a weight of the compressed layers' experts, in the source and in the result.
+    shard_bytes
+        Room beside the result for shards of the hub that are deleted after their use.
     """
 
     layers: tuple[LayerForecast, ...]
@@ -86,6 +88,7 @@ class Forecast:
     alternatives: tuple[tuple[str, int], ...]
     source_bits: float = 16.0
     output_bits: float = 16.0
+    shard_bytes: int = 0
 
     def facts(self) -> dict[str, Any]:
         """The forecast as JSON's own types."""
@@ -109,7 +112,7 @@ class Forecast:
         done = sum(path.stat().st_size for path in Path(out).glob("*layer-*.safetensors"))
         scratch = self.disk_bytes - self.output_bytes
         needs: dict[int, tuple[Path, int]] = {}
-        for folder, need in ((existing(Path(out)), self.output_bytes - done), (scratch_folder(), scratch)):
+        for folder, need in ((existing(Path(out)), self.output_bytes + self.shard_bytes - done), (scratch_folder(), scratch)):
             device = folder.stat().st_dev
             first, before = needs.get(device, (folder, 0))
             needs[device] = first, before + need

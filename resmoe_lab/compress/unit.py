@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class Unit:
         settings = json.dumps([self.source, self.config.model_dump(mode="json")], sort_keys=True)
         return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
+    def names(self, checkpoint: Checkpoint) -> Iterable[str]:
+        """Return the names of the tensors that the layer takes."""
+        family = family_of(checkpoint)
+        return family.expert_keys(self.layer, family.shape(checkpoint.config).num_experts)
+
     def row(self) -> dict[str, Any] | None:
         """The finished layer's lines of the manifest (None: it is not finished).
 
@@ -111,12 +116,20 @@ class Unit:
         return dict(row)
 
 
-def compress_unit(unit: Unit) -> None:
-    """Compress one layer and write its experts, unless that has been done already."""
+def compress_unit(unit: Unit, checkpoint: Checkpoint | None = None) -> None:
+    """Compress one layer and write its experts, unless that has been done already.
+
+    Parameters
+    ----------
+    unit
+        The layer.
+    checkpoint
+        The unit's source, where it is open.
+    """
     if unit.row() is not None:
         return
     begun = time.perf_counter()
-    checkpoint = open_checkpoint(unit.source)
+    checkpoint = checkpoint or open_checkpoint(unit.source)
     with peak_memory() as peak:
         tensors, row = _compress(checkpoint, family_of(checkpoint), unit)
         write_tensors(unit.file, tensors)
