@@ -27,6 +27,7 @@ from ..runtime.rest import describe_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .card import write_card
 from .carried import Portion, portions
+from .compressed_tensors import Scheme, ignored_modules
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
 from .gguf import write_gguf_file
@@ -40,6 +41,7 @@ _EXPORTS = {
     "packed": "packed (small on disk and in memory)",
     "dense": "dense (restored weights: no memory saved)",
     "gguf": "gguf (restored weights, for llama.cpp)",
+    "compressed-tensors": "compressed-tensors (restored weights, rounded)",
 }
 
 
@@ -126,7 +128,7 @@ def compress_checkpoint(
         return manifest
     expected = forecast_run(checkpoint, out, config, scheduler=scheduler)
     if discard:
-        steps = [*units, *_carried(checkpoint, units, {})]
+        steps = list[Unit | Portion]([*units, *_carried(checkpoint, units, {})])
         expected = replace(expected, shard_bytes=most_shard_bytes(checkpoint, steps))
     expected.check(out)
     open_output(out, described)
@@ -186,6 +188,8 @@ def _write(
     if said is None or checkpoint.config != json.loads(said.read_text("utf-8")):
         write_json(out / "config.json", dict(checkpoint.config))
     manifest["left_out"] = left_out(checkpoint)
+    if units[0].config.export == "compressed-tensors":
+        _describe_rounded(checkpoint, out, units[0].config)
     if units[0].packed:
         _describe_packed(checkpoint, out, units, modules)
     copying = time.perf_counter() - begun + sum(_description(portion)["seconds"] for portion in carried)
@@ -241,6 +245,13 @@ def _write_index(out: Path, units: Sequence[Unit], carried: Sequence[Portion]) -
     total = sum(info.nbytes for header in headers.values() for info in header.values())
     write_index(out, headers, total_bytes=total, name=PACKED_INDEX_FILE if units[0].packed else INDEX_FILE)
     return digests
+
+
+def _describe_rounded(checkpoint: Checkpoint, out: Path, config: CompressionConfig) -> None:
+    """Describe the rounded experts in the config, as compressed-tensors has it."""
+    ignored = ignored_modules(checkpoint, config.layer_numbers)
+    said = Scheme.of(checkpoint, config.compressed_type).described(ignored)
+    write_json(out / "config.json", {**checkpoint.config, "quantization_config": said})
 
 
 def _describe_packed(

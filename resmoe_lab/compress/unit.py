@@ -24,6 +24,7 @@ from ..experts import ExpertStack, Family, LayerShape, family_of
 from ..methods import CompressedLayer, storage_ledger
 from ..runtime.packing import pack, packed_ledger, packed_prefix
 from ..store.manifest import permutation_hash
+from .compressed_tensors import Scheme, StoredExperts
 from .config import CompressionConfig
 from .gguf import GgufExperts
 
@@ -157,6 +158,11 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         error = _error(stack, layer, store=experts.put)
         tensors = experts.tensors
         ledger_bytes = sum(tensor.numel() for tensor in tensors.values())
+    elif config.export == "compressed-tensors":
+        rounded = StoredExperts(family, unit.layer, Scheme.of(checkpoint, config.compressed_type))
+        error = _error(stack, layer, store=rounded.put)
+        tensors = rounded.tensors
+        ledger_bytes = sum(tensor.nbytes for tensor in tensors.values())
     elif unit.packed:
         error = _error(stack, layer)
         del stack  # the largest thing in memory, and done with
