@@ -54,6 +54,8 @@ class Checkpoint:
         are what they are decoded to, and `config` no longer speaks of it.
     gguf
         The first GGUF file, if it was opened from some; its `config` follows from their metadata.
+    shards
+        Folder to which missing weight files are fetched (None: the hub's cache).
     """
 
     name: str
@@ -63,6 +65,7 @@ class Checkpoint:
     hub_id: str | None = None
     quantization: Mapping[str, Any] = field(default_factory=dict)
     gguf: Path | None = None
+    shards: Path | None = None
 
     @property
     def model_type(self) -> str:
@@ -117,12 +120,20 @@ class Checkpoint:
         if name not in self.tensors:
             raise CheckpointError(f"{self.folder} has no tensor {name!r}: the checkpoint is incomplete")
         info = self.tensors[name]
-        if self.hub_id is not None:
-            for file in info.files:
-                fetch_file(self.hub_id, file)
+        places = {file: self.fetched(file) for file in info.files}
         if info.encoded is None:
-            return [(info.file, name)]
-        return [(part.file, stored) for stored, part in info.encoded.parts.values()]
+            return [(places[info.file], name)]
+        return [(places[part.file], stored) for stored, part in info.encoded.parts.values()]
+
+    def fetched(self, file: Path) -> Path:
+        """Return where a file of tensors lies, after fetching it from the hub if necessary.
+
+        Raises
+        ------
+        CheckpointError, OutputError
+            If the hub cannot provide it, or there is no room for it.
+        """
+        return file if self.hub_id is None else fetch_file(self.hub_id, file, self.shards)
 
     def complete_folder(self) -> Path:
         """Return the folder after fetching all missing weight files, as transformers needs it."""
@@ -298,10 +309,11 @@ def _no_weights(folder: Path) -> str:
 def _checked_path(folder: Path, name: str, *, may_be_missing: bool) -> Path:
     """Return the path of a shard, after checking that it is in the folder and exists (unless it `may_be_missing`)."""
     path, root = folder / name, folder.resolve()
-    # The files of the hub's cache are links from snapshots/REVISION to blobs/.
+    # The files of the hub's cache are links from snapshots/REVISION to blobs/, of the model or of all of the cache.
     in_cache = root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir()
-    allowed = root.parent.parent / "blobs" if in_cache else root
-    if Path(name).name != name or (os.path.isfile(path) and not path.resolve().is_relative_to(allowed)):
+    allowed = [above / "blobs" for above in root.parents[1:3]] if in_cache else [root]
+    outside = os.path.isfile(path) and not any(path.resolve().is_relative_to(place) for place in allowed)
+    if outside or name in ("", ".", "..") or Path(name).name != name:
         raise CheckpointError(f"{folder} names the shard {name!r}, which is outside of the folder: refused")
     if not os.path.isfile(path) and not may_be_missing:
         raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")

@@ -63,15 +63,19 @@ Mode = Annotated[
     Parameter(help="How it computes: direct, gram (keeps all products: faster, takes more room) or auto."),
 ]
 Export = Annotated[
-    Literal["packed", "dense", "gguf"],
+    Literal["packed", "dense", "gguf", "compressed-tensors"],
     Parameter(
         help="packed: small on disk and in memory; dense: restored weights for other programs, no memory saved; "
-        "gguf: these as one file for llama.cpp."
+        "gguf: these as one file for llama.cpp; compressed-tensors: these with rounded experts."
     ),
 ]
 GgufType = Annotated[
     Literal["f16", "q8_0", "q4_0", "mxfp4"],
     Parameter(help="What a GGUF export stores the compressed layers' experts in."),
+]
+CompressedType = Annotated[
+    Literal["int4", "fp8"],
+    Parameter(help="What a compressed-tensors export rounds the compressed layers' experts to."),
 ]
 Rest = Annotated[
     Literal["int4", "int8", "16"],
@@ -174,6 +178,7 @@ class CompressionOptions:
     mode: Mode = None
     export: Export = "packed"
     gguf_type: GgufType = "f16"
+    compressed_type: CompressedType = "int4"
     rest: Rest = "16"
     format: Format = None
     values: Values = DEFAULT_VALUES
@@ -201,6 +206,7 @@ class CompressionOptions:
             storage=storage_options(self.values, self.center_values, format=self.format, group=self.group),
             export=self.export,
             gguf_type=self.gguf_type,
+            compressed_type=self.compressed_type,
             rest=self.rest,
             **settings,
         )

@@ -36,12 +36,17 @@ def compress(
     tokens: TokenCount = 4096,
     data_dir: DataDir = None,
     device: Device = "cpu",
+    discard: Annotated[
+        bool,
+        Parameter(negative=(), help="Of a hub checkpoint: delete each shard as soon as no further layer takes it."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compress layers and write them as a checkpoint with a manifest; resumes when run again."""
     from ..checkpoint import open_checkpoint
     from ..compress import Calibration, compress_checkpoint
     from ..compress.plan import resolve_layers
+    from ..compress.stream import check_discard
     from ..store.manifest import MANIFEST_FILE
 
     text = None if calibration is None else Calibration(source=calibration, tokens=tokens)
@@ -51,6 +56,8 @@ def compress(
     budget = _budget(opened, config, match_bytes=match_bytes, size=size, like=like)
     if budget is not None:
         config = config.model_copy(update={"keep": matched_keep(opened, config, budget)})
+    if discard:
+        check_discard(opened, config, scheduler=options.scheduler)
     _check(opened, config, out, scheduler=options.scheduler, allocate=allocate, data_dir=data_dir)
     statistics: dict[int, Any] = {}
     with progress_bar() as progress:
@@ -62,9 +69,8 @@ def compress(
             layers = list(config.layer_numbers)
             needs = {"fisher": config.needs_fisher, "moments": config.needs_moments}
             statistics = calibrated(opened, layers, source, **needs, progress=progress)
-        manifest = compress_checkpoint(
-            opened, out, config, statistics=statistics, scheduler=options.scheduler, progress=progress
-        )
+        how: dict[str, Any] = {"scheduler": options.scheduler, "discard": discard, "progress": progress}
+        manifest = compress_checkpoint(opened, out, config, statistics=statistics, **how)
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
     facts = {
         "layers": list(config.layer_numbers),

@@ -72,6 +72,10 @@ _OPENING = {
         "pretrained=FOLDER ...`\n"
     ),
     "dense": "The restored weights are stored as in the original: whatever opens that opens this folder.\n",
+    "compressed-tensors": (
+        "The restored experts are rounded as compressed-tensors stores them; after `pip install compressed-tensors`, "
+        "transformers opens the folder as it does the original.\n"
+    ),
     "gguf": "The restored weights are stored as one GGUF file: llama.cpp and what is made of it open it.\n",
 }
 

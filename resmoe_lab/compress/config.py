@@ -13,8 +13,9 @@ from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_m
 from ..methods import METHODS, Method
 from ..runtime.rest import Rest
 from ..store.layout import DEFAULT_STORAGE, Storage
+from .compressed_tensors import CompressedType
 
-Export = Literal["packed", "dense", "gguf"]
+Export = Literal["packed", "dense", "gguf", "compressed-tensors"]
 #: GGUF's types, in small letters.
 GgufType = Literal["f16", "q8_0", "q4_0", "mxfp4"]
 
@@ -75,10 +76,13 @@ class CompressionConfig(BaseModel):
     storage
         How values are stored, and in which format.
     export
-        ``"packed"``, small on disk and in memory, ``"dense"``, the restored weights in the original's layout, or
-        ``"gguf"``, these as a file for llama.cpp.
+        ``"packed"``, small on disk and in memory, ``"dense"``, the restored weights in the original's layout,
+        ``"gguf"``, these as a file for llama.cpp, or ``"compressed-tensors"``, these rounded as that package has it.
     gguf_type
         What the compressed layers' experts are stored in by a GGUF export; everything else is in 16 or 32 bits.
+    compressed_type
+        What the compressed layers' experts are rounded to by a compressed-tensors export: ``"int4"`` in groups, or
+        ``"fp8"`` with a scale for each row.
     rest
         What becomes of linear layers and embeddings that are not experts: ``"16"`` leaves them as they are, ``"int8"``
         and ``"int4"`` round them in groups of 64 (packed exports only).
@@ -119,6 +123,7 @@ expert (the paper's '75 % compression' is 0.25)
     storage: Storage = DEFAULT_STORAGE
     export: Export = "packed"
     gguf_type: GgufType = "f16"
+    compressed_type: CompressedType = "int4"
     rest: Rest = "16"
     calibration: Calibration | None = None
     seed: int = 0
@@ -168,6 +173,11 @@ expert (the paper's '75 % compression' is 0.25)
             raise UsageError(f"format {self.storage.format!r} belongs to a packed export, found export {self.export!r}")
         if self.export != "gguf" and self.gguf_type != "f16":
             raise UsageError(f"GGUF type {self.gguf_type!r} belongs to a GGUF export, found export {self.export!r}")
+        if self.export != "compressed-tensors" and self.compressed_type != "int4":
+            raise UsageError(
+                f"compressed type {self.compressed_type!r} belongs to a compressed-tensors export, found export "
+                f"{self.export!r}"
+            )
         return self
 
     def keep_of(self, layer: int) -> float:

@@ -21,6 +21,7 @@ from ..runtime.rest import saved_bytes
 from ..transport import SearchConfig
 from ..transport.problem import Problem
 from ..transport.search_config import are_near_duplicates, scratch_folder
+from .compressed_tensors import compressed_tensors_bytes
 from .config import CompressionConfig
 from .gguf import gguf_bytes
 from .plan import checked_config
@@ -75,6 +76,8 @@ class Forecast:
         What would take less memory, in words, and how much it would take.
     source_bits, output_bits
         Stored bits a weight of the compressed layers' experts, in the source and in the result.
+    shard_bytes
+        Room beside the result for shards of the hub that are deleted after their use.
     """
 
     layers: tuple[LayerForecast, ...]
@@ -86,6 +89,7 @@ class Forecast:
     alternatives: tuple[tuple[str, int], ...]
     source_bits: float = 16.0
     output_bits: float = 16.0
+    shard_bytes: int = 0
 
     def facts(self) -> dict[str, Any]:
         """The forecast as JSON's own types."""
@@ -109,7 +113,10 @@ class Forecast:
         done = sum(path.stat().st_size for path in Path(out).glob("*layer-*.safetensors"))
         scratch = self.disk_bytes - self.output_bytes
         needs: dict[int, tuple[Path, int]] = {}
-        for folder, need in ((existing(Path(out)), self.output_bytes - done), (scratch_folder(), scratch)):
+        for folder, need in (
+            (existing(Path(out)), self.output_bytes + self.shard_bytes - done),
+            (scratch_folder(), scratch),
+        ):
             device = folder.stat().st_dev
             first, before = needs.get(device, (folder, 0))
             needs[device] = first, before + need
@@ -196,6 +203,8 @@ def _written(checkpoint: Checkpoint, family: Family, config: CompressionConfig) 
     others = sum(info.written_bytes for name, info in tensors.items() if name not in keys)
     if config.export == "gguf":
         return gguf_bytes(family, config.gguf_type.upper()), others
+    if config.export == "compressed-tensors":
+        return compressed_tensors_bytes(checkpoint, config.compressed_type), others
     first = family.expert_keys(config.layer_numbers[0], count)
     return sum(tensors[key].written_bytes for key in first), others
 

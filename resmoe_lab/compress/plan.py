@@ -9,6 +9,7 @@ from .._core.errors import UsageError
 from ..checkpoint import Checkpoint
 from ..experts import family_of
 from ..runtime.packable import check_packable
+from .compressed_tensors import check_compressed_tensors
 from .config import CompressionConfig
 from .gguf import check_gguf
 from .schedule import check_scheduler
@@ -40,6 +41,8 @@ def checked_config(
         method.layout(shape, keep, storage=config.storage, has_center=config.has_center)
     if config.export == "gguf":
         check_gguf(checkpoint, config.gguf_type.upper())
+    if config.export == "compressed-tensors":
+        check_compressed_tensors(checkpoint, config.layer_numbers, config.compressed_type)
     if config.export == "packed":
         layers, center, storage = config.layer_numbers, config.center, config.storage
         check_packable(checkpoint, layers, method, keep=keeps[0], center=center, storage=storage)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,29 @@ from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.companions import copy_companion_files, left_out
 from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE
-from ..checkpoint.reader import read_file, read_tensors
+from ..checkpoint.reader import read_file
 from ..checkpoint.tensors import read_header
-from ..checkpoint.writer import digest, write_index, write_json, write_tensors
+from ..checkpoint.writer import digest, write_index, write_json
 from ..experts import family_of
-from ..runtime.rest import describe_rest, packed_rest, rounded_modules
+from ..runtime.rest import describe_rest, rounded_modules
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
 from .card import write_card
+from .carried import Portion, portions
+from .compressed_tensors import Scheme, ignored_modules
 from .config import Calibration, CompressionConfig
 from .forecast import forecast_run
 from .gguf import write_gguf_file
 from .plan import checked_config
 from .schedule import run_all
+from .stream import SHARDS_FOLDER, check_discard, in_order_of_shards, most_shard_bytes, remove_shards, streamed
 from .unit import Unit, compress_unit
 
-#: Bytes of decoded tensors that are written at once; a GGUF file is one, however large.
-_PORTION = 1 << 31
 #: What the manifest says of each.
 _EXPORTS = {
     "packed": "packed (small on disk and in memory)",
     "dense": "dense (restored weights: no memory saved)",
     "gguf": "gguf (restored weights, for llama.cpp)",
+    "compressed-tensors": "compressed-tensors (restored weights, rounded)",
 }
 
 
@@ -49,6 +52,7 @@ def compress_checkpoint(
     *,
     statistics: Mapping[int, Statistics] | None = None,
     scheduler: str | None = None,
+    discard: bool = False,
     progress: Progress = silent,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -70,6 +74,9 @@ def compress_checkpoint(
         What calibration text tells about each layer, for the methods and centers that use it.
     scheduler
         Where the work runs, see :func:`~resmoe_lab.compress.schedule.run_all`; the result is the same.
+    discard
+        Of a checkpoint of the hub: whether its shards are fetched into `out` and deleted when no further layer takes
+        them, instead of staying in the hub's cache. The result is the same.
     progress
         Called after every layer; raising from it stops the run, and finished layers stay.
     settings
@@ -102,6 +109,9 @@ def compress_checkpoint(
     """
     config = _merged(config, settings)
     config = checked_config(checkpoint, config, scheduler=scheduler)
+    if discard:
+        check_discard(checkpoint, config, scheduler=scheduler)
+        checkpoint = replace(checkpoint, shards=Path(out).absolute() / SHARDS_FOLDER)
     config.check_calibrated(bool(statistics))
     statistics, out = statistics or {}, Path(out)
     if statistics and config.calibration is None:
@@ -114,9 +124,12 @@ def compress_checkpoint(
     if (manifest := found_manifest(out, described))["finished"]:
         # A run that was killed at its very end leaves its lock behind; where nothing can be written, it stays.
         with suppress(OutputError), folder_lock(out):
-            _tidy(units)
+            _tidy(out, [*units, *_carried(checkpoint, units, {})])
         return manifest
     expected = forecast_run(checkpoint, out, config, scheduler=scheduler, calibrated=bool(statistics))
+    if discard:
+        steps = list[Unit | Portion]([*units, *_carried(checkpoint, units, {})])
+        expected = replace(expected, shard_bytes=most_shard_bytes(checkpoint, steps))
     expected.check(out)
     open_output(out, described)
     with folder_lock(out):
@@ -158,77 +171,87 @@ def _write(
 ) -> dict[str, Any]:
     """Write whatever is not there yet, the manifest first and, with what was measured, last."""
     remove_partial_files(out)
+    remove_shards(out, parts_only=True)
     write_json(out / MANIFEST_FILE, manifest)
-    _compress_all(units, scheduler, progress)
-    begun = time.perf_counter()
     modules = rounded_modules(checkpoint, units[0].config.rest)
+    carried = _carried(checkpoint, units, modules)
+    _work(checkpoint, units, carried, scheduler=scheduler, progress=progress)
+    begun = time.perf_counter()
     if units[0].config.export == "gguf":
         files = {unit.layer: unit.file for unit in units}
         path = write_gguf_file(checkpoint, out, files, kind=units[0].config.gguf_type.upper())
         manifest["files"] = {path.name: digest(read_file(path))}
     else:
-        manifest["files"] = _write_rest(checkpoint, out, units, modules)
+        manifest["files"] = _write_index(out, units, carried)
     copy_companion_files(checkpoint, out)
     said = checkpoint.config_file
     if said is None or checkpoint.config != json.loads(said.read_text("utf-8")):
         write_json(out / "config.json", dict(checkpoint.config))
     manifest["left_out"] = left_out(checkpoint)
+    if units[0].config.export == "compressed-tensors":
+        _describe_rounded(checkpoint, out, units[0].config)
     if units[0].packed:
         _describe_packed(checkpoint, out, units, modules)
-    return _finish(checkpoint, out, manifest, units, copying=time.perf_counter() - begun)
+    copying = time.perf_counter() - begun + sum(_description(portion)["seconds"] for portion in carried)
+    return _finish(checkpoint, out, manifest, [*units, *carried], copying=copying)
 
 
-def _compress_all(units: Sequence[Unit], scheduler: str | None, progress: Progress) -> None:
-    """Do the layers that are not there yet; those that are, are checked byte by byte first."""
+def _work(
+    checkpoint: Checkpoint,
+    units: Sequence[Unit],
+    carried: Sequence[Portion],
+    *,
+    scheduler: str | None,
+    progress: Progress,
+) -> None:
+    """Do what is not there yet; the layers that are, are checked byte by byte first."""
     task = f"compress with {units[0].config.method}"
     waiting = [unit for unit in units if unit.row() is None]
     done = len(units) - len(waiting)
     progress(Tick(task, done, len(units)))
-    with closing(run_all(compress_unit, waiting, scheduler=scheduler)) as finished:
-        for unit in finished:
+    copies = [portion for portion in carried if portion.row() is None]
+    if scheduler is not None:
+        with closing(run_all(compress_unit, waiting, scheduler=scheduler)) as finished:
+            for unit in finished:
+                done += 1
+                progress(Tick(task, done, len(units), {"layer": unit.layer}))
+        waiting = []
+    ordered = in_order_of_shards(checkpoint, list[Unit | Portion]([*waiting, *copies]))
+    with closing(streamed(checkpoint, ordered)) as steps:
+        for step in steps:
+            if isinstance(step, Portion):
+                step.write(checkpoint)
+                continue
+            compress_unit(step, checkpoint)
             done += 1
-            progress(Tick(task, done, len(units), {"layer": unit.layer}))
+            progress(Tick(task, done, len(units), {"layer": step.layer}))
 
 
-def _write_rest(
-    checkpoint: Checkpoint, out: Path, units: Sequence[Unit], modules: Mapping[str, tuple[int, int]]
-) -> dict[str, str]:
-    """Copy every tensor that no compressed layer replaces, file by file, and write the index over all of them.
+def _carried(checkpoint: Checkpoint, units: Sequence[Unit], modules: Mapping[str, tuple[int, int]]) -> list[Portion]:
+    """The tensors that no compressed layer replaces; a GGUF file takes them from the original."""
+    config, stem = units[0].config, units[0].stem
+    if config.export == "gguf":
+        return []
+    replaced = {key for unit in units for key in unit.names(checkpoint)}
+    place = units[0].out / f"{stem}rest-"
+    return list(portions(checkpoint, place, replaced=replaced, rounded=modules, rest=config.rest))
 
-    Returns the hash of every tensor file.
-    """
-    family, stem = family_of(checkpoint), units[0].stem
-    count = family.shape(checkpoint.config).num_experts
-    replaced = {key for unit in units for key in family.expert_keys(unit.layer, count)}
+
+def _write_index(out: Path, units: Sequence[Unit], carried: Sequence[Portion]) -> dict[str, str]:
+    """Write the index over all files; return their hashes."""
     digests = {unit.file.name: _description(unit)["digest"] for unit in units}
-    for number, names in enumerate(_portions(checkpoint, replaced)):
-        file, tensors = f"{stem}rest-{number:05d}.safetensors", read_tensors(checkpoint, names)
-        for name in modules:
-            if f"{name}.weight" in tensors:
-                tensors |= packed_rest(name, tensors.pop(f"{name}.weight"), units[0].config.rest)
-        write_tensors(out / file, tensors)
-        digests[file] = digest(tensors)
+    digests |= {portion.file.name: _description(portion)["digest"] for portion in carried}
     headers = {file: read_header(out / file) for file in digests}
     total = sum(info.nbytes for header in headers.values() for info in header.values())
     write_index(out, headers, total_bytes=total, name=PACKED_INDEX_FILE if units[0].packed else INDEX_FILE)
     return digests
 
 
-def _portions(checkpoint: Checkpoint, replaced: Set[str]) -> Iterator[list[str]]:
-    """Names of the tensors that are written into one file: those of one, unless decoding them takes too much memory."""
-    for source in checkpoint.files:
-        portion, size = list[str](), 0
-        for name, info in checkpoint.tensors.items():
-            if info.file != source or name in replaced:
-                continue
-            decoded = 0 if info.encoded is None else info.written_bytes
-            if portion and size + decoded > _PORTION:
-                yield portion
-                portion, size = [], 0
-            portion.append(name)
-            size += decoded
-        if portion:
-            yield portion
+def _describe_rounded(checkpoint: Checkpoint, out: Path, config: CompressionConfig) -> None:
+    """Describe the rounded experts in the config, as compressed-tensors has it."""
+    ignored = ignored_modules(checkpoint, config.layer_numbers)
+    said = Scheme.of(checkpoint, config.compressed_type).described(ignored)
+    write_json(out / "config.json", {**checkpoint.config, "quantization_config": said})
 
 
 def _describe_packed(
@@ -244,10 +267,10 @@ def _describe_packed(
 
 
 def _finish(
-    checkpoint: Checkpoint, out: Path, manifest: dict[str, Any], units: Sequence[Unit], *, copying: float
+    checkpoint: Checkpoint, out: Path, manifest: dict[str, Any], steps: Sequence[Unit | Portion], *, copying: float
 ) -> dict[str, Any]:
     """Add up the layers, and write the card and the finished manifest."""
-    rows = {str(unit.layer): _description(unit)["row"] for unit in units}
+    rows = {str(unit.layer): _description(unit)["row"] for unit in steps if isinstance(unit, Unit)}
     for name in ("bytes", "paper_bytes", "original_bytes", "seconds"):
         manifest[name] = sum(row[name] for row in rows.values())
     manifest["seconds"] += copying
@@ -257,18 +280,19 @@ def _finish(
     manifest |= {"layers": rows, "finished": True}
     write_card(checkpoint, out, manifest)
     write_json(out / MANIFEST_FILE, manifest)
-    _tidy(units)
+    _tidy(out, steps)
     return manifest
 
 
-def _tidy(units: Sequence[Unit]) -> None:
-    """Remove the descriptions of units, which the finished manifest holds, and files that the GGUF file holds."""
-    for unit in units:
-        unit.description.unlink(missing_ok=True)
-        if unit.config.export == "gguf":
-            unit.file.unlink(missing_ok=True)
+def _tidy(out: Path, steps: Sequence[Unit | Portion]) -> None:
+    """Remove fetched shards, the descriptions of what the manifest holds, and files that the GGUF file holds."""
+    remove_shards(out)
+    for step in steps:
+        step.description.unlink(missing_ok=True)
+        if isinstance(step, Unit) and step.config.export == "gguf":
+            step.file.unlink(missing_ok=True)
 
 
-def _description(unit: Unit) -> dict[str, Any]:
-    description: dict[str, Any] = json.loads(unit.description.read_text("utf-8"))
+def _description(step: Unit | Portion) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads(step.description.read_text("utf-8"))
     return description

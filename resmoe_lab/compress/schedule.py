@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ def check_scheduler(scheduler: str | None) -> None:
         raise UsageError(f"scheduler {scheduler!r} needs dask.distributed: pip install 'resmoe-lab[cluster]'")
 
 
-def run_all(work: Callable[[T], None], units: Sequence[T], *, scheduler: str | None = None) -> Generator[T, None, None]:
+def run_all(work: Callable[[T], None], units: Iterable[T], *, scheduler: str | None = None) -> Generator[T, None, None]:
     """Do the work for every unit and yield each when it is done, in whatever order they come.
 
     Parameters
@@ -57,7 +57,7 @@ def run_all(work: Callable[[T], None], units: Sequence[T], *, scheduler: str | N
     work
         What is done; a worker that is lost in the middle leaves it to another.
     units
-        What it is done for.
+        What it is done for; here, each is asked for when the one before is done.
     scheduler
         None: here, one after another. ``"local:2"``: in so many processes of this machine. ``"tcp://host:8786"``: on
         the workers of that dask scheduler.
@@ -77,7 +77,7 @@ def run_all(work: Callable[[T], None], units: Sequence[T], *, scheduler: str | N
         yield from _distribute(work, units, scheduler)
 
 
-def _distribute(work: Callable[[T], None], units: Sequence[T], scheduler: str) -> Generator[T, None, None]:
+def _distribute(work: Callable[[T], None], units: Iterable[T], scheduler: str) -> Generator[T, None, None]:
     with _client(scheduler) as client:
         from distributed import KilledWorker, as_completed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..experts import ExpertStack, Family, LayerShape, family_of
 from ..methods import CompressedLayer, storage_ledger
 from ..runtime.packing import pack, packed_ledger, packed_prefix
 from ..store.manifest import permutation_hash
+from .compressed_tensors import Scheme, StoredExperts
 from .config import CompressionConfig
 from .gguf import GgufExperts
 
@@ -85,6 +86,11 @@ class Unit:
         settings = json.dumps([self.source, self.config.model_dump(mode="json")], sort_keys=True)
         return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
+    def names(self, checkpoint: Checkpoint) -> Iterable[str]:
+        """Return the names of the tensors that the layer takes."""
+        family = family_of(checkpoint)
+        return family.expert_keys(self.layer, family.shape(checkpoint.config).num_experts)
+
     def row(self) -> dict[str, Any] | None:
         """The finished layer's lines of the manifest (None: it is not finished).
 
@@ -111,12 +117,20 @@ class Unit:
         return dict(row)
 
 
-def compress_unit(unit: Unit) -> None:
-    """Compress one layer and write its experts, unless that has been done already."""
+def compress_unit(unit: Unit, checkpoint: Checkpoint | None = None) -> None:
+    """Compress one layer and write its experts, unless that has been done already.
+
+    Parameters
+    ----------
+    unit
+        The layer.
+    checkpoint
+        The unit's source, where it is open.
+    """
     if unit.row() is not None:
         return
     begun = time.perf_counter()
-    checkpoint = open_checkpoint(unit.source)
+    checkpoint = checkpoint or open_checkpoint(unit.source)
     with peak_memory() as peak:
         tensors, row = _compress(checkpoint, family_of(checkpoint), unit)
         write_tensors(unit.file, tensors)
@@ -144,6 +158,11 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
         error = _error(stack, layer, store=experts.put)
         tensors = experts.tensors
         ledger_bytes = sum(tensor.numel() for tensor in tensors.values())
+    elif config.export == "compressed-tensors":
+        rounded = StoredExperts(family, unit.layer, Scheme.of(checkpoint, config.compressed_type))
+        error = _error(stack, layer, store=rounded.put)
+        tensors = rounded.tensors
+        ledger_bytes = sum(tensor.nbytes for tensor in tensors.values())
     elif unit.packed:
         error = _error(stack, layer)
         del stack  # the largest thing in memory, and done with

@@ -9,6 +9,7 @@ from ..checkpoint.codecs import CODECS
 from ._base import FAMILIES as FAMILIES
 from ._base import Family as Family
 from ._derived import derive_family, fused_on_disk
+from ._layout import copy_block as copy_block
 from ._stack import Block as Block
 from ._stack import ExpertStack as ExpertStack
 from ._stack import LayerShape as LayerShape

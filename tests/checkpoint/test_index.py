@@ -87,9 +87,10 @@ def _index(folder: Path, shard: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": shard}}))
 
 
-def test_a_shard_outside_the_folder_is_refused(pico_folder: Path) -> None:
+@pytest.mark.parametrize("name", ["../outside.safetensors", "..", ".", "", "/outside.safetensors"])
+def test_a_shard_outside_the_folder_is_refused(name: str, pico_folder: Path) -> None:
     save_file({"x": torch.zeros(1)}, pico_folder.parent / "outside.safetensors")
-    _index(pico_folder, "../outside.safetensors")
+    _index(pico_folder, name)
     with pytest.raises(CheckpointError, match="is outside of the folder"):
         open_checkpoint(pico_folder)
 
@@ -110,6 +111,26 @@ def test_the_hub_caches_links_are_followed(pico_folder: Path, tmp_path: Path) ->
         path.rename(blobs / path.name)
         (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
     assert open_checkpoint(snapshot).model_type == "mixtral"
+
+
+def test_links_to_what_all_models_of_the_hubs_cache_share_are_followed(pico_folder: Path, tmp_path: Path) -> None:
+    snapshot, blobs = (
+        tmp_path / "hub" / "models--a--b" / "snapshots" / "main",
+        tmp_path / "hub" / "models--a--b" / "blobs",
+    )
+    shared = tmp_path / "hub" / "blobs" / "ab"
+    for folder in (snapshot, blobs, shared):
+        folder.mkdir(parents=True)
+    for path in pico_folder.iterdir():
+        path.rename(shared / path.name)
+        (blobs / path.name).symlink_to(Path("../../blobs/ab") / path.name)
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
+    assert open_checkpoint(snapshot).model_type == "mixtral"
+    save_file({"x": torch.zeros(1)}, tmp_path / "hub" / "outside.safetensors")
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "hub" / "outside.safetensors")
+    with pytest.raises(CheckpointError, match="is outside of the folder"):
+        open_checkpoint(snapshot)
 
 
 def test_a_missing_shard_is_named(pico_folder: Path) -> None:

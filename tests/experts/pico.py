@@ -36,8 +36,8 @@ def _make(model: str, seed: int, **changes: Any) -> PreTrainedModel:
     return made
 
 
-def mixtral(seed: int = 0) -> PreTrainedModel:
-    return _make("MixtralForCausalLM", seed, num_local_experts=4)
+def mixtral(seed: int = 0, **changes: Any) -> PreTrainedModel:
+    return _make("MixtralForCausalLM", seed, num_local_experts=4, **changes)
 
 
 def qwen2_moe(seed: int = 0, **changes: Any) -> PreTrainedModel:
@@ -45,8 +45,10 @@ def qwen2_moe(seed: int = 0, **changes: Any) -> PreTrainedModel:
     return _make("Qwen2MoeForCausalLM", seed, **sizes, num_hidden_layers=3, mlp_only_layers=[1], **changes)
 
 
-def qwen3_moe(seed: int = 0) -> PreTrainedModel:
-    return _make("Qwen3MoeForCausalLM", seed, num_experts=4, moe_intermediate_size=16, head_dim=4)
+def qwen3_moe(seed: int = 0, **changes: Any) -> PreTrainedModel:
+    return _make(
+        "Qwen3MoeForCausalLM", seed, **{"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 4} | changes
+    )
 
 
 def olmoe(seed: int = 0) -> PreTrainedModel:
