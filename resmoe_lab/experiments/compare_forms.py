@@ -18,15 +18,14 @@ from .._core.progress import Progress, Tick, silent
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..experts import family_of
 from ..runtime import load_pair
-from ..scoring.likelihood import model_window
 from ..scoring.pairing import Difference, paired_difference
 from ..scoring.scorer import Limit, TaskResult, TaskScorer
 from ..scoring.tasks import EMBEDDED_TASKS
-from ..scoring.traces import token_request, trace_tokens
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash
 from .comparison import score_checkpoint
 from .divergence import NEW_TOKENS, PROMPTS, generate_tokens
-from .token_shift import TokenShift, compare_traces
+from .sweep import PREDICTION_COLUMNS, SHIFT_COLUMNS
+from .traced_text import TracedText
 from .variants import ORIGINAL
 
 #: Columns of the tables.
@@ -171,17 +170,17 @@ def compare_forms(
             same = base.same_tokens(prompt, written)
             rows["texts"].append((prompt, name, pair[1].decode(written, skip_special_tokens=True), same))
         if name != base.name:
-            shift = base.shift(pair[0])
-            rows["tokens"].append(_token_row(name, shift))
+            shift = base.read.shift(pair[0])
+            rows["tokens"].append((name, *shift.predictions()))
             rows["routing"] += [(name, *row) for row in shift.routing_shift().itertuples(index=False)]
-            pictures[name] = base.picture(shift, name)
+            pictures[name] = base.read.picture(shift, name)
         del pair
     return FormsComparison(
         reference=base.name,
         forms=pd.DataFrame([_facts(*model) for model in models], columns=list(FORM_COLUMNS)),
         scores=pd.DataFrame(rows["scores"], columns=list(SCORE_COLUMNS)),
-        tokens=pd.DataFrame(rows["tokens"], columns=["form", "tokens", "kl", "agreement", "worst"]),
-        routing=pd.DataFrame(rows["routing"], columns=["form", "layer", "tokens", "rerouted", "moved", "gate_kl"]),
+        tokens=pd.DataFrame(rows["tokens"], columns=["form", *PREDICTION_COLUMNS]),
+        routing=pd.DataFrame(rows["routing"], columns=["form", *SHIFT_COLUMNS]),
         texts=pd.DataFrame(rows["texts"], columns=["prompt", "form", "text", "same"]),
         pictures=pictures,
     )
@@ -247,37 +246,13 @@ class _Reference:
         self.name = name
         self.pair = load_pair(checkpoint, device=device)
         self.scores: dict[str, TaskResult] = {}
+        self.read = TracedText(*self.pair, text, checkpoint=checkpoint)
         self._written: dict[str, list[int]] = {}
-        model, tokenizer = self.pair
-        ids = tokenizer(text, verbose=False)["input_ids"][: model_window(model, tokenizer)]
-        if len(ids) < 2:
-            raise UsageError(f"the text has {len(ids)} tokens, expected at least 2: give a few words")
-        self._family = family_of(checkpoint)
-        self._request = token_request(model, ids)
-        self._layers = _traced_layers(checkpoint)
-        self._trace = trace_tokens(model, self._family, self._request, layers=self._layers)
-        self._pieces = [str(tokenizer.decode([token])) for token in ids]
 
     def same_tokens(self, prompt: str, written: list[int]) -> int:
         """How many of the tokens at the beginning are the reference's own, which is asked first."""
         reference = self._written.setdefault(prompt, written)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reference, written, strict=False)))
-
-    def shift(self, model: Any) -> TokenShift:
-        """What a form changes in the text."""
-        trace = trace_tokens(model, self._family, self._request, layers=self._layers)
-        return compare_traces(self.pair[0], self._request, self._trace, trace, other=model)
-
-    def picture(self, shift: TokenShift, label: str) -> dict[str, Any]:
-        """What the picture of the text's tokens is drawn from."""
-        vocabulary = {token: str(self.pair[1].decode([token])) for token in set(shift.top.flatten().tolist())}
-        return shift.picture(label, self._pieces, vocabulary)
-
-
-def _traced_layers(checkpoint: Checkpoint) -> list[int]:
-    """Layers with experts, packed or not."""
-    family = family_of(checkpoint)
-    return family.routed_layers(checkpoint.tensors) if checkpoint.packed else family.layers(checkpoint)
 
 
 def _facts(name: str, checkpoint: Checkpoint) -> tuple[Any, ...]:
@@ -303,8 +278,3 @@ def _score_rows(
             difference = paired_difference(reference[task].outcomes[0], outcome)
         rows.append((name, score.task, score.metric, score.value, score.stderr, score.n, *astuple(difference)))
     return rows
-
-
-def _token_row(name: str, shift: TokenShift) -> tuple[Any, ...]:
-    agreement = float((shift.top[0, :, 0] == shift.top[1, :, 0]).mean())
-    return name, len(shift.kl), float(shift.kl.mean()), agreement, float(shift.kl.max())

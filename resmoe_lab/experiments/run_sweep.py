@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
 from ..scoring.zeroshot import model_windows
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
+from .record_pictures import TaskText, TextRecorder, shown_variants
 from .runner import VariantRunner
 from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
 from .variants import DEFAULT_BITS, Variant, curve_keeps, keeps_of
@@ -199,8 +201,6 @@ def _measure(
     layers = {
         layer: _layer_tables(runner, layer, keeps=keeps) for layer in tracked(runner.layers, "error curves", progress)
     }
-    scores = pd.concat([_scores(runner, variant, scorer, out) for variant in tracked(variants, "scores", progress)])
-    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
     stack = runner.stack(runner.layers[0])
     errors = pd.concat(tables.errors for tables in layers.values())
     options: dict[str, Any] = {"layers": len(layers), "centers": [runner.center_name], "storage": runner.storage}
@@ -208,15 +208,25 @@ def _measure(
         size_table(runner.checkpoint, stack, methods=[name], keeps=keeps[name], stored=errors, **options)
         for name in settings["methods"]
     ]
+    all_sizes = pd.concat(sizes, ignore_index=True)
+    text = TaskText.of(settings["tasks"], data_dir=scorer.data_dir)
+    recorder = TextRecorder(runner, text, shown=shown_variants(variants, errors, all_sizes), out=out)
+    measure = partial(_scores, runner, scorer=scorer, recorder=recorder, out=out)
+    scores = pd.concat([measure(variant) for variant in tracked(variants, "scores", progress)])
+    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
+    routing_shift, predictions = recorder.tables()
     sweep = Sweep(
         facts=_facts(runner, stack, settings),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=pd.concat(sizes, ignore_index=True),
+        sizes=all_sizes,
         centers=pd.DataFrame([tables.center for tables in layers.values()], columns=list(TABLES["centers"])),
         routing=runner.routing_shares(model_windows(model, tokenizer, texts)),
         similarity={layer: tables.similarity for layer, tables in layers.items()},
         permutations={layer: tables.permutations for layer, tables in layers.items()},
+        routing_shift=routing_shift,
+        predictions=predictions,
+        pictures=recorder.pictures(errors),
     )
     sweep.save(out)
     return sweep
@@ -235,13 +245,19 @@ def _layer_tables(runner: VariantRunner, layer: int, *, keeps: Mapping[str, Sequ
     )
 
 
-def _scores(runner: VariantRunner, variant: Variant, scorer: TaskScorer, out: Path) -> pd.DataFrame:
-    """Scores of one variant, from its file in the folder where there is one."""
+def _scores(
+    runner: VariantRunner, variant: Variant, *, scorer: TaskScorer, recorder: TextRecorder, out: Path
+) -> pd.DataFrame:
+    """Scores of one variant, from its file in the folder where there is one; its reading of the text is recorded."""
     file = out / f"{UNIT}{variant.method}-{variant.mean_keep:g}.json"
     scores = _stored_scores(file)
     if scores is None:
-        scores = all_scores(runner.score(variant, scorer))
+        scores = all_scores(runner.score(variant, scorer, then=recorder.wanted(variant)))
         write_json(file, [asdict(score) for score in scores])
+    # The model has not run where all scores were known.
+    if (record := recorder.wanted(variant)) is not None:
+        with runner.running(variant, skips_layers=False) as (model, _):
+            record(model)
     rows = pd.DataFrame(map(asdict, scores))
     return rows.assign(method=variant.method, center=variant.center, keep=variant.mean_keep)
 

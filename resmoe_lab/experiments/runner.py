@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, astuple
 from functools import cached_property
@@ -252,7 +252,9 @@ class VariantRunner:
     # -- running -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def running(self, variant: Variant, *, skips_layers: bool = True) -> Iterator[tuple[Any, Any]]:
+    def running(
+        self, variant: Variant, *, skips_layers: bool = True, then: Callable[[Any], None] | None = None
+    ) -> Iterator[tuple[Any, Any]]:
         """Give model and tokenizer with a variant's experts in place; afterwards the model has its own again.
 
         Parameters
@@ -261,13 +263,18 @@ class VariantRunner:
             A variant of this runner.
         skips_layers
             Compute the activations below the compressed layers once for all variants, and skip those layers then.
+        then
+            Called with the model at the end of the block, when no layer is skipped any more.
         """
         model, tokenizer = self.loaded
         layers = [] if variant.method == ORIGINAL else self.layers
         stacks = (self.restored(variant, layer) for layer in layers)
         first, folder = min(self.layers) if skips_layers else 0, self._activation_folder
-        with restored_experts(model, self.checkpoint, stacks), cached_activations(model, first=first, folder=folder):
-            yield model, tokenizer
+        with restored_experts(model, self.checkpoint, stacks):
+            with cached_activations(model, first=first, folder=folder):
+                yield model, tokenizer
+            if then is not None:
+                then(model)
 
     @contextmanager
     def activation_folder(self, layer: int) -> Iterator[Path]:
@@ -279,9 +286,14 @@ class VariantRunner:
     def _activation_folder(self) -> Path:
         return self._resources.enter_context(temporary_folder("resmoe-activations-"))
 
-    def score(self, variant: Variant, scorer: TaskScorer) -> dict[str, TaskResult]:
-        """Return a variant's results by task; the model runs only for tasks that are not in the scorer's cache."""
-        return scorer.score(self.cache_key(variant), lambda: self.running(variant))
+    def score(
+        self, variant: Variant, scorer: TaskScorer, *, then: Callable[[Any], None] | None = None
+    ) -> dict[str, TaskResult]:
+        """Return a variant's results by task; the model runs only for tasks that are not in the scorer's cache.
+
+        `then` is called with the model if it ran, before its own experts are put back.
+        """
+        return scorer.score(self.cache_key(variant), lambda: self.running(variant, then=then))
 
     def cache_key(self, variant: Variant) -> dict[str, Any]:
         """Return what decides a variant's weights."""

@@ -14,11 +14,11 @@ from .._core.gaps import NO_BOUND, gap_text
 from .._core.params import BITS
 from .._core.units import human_bytes
 from ..experiments.sweep import Sweep
+from ..experiments.variants import FEW_BITS
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
 from ..plots.series import error_text, lower_is_better, order_series, setting_label
 from ..workbench.views import ErrorsView, SweepView
-from .headline import FEW_BITS
 from .headline import headline as headline
 from .html import Cell, bullets, definitions, number_ranges, table
 from .numbers import number_text, percent

@@ -71,7 +71,7 @@ class TaskScorer:
         for rows in self._limits.values():
             if rows is not None and rows < 1:
                 raise UsageError(f"limit is {rows}, expected a positive whole number")
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._protocol, self._cache, self._progress = protocol, cache or ScoreCache(), progress
         self._task_keys = {name: self._task_key(name) for name in self.tasks}
 
@@ -105,7 +105,7 @@ class TaskScorer:
         return {name: results[name] for name in self.tasks}
 
     def _outcomes(self, model: Any, tokenizer: Any, name: str, key: dict[str, Any]) -> list[Outcome]:
-        options: dict[str, Any] = {"limit": self._limits[name], "data_dir": self._data_dir, "progress": self._progress}
+        options: dict[str, Any] = {"limit": self._limits[name], "data_dir": self.data_dir, "progress": self._progress}
         if self._protocol == "lm-eval":
             outcomes = harness_outcomes(model, tokenizer, name, **options)
         else:
@@ -117,7 +117,7 @@ class TaskScorer:
     def _task_key(self, name: str) -> dict[str, Any]:
         """What decides a task's rows and their scoring; raises early if something is missing."""
         key: dict[str, Any] = {"task": name, "protocol": self._protocol, "limit": self._limits[name]}
-        data_dir = self._data_dir
+        data_dir = self.data_dir
         if self._protocol == "lm-eval":
             from importlib.metadata import PackageNotFoundError, version
             from tempfile import TemporaryDirectory
