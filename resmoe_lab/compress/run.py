@@ -102,10 +102,10 @@ def compress_checkpoint(
     """
     config = _merged(config, settings)
     config = checked_config(checkpoint, config, scheduler=scheduler)
-    config.check_calibrated(bool(statistics))
+    first = next(iter(statistics.values()), None) if statistics else None
+    config.check_calibrated(first is not None, only_usage=first is not None and first.inputs is None)
     statistics, out = statistics or {}, Path(out)
-    if statistics and config.calibration is None:
-        first = next(iter(statistics.values()))
+    if first is not None and config.calibration is None and config.usage is None:
         calibration = Calibration(source=first.source, tokens=max(1, first.tokens))
         config = config.model_copy(update={"calibration": calibration})
     described = described_settings(checkpoint, config)

@@ -33,6 +33,7 @@ from ..scoring.calibration import TOKENS
 from ..scoring.outcome import Score
 from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
+from ..scoring.usage_trace import read_usage
 from ..scoring.zeroshot import model_windows
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
@@ -60,6 +61,7 @@ def run_sweep(
     limit: int | None = None,
     calibration: str | None = None,
     tokens: int = TOKENS,
+    usage: str | Path | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
     device: str = "cpu",
@@ -87,6 +89,9 @@ def run_sweep(
         Scores that are in the user's cache are not computed again.
     calibration, tokens
         Task whose running text calibrates methods and centers that use it, and how many of its tokens.
+    usage
+        File of a routing trace that tells how often experts are used: see
+        :func:`~resmoe_lab.scoring.usage_trace.read_usage`.
     device
         Where the model runs.
     progress
@@ -119,7 +124,8 @@ def run_sweep(
     """
     out = Path(out)
     options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}
-    options |= {"calibration": calibration, "tokens": tokens}
+    trace = None if usage is None else read_usage(usage, checkpoint)
+    options |= {"calibration": calibration, "tokens": tokens, "usage": trace}
     options |= {"seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
     with VariantRunner(checkpoint, **options) as runner:
         variants = _variants(runner, methods, keeps=keeps, bits=bits)
@@ -131,6 +137,8 @@ def run_sweep(
         settings |= {"tasks": list(tasks), "limit": limit, "seed": seed, "storage": storage.model_dump(mode="json")}
         if calibration is not None:
             settings |= {"calibration": calibration, "tokens": tokens}
+        if trace is not None:
+            settings |= {"usage": trace.source}
         if found_manifest(out, settings)["finished"]:
             return Sweep.load(out)
         check_place(out)
