@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -58,6 +58,8 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
+    from ..experiments.sweep import scores_with_shift
+
     with progress_bar() as progress:
         result = make_sweep(
             checkpoint,
@@ -78,5 +80,6 @@ def sweep(
             device=device,
             progress=progress,
         )
-    rows = result.scores.to_dict("records")
+    table = scores_with_shift(result)
+    rows: list[dict[str, Any]] = [dict(zip(table, row, strict=True)) for row in table.itertuples(index=False)]
     show({"out": str(out), "rows": rows}, json, lambda: show_table(f"Scores of {checkpoint}", rows))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._core.errors import CheckpointError, DataError, OutputError, UsageError
+from .._core.errors import DataError, OutputError, UsageError
 from .._core.files import atomic_write
 from .._core.progress import Progress, Tick, silent
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -21,9 +21,10 @@ from ..runtime import load_pair
 from ..scoring.pairing import Difference, paired_difference
 from ..scoring.scorer import Limit, TaskResult, TaskScorer
 from ..scoring.tasks import EMBEDDED_TASKS
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash
+from ..store.manifest import MANIFEST_FILE
 from .comparison import score_checkpoint
 from .divergence import NEW_TOKENS, PROMPTS, generate_tokens
+from .originals import manifest_of, original_of, settings_of
 from .sweep import PREDICTION_COLUMNS, SHIFT_COLUMNS
 from .traced_text import TracedText
 from .variants import ORIGINAL
@@ -153,7 +154,7 @@ def compare_forms(
         If one has no manifest or cannot be run.
     """
     forms = _opened(sources)
-    reference = _original(forms, original)
+    reference = original_of(next(iter(forms.values())), original)
     models = ([(ORIGINAL, reference)] if reference is not None else []) + list(forms.items())
     scorer = TaskScorer(list(tasks), limit=limit, data_dir=data_dir, progress=progress) if tasks else None
     base = _Reference(*models[0], device=device, text=text)
@@ -197,46 +198,11 @@ def _opened(sources: Sequence[str]) -> dict[str, Checkpoint]:
         if name in forms or name == ORIGINAL:
             raise UsageError(f"two checkpoints are called {name!r}: give their folders names of their own")
         forms[name] = checkpoint
-    sources_of = {name: _settings(checkpoint).get("checkpoint_hash") for name, checkpoint in forms.items()}
+    sources_of = {name: settings_of(checkpoint).get("checkpoint_hash") for name, checkpoint in forms.items()}
     if len(set(sources_of.values())) > 1:
         listed = ", ".join(f"{name} of {str(own)[:8]}" for name, own in sources_of.items())
         raise UsageError(f"the checkpoints were made of different models ({listed}): compare forms of one model")
     return forms
-
-
-def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the manifest says of how a form was made."""
-    path = checkpoint.folder / MANIFEST_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{checkpoint.folder} has no {MANIFEST_FILE}, expected the output of resmoe-lab compress")
-    settings = _manifest(checkpoint).get("settings")
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} has no settings: compress the model again")
-    return settings
-
-
-def _manifest(checkpoint: Checkpoint) -> dict[str, Any]:
-    try:
-        manifest = json.loads((checkpoint.folder / MANIFEST_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{checkpoint.folder / MANIFEST_FILE} is damaged ({error!r}): copy it again") from error
-    return manifest if isinstance(manifest, dict) else {}
-
-
-def _original(forms: Mapping[str, Checkpoint], named: str | None) -> Checkpoint | None:
-    """The source of the forms: where it was named, or where the manifest says, if its weights are still those."""
-    settings = _settings(next(iter(forms.values())))
-    try:
-        opened = open_checkpoint(named or str(settings.get("checkpoint")))
-    except CheckpointError:
-        if named is not None:
-            raise
-        return None
-    if checkpoint_hash(opened) != settings.get("checkpoint_hash"):
-        if named is not None:
-            raise UsageError(f"{named} is not the model that the checkpoints were made of: name that one")
-        return None
-    return opened
 
 
 class _Reference:
@@ -258,7 +224,7 @@ class _Reference:
 def _facts(name: str, checkpoint: Checkpoint) -> tuple[Any, ...]:
     if name == ORIGINAL and not (checkpoint.folder / MANIFEST_FILE).is_file():
         return (name, ORIGINAL, "", 1.0, math.nan, math.nan, math.nan, checkpoint.total_bytes, 0.0)
-    settings, manifest = _settings(checkpoint), _manifest(checkpoint)
+    settings, manifest = settings_of(checkpoint), manifest_of(checkpoint)
     stored, shape = manifest.get("bytes", math.nan), family_of(checkpoint).layer_shape()
     weights = len(manifest.get("layers") or {}) * shape.num_experts * shape.intermediate_size * shape.width
     bits = 8 * stored / weights if weights else math.nan

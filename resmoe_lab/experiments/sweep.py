@@ -193,3 +193,25 @@ class Sweep:
         if not isinstance(facts, dict) or not isinstance(facts.get("settings", {}), dict):
             raise DataError(f"{folder / _FACTS} is no description of a sweep, expected named facts and settings")
         return cls(facts, **parts)
+
+
+def shift_by_variant(sweep: Sweep) -> pd.DataFrame:
+    """Return one row a variant: mean over the layers of what its routing shifts, and how far its predictions move.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``method, center, keep, rerouted, gate_kl`` and :data:`PREDICTION_COLUMNS`.
+    """
+    keys = ["method", "center", "keep"]
+    means = sweep.routing_shift.groupby(keys, sort=False)[["rerouted", "gate_kl"]].mean().reset_index()
+    return sweep.predictions[[*keys, *PREDICTION_COLUMNS]].merge(means, on=keys, how="left")
+
+
+def scores_with_shift(sweep: Sweep) -> pd.DataFrame:
+    """Return the scores with ``rerouted`` and ``gate_kl`` of each variant beside them; None where not measured."""
+    shift = shift_by_variant(sweep)[["method", "keep", "rerouted", "gate_kl"]]
+    table = sweep.scores.merge(shift.astype({"keep": float}), on=["method", "keep"], how="left")
+    columns = ["rerouted", "gate_kl"]
+    table[columns] = table[columns].astype(object).where(table[columns].notna(), None)
+    return table

@@ -16,7 +16,7 @@ from ..plots.series import error_text, is_plain_quantizer
 from .answer import answer
 from .html import Cell, table
 from .numbers import number_text, percent
-from .overview import Summary, at_bits, best_for_bytes, summarise
+from .overview import SHIFT_LABELS, Summary, at_bits, best_for_bytes, shift_cells, summarise
 
 
 def headline(sweep: Sweep) -> HTML:
@@ -32,7 +32,7 @@ def headline(sweep: Sweep) -> HTML:
         return HTML("".join(parts))
     bodies = {f"{value:g}": _summary_rows(summary, value) for value in keeps}
     header = ["method", "relative error", *(column.label for column in summary.columns)]
-    header += ["paper's count", "really stored", "whole model"]
+    header += [*(SHIFT_LABELS if summary.has_shift else ()), "paper's count", "really stored", "whole model"]
     state = "scored" if summary.columns else "computed"
     shown = f"<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was {state}:</p>"
     note = "Bold: best of its column. Bytes are shares of the original's; all sliders of kept fractions on this page "
@@ -115,9 +115,11 @@ def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
     result: list[list[Cell | str]] = []
     if summary.original:
         scores = [number_text(summary.original.get(c.label), c.percent) for c in summary.columns]
-        result.append(["original", number_text(0.0, False), *scores, percent(1.0), percent(1.0), percent(1.0)])
+        shift = [percent(0.0), "0"] if summary.has_shift else []
+        result.append(["original", number_text(0.0, False), *scores, *shift, percent(1.0), percent(1.0), percent(1.0)])
     for _, row in rows.iterrows():
         scored = [cell(row, c.name, number_text(row[c.name], c.percent)) for c in summary.columns]
         shares = [cell(row, name, percent(row[name])) for name in ("paper_share", "true_share", "model_share")]
-        result.append([str(row["series"]), cell(row, "error", number_text(row["error"], False)), *scored, *shares])
+        error = cell(row, "error", number_text(row["error"], False))
+        result.append([str(row["series"]), error, *scored, *shift_cells(summary, row), *shares])
     return result

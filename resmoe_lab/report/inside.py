@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from .. import plots
-from ..experiments.sweep import PREDICTION_COLUMNS, Sweep
+from ..experiments.sweep import Sweep, shift_by_variant
 from ..plots.inline import map_html, tokens_html
 from ..plots.offline import chart_html
 from ..plots.series import REFERENCES, add_series, goes_by_bits, order_series, setting_label, variant_label
@@ -60,19 +60,6 @@ def routing_section(sweep: Sweep) -> HTML:
         rows = shift[(shift["method"] == form.method) & (shift["keep"] == form.keep)]
         charts[variant_label(form.method, form.keep)] = rows
     return HTML((charts_beside(charts).data if charts else "") + _shift_table(sweep))
-
-
-def shift_by_variant(sweep: Sweep) -> pd.DataFrame:
-    """Return one row a variant: mean over the layers of what its routing shifts, and how far its predictions move.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``method, center, keep, rerouted, gate_kl`` and :data:`.PREDICTION_COLUMNS`.
-    """
-    keys = ["method", "center", "keep"]
-    means = sweep.routing_shift.groupby(keys, sort=False)[["rerouted", "gate_kl"]].mean().reset_index()
-    return sweep.predictions[[*keys, *PREDICTION_COLUMNS]].merge(means, on=keys, how="left")
 
 
 def _shift_table(sweep: Sweep) -> str:

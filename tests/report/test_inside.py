@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from resmoe_lab.experiments.sweep import Sweep
+from resmoe_lab.experiments.sweep import Sweep, shift_by_variant
 from resmoe_lab.report import inside
 
 from ..plots.synthetic import METHODS, SCORED_KEEPS, make_sweep
@@ -68,7 +68,7 @@ def test_the_table_of_shifts_has_every_variant(sweep: Sweep) -> None:
     page = inside.routing_section(sweep).data
     assert set(re.findall(r"<tbody data-keep='([^']*)'>", page)) == {f"{keep:g}" for keep in SCORED_KEEPS}
     assert page.count("<th scope='row'>") == 1 + len(METHODS) * len(SCORED_KEEPS)
-    table = inside.shift_by_variant(sweep).set_index(["method", "keep"])
+    table = shift_by_variant(sweep).set_index(["method", "keep"])
     shift = sweep.routing_shift
     for (method, keep), row in table.iterrows():
         own = shift[(shift["method"] == method) & (shift["keep"] == keep)]
