@@ -80,6 +80,6 @@ def sweep(
             device=device,
             progress=progress,
         )
-    table = scores_with_shift(result)
-    rows: list[dict[str, Any]] = [dict(zip(table, row, strict=True)) for row in table.itertuples(index=False)]
+    records = scores_with_shift(result).to_dict("records")
+    rows: list[dict[str, Any]] = [{str(name): value for name, value in record.items()} for record in records]
     show({"out": str(out), "rows": rows}, json, lambda: show_table(f"Scores of {checkpoint}", rows))
