@@ -43,8 +43,15 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes().decode("utf-8"))
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, *, most_times: int = MOST_TIMES) -> dict[str, np.ndarray]:
     """Return the arrays of numbers of an ``.npz`` file; none is made before its bytes are there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    most_times
+        How many times its size it may unpack to, beyond :data:`MOST_BYTES`.
 
     Raises
     ------
@@ -54,7 +61,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     try:
         size = path.stat().st_size
-        most = max(MOST_BYTES, MOST_TIMES * size)
+        most = max(MOST_BYTES, most_times * size)
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 most -= entry.file_size

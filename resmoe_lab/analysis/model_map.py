@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -206,3 +208,47 @@ def compressed_map(
         first.index = first.index - 0.5
         result = pd.concat([result, first]).sort_index().reset_index(drop=True)
     return result
+
+
+def map_picture(name: str, forms: Mapping[str, pd.DataFrame], errors: Mapping[int, float]) -> dict[str, Any]:
+    """Return what the picture of a map in a browser is drawn from (``modelmap.js``), as JSON knows it.
+
+    Parameters
+    ----------
+    name
+        What the checkpoint is called.
+    forms
+        Name of a form -> its map; the checkpoint as stored first.
+    errors
+        Layer -> relative error of the last form; empty if not measured.
+    """
+    return {
+        "name": name,
+        "forms": [
+            {"name": form, "bytes": int(table["bytes"].sum()), "rows": _rows(table)} for form, table in forms.items()
+        ],
+        "errors": {str(layer): error for layer, error in errors.items()},
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The cells of a map by rows."""
+    rows: dict[str, dict[str, Any]] = {}
+    cells = ["part", "expert", "shape", "stored", "weights", "bytes"]
+    for line in table.astype({"layer": object}).to_dict("records"):
+        row = rows.setdefault(line["row"], {"name": line["row"], "layer": None, "bytes": 0, "cells": []})
+        if row["layer"] is None and pd.notna(line["layer"]):
+            row["layer"] = int(line["layer"])
+        row["bytes"] += line["bytes"]
+        row["cells"].append({name: line[name] for name in cells})
+    return list(rows.values())
+
+
+def merge_experts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a map in which the experts of a layer are one part, for pictures of very many."""
+    is_expert = table["part"] == "experts"
+    sums = table[is_expert].groupby("row")[["tensors", "weights", "bytes"]].transform("sum")
+    merged = table.copy()
+    merged.loc[is_expert, list(sums)] = sums
+    merged.loc[is_expert, "expert"] = -1
+    return merged[~(is_expert & merged.duplicated(["row", "part"]))].reset_index(drop=True)

@@ -15,6 +15,7 @@ from ._base import Center as Center
 from ._base import CenterMethod as CenterMethod
 from ._base import center_method as center_method
 from ._statistics import Statistics as Statistics
+from ._statistics import lacking as lacking
 from ._statistics import needed as needed
 
 #: The center of the paper, and none at all.

@@ -109,6 +109,8 @@ class CenterMethod(ABC):
         What users type.
     needs_statistics, needs_fisher
         Whether it cannot do without calibration text, and without the Fisher information of it.
+    needs_only_usage
+        Whether of such text the usage of the experts is enough, which a routing trace tells too.
     permutes_outputs
         Whether it gives each expert an order of its outputs, which packed checkpoints cannot hold.
     stored
@@ -118,6 +120,7 @@ class CenterMethod(ABC):
     name: ClassVar[str]
     needs_statistics: ClassVar[bool] = False
     needs_fisher: ClassVar[bool] = False
+    needs_only_usage: ClassVar[bool] = False
     permutes_outputs: ClassVar[bool] = False
     stored: ClassVar[bool] = True
 

@@ -19,7 +19,8 @@ class Statistics:
     usage
         (N,) float64: share of the routed tokens that each expert receives; the shares add up to one.
     affinity
-        (N, N) float64: cosine similarity of the experts' router logits over the tokens.
+        (N, N) float64: cosine similarity of the experts' router logits over the tokens. This and the next three are
+        None where a routing trace tells the usage and nothing more.
     inputs
         (N, p) float32: mean square of each input feature over an expert's own tokens.
     neurons
@@ -29,7 +30,7 @@ class Statistics:
     fisher
         (N,) float64: mean squared gradient of the loss with respect to an expert's weights; None if not asked for.
     source
-        The calibration text's name.
+        The calibration text's name, or that of the routing trace.
     tokens
         How many tokens it had.
     expert_tokens
@@ -40,13 +41,13 @@ class Statistics:
     """
 
     usage: torch.Tensor
-    affinity: torch.Tensor
-    inputs: torch.Tensor
-    neurons: torch.Tensor
-    moments: torch.Tensor
-    fisher: torch.Tensor | None
-    source: str
-    tokens: int
+    affinity: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None
+    neurons: torch.Tensor | None = None
+    moments: torch.Tensor | None = None
+    fisher: torch.Tensor | None = None
+    source: str = ""
+    tokens: int = 0
     expert_tokens: torch.Tensor | None = None
     input_moments: torch.Tensor | None = None
     neuron_moments: torch.Tensor | None = None
@@ -76,14 +77,29 @@ class Statistics:
         return (self.usage == 0).nonzero().flatten().tolist()
 
 
-def needed(statistics: Statistics | None, who: str) -> Statistics:
+def needed(statistics: Statistics | None, who: str, *, only_usage: bool = False) -> Statistics:
     """Return the statistics, or say that somebody cannot do without.
+
+    Parameters
+    ----------
+    statistics
+        What there is.
+    who
+        Who needs them.
+    only_usage
+        Whether the usage of the experts, as a routing trace tells it, is enough.
 
     Raises
     ------
     UsageError
-        If there are none.
+        If there are none, or not enough.
     """
-    if statistics is None:
-        raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibration TASK)")
+    if statistics is None or (statistics.inputs is None and not only_usage):
+        raise lacking(who, only_usage=only_usage)
     return statistics
+
+
+def lacking(who: str, *, only_usage: bool = False) -> UsageError:
+    """Return the error of somebody who has no statistics."""
+    hint = " or a routing trace (--usage FILE)" if only_usage else ""
+    return UsageError(f"{who} needs calibration statistics and has none: give it text (--calibration TASK){hint}")

@@ -109,6 +109,13 @@ CalibrationTask = Annotated[
         help="Task whose running text tells how experts are used, for methods and centers that go by it.",
     ),
 ]
+UsageFile = Annotated[
+    Path | None,
+    Parameter(
+        help="Routing trace of the model (.npz of tokens, layers, k, or .parquet of layer, expert): how often experts "
+        "are used, in place of what --calibration text tells."
+    ),
+]
 TokenCount = Annotated[int, Parameter(help="How many tokens of that text are read.", validator=_check_tokens)]
 Limit = Annotated[int | None, Parameter(help="Rows of each task; all if not given.")]
 

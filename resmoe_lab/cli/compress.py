@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from .._core.errors import UsageError
 from ._app import app
 from ._calibration import CalibrationText, calibrated
-from ._options import DEFAULTS, CalibrationTask, CompressionOptions, DataDir, Device, Json, Seed, TokenCount
+from ._options import DEFAULTS, CalibrationTask, CompressionOptions, DataDir, Device, Json, Seed, TokenCount, UsageFile
 from ._output import progress_bar, show, show_facts
 
 
@@ -30,10 +30,14 @@ def compress(
     ] = None,
     allocate: Annotated[
         bool,
-        Parameter(help="Give every layer bits of its own, by what it alone does to predictions of --calibration text."),
+        Parameter(
+            help="Give every layer bits of its own, by what it alone does to predictions of --calibration text, or to "
+            "the experts that --usage tells of."
+        ),
     ] = False,
     calibration: CalibrationTask = None,
     tokens: TokenCount = 4096,
+    usage: UsageFile = None,
     data_dir: DataDir = None,
     device: Device = "cpu",
     discard: Annotated[
@@ -47,11 +51,13 @@ def compress(
     from ..compress import Calibration, compress_checkpoint
     from ..compress.plan import resolve_layers
     from ..compress.stream import check_discard
+    from ..scoring.usage_trace import read_usage
     from ..store.manifest import MANIFEST_FILE
 
     text = None if calibration is None else Calibration(source=calibration, tokens=tokens)
-    config = options.config(seed=seed, calibration=text)
     opened = open_checkpoint(checkpoint)
+    trace = None if usage is None else read_usage(usage, opened)
+    config = options.config(seed=seed, calibration=text, usage=None if trace is None else trace.source)
     config = resolve_layers(opened, config)
     budget = _budget(opened, config, match_bytes=match_bytes, size=size, like=like)
     if budget is not None:
@@ -63,12 +69,14 @@ def compress(
     with progress_bar() as progress:
         if allocate:
             where = {"data_dir": data_dir, "device": device, "progress": progress}
-            config = _allocated(opened, config, budget, text=calibration, tokens=tokens, **where)
+            config = _allocated(opened, config, budget, text=calibration, tokens=tokens, usage=trace, **where)
         if calibration is not None:
             source = CalibrationText(calibration, tokens, data_dir, device)
             layers = list(config.layer_numbers)
             needs = {"fisher": config.needs_fisher, "moments": config.needs_moments}
             statistics = calibrated(opened, layers, source, **needs, progress=progress)
+        if trace is not None:
+            statistics = trace.statistics(config.layer_numbers, statistics)
         how: dict[str, Any] = {"scheduler": options.scheduler, "discard": discard, "progress": progress}
         manifest = compress_checkpoint(opened, out, config, statistics=statistics, **how)
     keys = ("approximation_error", "relative_error", "bytes", "paper_bytes", "original_bytes")
@@ -95,10 +103,13 @@ def _check(
 
     text = config.calibration
     if allocate:
-        if text is None:
-            raise UsageError("--allocate measures predictions of text and has none: name a task (--calibration TASK)")
+        if text is None and config.usage is None:
+            raise UsageError(
+                "--allocate measures predictions of text and has none: name a task (--calibration TASK), or a routing "
+                "trace (--usage FILE)"
+            )
         check_allocatable(config.method)
-    config.check_calibrated(text is not None)
+    config.check_calibrated(text is not None or config.usage is not None, only_usage=text is None)
     if text is not None:
         calibration_rows(text.source, tokens=text.tokens, data_dir=data_dir)
     described = described_settings(checkpoint, checked_config(checkpoint, config, scheduler=scheduler))
@@ -121,13 +132,17 @@ def _budget(checkpoint: Any, config: Any, *, match_bytes: int | None, size: str 
     return like_budget(checkpoint, config, like) if like is not None else match_bytes
 
 
-def _allocated(checkpoint: Any, config: Any, budget: int | None, *, text: Any, tokens: int, **where: Any) -> Any:
+def _allocated(checkpoint: Any, config: Any, budget: int | None, *, text: Any, usage: Any, **where: Any) -> Any:
     """The settings with a kept fraction for each layer, in the bytes of a budget or of the kept fraction of all."""
-    from ..experiments.layer_bits import allocate_bits, layer_budget, measure_layers
+    from ..experiments.layer_bits import allocate_bits, layer_budget, measure_layers, weigh_layers
 
     layers = list(config.layer_numbers)
     options = {"layers": layers, "center": config.center, "storage": config.storage, "seed": config.seed}
-    measured = measure_layers(checkpoint, config.method, text=text, tokens=tokens, **options, **where)
+    options |= {"usage": usage, **where}
+    if text is None:
+        measured = weigh_layers(checkpoint, config.method, **options)
+    else:
+        measured = measure_layers(checkpoint, config.method, text=text, **options)
     allowed = budget if budget is not None else layer_budget(checkpoint, layers, config.keep)
     keeps = allocate_bits(measured, allowed)
     return config.model_copy(update={"layer_keeps": keeps, "keep": sum(keeps.values()) / len(keeps)})

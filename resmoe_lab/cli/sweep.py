@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -24,6 +24,7 @@ from ._options import (
     Limit,
     Seed,
     TokenCount,
+    UsageFile,
     Values,
     several,
     split_names,
@@ -50,12 +51,15 @@ def sweep(
     center_values: CenterValues = None,
     calibration: CalibrationTask = None,
     tokens: TokenCount = 4096,
+    usage: UsageFile = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Measure every method at every keep: the tables behind the sliders. Goes on where a stopped run left off."""
+    from ..experiments.sweep import scores_with_shift
+
     with progress_bar() as progress:
         result = make_sweep(
             checkpoint,
@@ -69,11 +73,13 @@ def sweep(
             limit=limit,
             calibration=calibration,
             tokens=tokens,
+            usage=usage,
             storage=storage_options(values, center_values),
             seed=seed,
             data_dir=data_dir,
             device=device,
             progress=progress,
         )
-    rows = result.scores.to_dict("records")
+    records = scores_with_shift(result).to_dict("records")
+    rows: list[dict[str, Any]] = [{str(name): value for name, value in record.items()} for record in records]
     show({"out": str(out), "rows": rows}, json, lambda: show_table(f"Scores of {checkpoint}", rows))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from .._core.errors import UsageError
 from .._core.params import KEEP, check_seed, keep_of_bits
-from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method
+from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method, lacking
 from ..methods import METHODS, Method
 from ..runtime.rest import Rest
 from ..store.layout import DEFAULT_STORAGE, Storage
@@ -88,6 +88,8 @@ class CompressionConfig(BaseModel):
         and ``"int4"`` round them in groups of 64 (packed exports only).
     calibration
         What text the statistics are of, for the methods and centers that use them.
+    usage
+        Name and hash of the routing trace that tells how often experts are used, where it is not that text.
     seed
         For whatever is random.
 
@@ -126,6 +128,7 @@ expert (the paper's '75 % compression' is 0.25)
     compressed_type: CompressedType = "int4"
     rest: Rest = "16"
     calibration: Calibration | None = None
+    usage: str | None = None
     seed: int = 0
 
     def __init__(self, **settings: Any) -> None:
@@ -222,15 +225,24 @@ expert (the paper's '75 % compression' is 0.25)
         """Whether it also takes the full second moments of every expert's inputs and neurons."""
         return METHODS[self.method].method.needs_moments
 
-    def check_calibrated(self, available: bool) -> None:
+    def check_calibrated(self, available: bool, *, only_usage: bool = False) -> None:
         """Refuse a run that cannot do without calibration text and has none.
+
+        Parameters
+        ----------
+        available
+            Whether there are statistics.
+        only_usage
+            Whether they are those of a routing trace, which tells nothing but the usage.
 
         Raises
         ------
         UsageError
             Naming what needs it.
         """
-        if self.needs_statistics and not available:
-            uses = METHODS[self.method].needs_statistics
-            who = f"method {self.method!r}" if uses else f"center {self.center!r}"
-            raise UsageError(f"{who} needs calibration statistics and has none: give it text (--calibration TASK)")
+        method, center = METHODS[self.method], CENTERS[self.center]
+        if method.needs_statistics and (only_usage or not available):
+            raise lacking(f"method {self.method!r}")
+        enough = available and (center.needs_only_usage or not only_usage)
+        if center.needs_statistics and not enough:
+            raise lacking(f"center {self.center!r}", only_usage=center.needs_only_usage)

@@ -161,7 +161,7 @@ def forecast_run(
     near_duplicates = _near_duplicates(checkpoint, family, config.layer_numbers[0])
     stored = family.expert_bytes(checkpoint, config.layer_numbers[0])
     running = 0
-    if not calibrated and (config.needs_statistics or config.calibration is not None):
+    if not calibrated and config.usage is None and (config.needs_statistics or config.calibration is not None):
         running = 4 * sum(math.prod(info.shape) for info in checkpoint.tensors.values())
     needs = _Needs(config, config.make_center(), shape, near_duplicates, stored, running)
     speed = measured_speed(shape, config, near_duplicates=near_duplicates, folder=out)

@@ -112,10 +112,10 @@ def compress_checkpoint(
     if discard:
         check_discard(checkpoint, config, scheduler=scheduler)
         checkpoint = replace(checkpoint, shards=Path(out).absolute() / SHARDS_FOLDER)
-    config.check_calibrated(bool(statistics))
+    first = next(iter(statistics.values()), None) if statistics else None
+    config.check_calibrated(first is not None, only_usage=first is not None and first.inputs is None)
     statistics, out = statistics or {}, Path(out)
-    if statistics and config.calibration is None:
-        first = next(iter(statistics.values()))
+    if first is not None and config.calibration is None and config.usage is None:
         calibration = Calibration(source=first.source, tokens=max(1, first.tokens))
         config = config.model_copy(update={"calibration": calibration})
     described = described_settings(checkpoint, config)

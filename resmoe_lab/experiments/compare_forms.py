@@ -12,21 +12,21 @@ from typing import Any
 
 import pandas as pd
 
-from .._core.errors import CheckpointError, DataError, OutputError, UsageError
+from .._core.errors import DataError, OutputError, UsageError
 from .._core.files import atomic_write
 from .._core.progress import Progress, Tick, silent
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..experts import family_of
 from ..runtime import load_pair
-from ..scoring.likelihood import model_window
 from ..scoring.pairing import Difference, paired_difference
 from ..scoring.scorer import Limit, TaskResult, TaskScorer
 from ..scoring.tasks import EMBEDDED_TASKS
-from ..scoring.traces import token_request, trace_tokens
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash
+from ..store.manifest import MANIFEST_FILE
 from .comparison import score_checkpoint
 from .divergence import NEW_TOKENS, PROMPTS, generate_tokens
-from .token_shift import TokenShift, compare_traces
+from .originals import manifest_of, original_of, settings_of
+from .sweep import PREDICTION_COLUMNS, SHIFT_COLUMNS
+from .traced_text import TracedText
 from .variants import ORIGINAL
 
 #: Columns of the tables.
@@ -154,7 +154,7 @@ def compare_forms(
         If one has no manifest or cannot be run.
     """
     forms = _opened(sources)
-    reference = _original(forms, original)
+    reference = original_of(next(iter(forms.values())), original)
     models = ([(ORIGINAL, reference)] if reference is not None else []) + list(forms.items())
     scorer = TaskScorer(list(tasks), limit=limit, data_dir=data_dir, progress=progress) if tasks else None
     base = _Reference(*models[0], device=device, text=text)
@@ -171,17 +171,17 @@ def compare_forms(
             same = base.same_tokens(prompt, written)
             rows["texts"].append((prompt, name, pair[1].decode(written, skip_special_tokens=True), same))
         if name != base.name:
-            shift = base.shift(pair[0])
-            rows["tokens"].append(_token_row(name, shift))
+            shift = base.read.shift(pair[0])
+            rows["tokens"].append((name, *shift.predictions()))
             rows["routing"] += [(name, *row) for row in shift.routing_shift().itertuples(index=False)]
-            pictures[name] = base.picture(shift, name)
+            pictures[name] = base.read.picture(shift, name)
         del pair
     return FormsComparison(
         reference=base.name,
         forms=pd.DataFrame([_facts(*model) for model in models], columns=list(FORM_COLUMNS)),
         scores=pd.DataFrame(rows["scores"], columns=list(SCORE_COLUMNS)),
-        tokens=pd.DataFrame(rows["tokens"], columns=["form", "tokens", "kl", "agreement", "worst"]),
-        routing=pd.DataFrame(rows["routing"], columns=["form", "layer", "tokens", "rerouted", "moved", "gate_kl"]),
+        tokens=pd.DataFrame(rows["tokens"], columns=["form", *PREDICTION_COLUMNS]),
+        routing=pd.DataFrame(rows["routing"], columns=["form", *SHIFT_COLUMNS]),
         texts=pd.DataFrame(rows["texts"], columns=["prompt", "form", "text", "same"]),
         pictures=pictures,
     )
@@ -198,46 +198,11 @@ def _opened(sources: Sequence[str]) -> dict[str, Checkpoint]:
         if name in forms or name == ORIGINAL:
             raise UsageError(f"two checkpoints are called {name!r}: give their folders names of their own")
         forms[name] = checkpoint
-    sources_of = {name: _settings(checkpoint).get("checkpoint_hash") for name, checkpoint in forms.items()}
+    sources_of = {name: settings_of(checkpoint).get("checkpoint_hash") for name, checkpoint in forms.items()}
     if len(set(sources_of.values())) > 1:
         listed = ", ".join(f"{name} of {str(own)[:8]}" for name, own in sources_of.items())
         raise UsageError(f"the checkpoints were made of different models ({listed}): compare forms of one model")
     return forms
-
-
-def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the manifest says of how a form was made."""
-    path = checkpoint.folder / MANIFEST_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{checkpoint.folder} has no {MANIFEST_FILE}, expected the output of resmoe-lab compress")
-    settings = _manifest(checkpoint).get("settings")
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} has no settings: compress the model again")
-    return settings
-
-
-def _manifest(checkpoint: Checkpoint) -> dict[str, Any]:
-    try:
-        manifest = json.loads((checkpoint.folder / MANIFEST_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{checkpoint.folder / MANIFEST_FILE} is damaged ({error!r}): copy it again") from error
-    return manifest if isinstance(manifest, dict) else {}
-
-
-def _original(forms: Mapping[str, Checkpoint], named: str | None) -> Checkpoint | None:
-    """The source of the forms: where it was named, or where the manifest says, if its weights are still those."""
-    settings = _settings(next(iter(forms.values())))
-    try:
-        opened = open_checkpoint(named or str(settings.get("checkpoint")))
-    except CheckpointError:
-        if named is not None:
-            raise
-        return None
-    if checkpoint_hash(opened) != settings.get("checkpoint_hash"):
-        if named is not None:
-            raise UsageError(f"{named} is not the model that the checkpoints were made of: name that one")
-        return None
-    return opened
 
 
 class _Reference:
@@ -247,43 +212,19 @@ class _Reference:
         self.name = name
         self.pair = load_pair(checkpoint, device=device)
         self.scores: dict[str, TaskResult] = {}
+        self.read = TracedText(*self.pair, text, checkpoint=checkpoint)
         self._written: dict[str, list[int]] = {}
-        model, tokenizer = self.pair
-        ids = tokenizer(text, verbose=False)["input_ids"][: model_window(model, tokenizer)]
-        if len(ids) < 2:
-            raise UsageError(f"the text has {len(ids)} tokens, expected at least 2: give a few words")
-        self._family = family_of(checkpoint)
-        self._request = token_request(model, ids)
-        self._layers = _traced_layers(checkpoint)
-        self._trace = trace_tokens(model, self._family, self._request, layers=self._layers)
-        self._pieces = [str(tokenizer.decode([token])) for token in ids]
 
     def same_tokens(self, prompt: str, written: list[int]) -> int:
         """How many of the tokens at the beginning are the reference's own, which is asked first."""
         reference = self._written.setdefault(prompt, written)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reference, written, strict=False)))
 
-    def shift(self, model: Any) -> TokenShift:
-        """What a form changes in the text."""
-        trace = trace_tokens(model, self._family, self._request, layers=self._layers)
-        return compare_traces(self.pair[0], self._request, self._trace, trace, other=model)
-
-    def picture(self, shift: TokenShift, label: str) -> dict[str, Any]:
-        """What the picture of the text's tokens is drawn from."""
-        vocabulary = {token: str(self.pair[1].decode([token])) for token in set(shift.top.flatten().tolist())}
-        return shift.picture(label, self._pieces, vocabulary)
-
-
-def _traced_layers(checkpoint: Checkpoint) -> list[int]:
-    """Layers with experts, packed or not."""
-    family = family_of(checkpoint)
-    return family.routed_layers(checkpoint.tensors) if checkpoint.packed else family.layers(checkpoint)
-
 
 def _facts(name: str, checkpoint: Checkpoint) -> tuple[Any, ...]:
     if name == ORIGINAL and not (checkpoint.folder / MANIFEST_FILE).is_file():
         return (name, ORIGINAL, "", 1.0, math.nan, math.nan, math.nan, checkpoint.total_bytes, 0.0)
-    settings, manifest = _settings(checkpoint), _manifest(checkpoint)
+    settings, manifest = settings_of(checkpoint), manifest_of(checkpoint)
     stored, shape = manifest.get("bytes", math.nan), family_of(checkpoint).layer_shape()
     weights = len(manifest.get("layers") or {}) * shape.num_experts * shape.intermediate_size * shape.width
     bits = 8 * stored / weights if weights else math.nan
@@ -303,8 +244,3 @@ def _score_rows(
             difference = paired_difference(reference[task].outcomes[0], outcome)
         rows.append((name, score.task, score.metric, score.value, score.stderr, score.n, *astuple(difference)))
     return rows
-
-
-def _token_row(name: str, shift: TokenShift) -> tuple[Any, ...]:
-    agreement = float((shift.top[0, :, 0] == shift.top[1, :, 0]).mean())
-    return name, len(shift.kl), float(shift.kl.mean()), agreement, float(shift.kl.max())

@@ -24,11 +24,12 @@ from ..scoring.scorer import Limit, Protocol, TaskResult, TaskScorer
 from ..scoring.tasks import EMBEDDED_TASKS
 from ..store.layout import DEFAULT_STORAGE, Storage
 from .runner import EqualBy, VariantRunner, original_key
+from .shift_scores import ShiftMeter
 from .variants import ORIGINAL, Variant
 
 COLUMNS = (
     *("task", "metric", "main", "method", "center", "keep", "true_bytes", "original_bytes", "value", "stderr", "n"),
-    *("difference", "difference_stderr", "low", "high", "p_value", "cached"),
+    *("difference", "difference_stderr", "low", "high", "p_value", "cached", "rerouted", "gate_kl"),
 )
 _NO_DIFFERENCE = Difference(math.nan, math.nan, math.nan, math.nan, math.nan)
 
@@ -89,7 +90,9 @@ def score_methods(
         One row for each figure of each task and method, the original first: ``task, metric, main`` (whether it is the
         task's main figure), ``method, center, keep, true_bytes, original_bytes`` (of the compressed layers'
         experts), ``value, stderr, n``; for main figures ``difference`` to the original, ``difference_stderr, low,
-        high`` (95 % bootstrap) and ``p_value`` (McNemar, for accuracies); ``cached``: whether it came from the cache.
+        high`` (95 % bootstrap) and ``p_value`` (McNemar, for accuracies); ``cached``: whether it came from the cache;
+        ``rerouted, gate_kl``: the share of a text's tokens that take other experts than in the original, and the KL of
+        the gate in nats, means over the layers.
 
     Examples
     --------
@@ -127,13 +130,16 @@ def score_variants(
     """
     rows: list[tuple[Any, ...]] = []
     original: dict[str, TaskResult] = {}
+    meter = ShiftMeter(runner, scorer)
     for variant in tracked(variants, "methods", progress):
-        results = runner.score(variant, scorer)
+        results = runner.score(variant, scorer, then=meter.wanted(variant))
+        shift = meter.shift(variant)
         facts = (variant.method, variant.center, variant.mean_keep, *runner.stored_bytes(variant))
         for name, result in results.items():
             references = original[name].outcomes if original else [None] * len(result.outcomes)
             for outcome, reference in zip(result.outcomes, references, strict=True):
-                rows += _rows(outcome, reference, facts, result.cached)
+                figures = _rows(outcome, reference, facts, result.cached)
+                rows += [(*row, shift.rerouted, shift.gate_kl) for row in figures]
         if variant.method == ORIGINAL:
             original = results
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .._core.errors import UsageError
 from .._core.params import keep_of_bits
@@ -19,6 +20,7 @@ from ..methods import METHODS, storage_ledger
 from ..methods._coding import byte_budget
 from ..runtime import restored_experts
 from ..scoring.calibration import TOKENS, calibration_requests
+from ..scoring.usage_trace import UsageTrace
 from .divergence import divergence, predicting_states
 from .runner import VariantRunner
 
@@ -64,7 +66,7 @@ def measure_layers(
     progress
         Called before every trial; raising from it cancels.
     options
-        ``layers``, ``center``, ``storage``, ``seed``, ``device``: see :class:`~.runner.VariantRunner`.
+        ``layers``, ``center``, ``storage``, ``usage``, ``seed``, ``device``: see :class:`~.runner.VariantRunner`.
 
     Returns
     -------
@@ -100,13 +102,68 @@ def measure_layers(
     return pd.DataFrame(rows, columns=["layer", "keep", "true_bytes", "kl"])
 
 
+def weigh_layers(
+    checkpoint: Checkpoint,
+    method: str,
+    *,
+    usage: UsageTrace,
+    bits: Sequence[float] = BITS,
+    progress: Progress = silent,
+    **options: Any,
+) -> pd.DataFrame:
+    """Compress one layer at a time to every number of bits, and weigh the errors of its experts by their usage.
+
+    No model runs: this is for models that are too large for it.
+
+    Parameters
+    ----------
+    checkpoint, method, bits, progress
+        As for :func:`measure_layers`.
+    usage
+        How often each expert is used.
+    options
+        ``layers``, ``center``, ``storage``, ``seed``: see :class:`~.runner.VariantRunner`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``layer, keep, true_bytes, loss``: sum_k u_k ||W_k - restored_k||_F^2 as a share of
+        sum_k u_k ||W_k||_F^2, with the usage u_k of each expert.
+
+    Raises
+    ------
+    UsageError
+        If the method does not go by bits.
+    """
+    check_allocatable(method)
+    keeps = [keep_of_bits(value) for value in bits if METHODS[method].method.takes_bits(value)]
+    rows = list[tuple[int, float, int, float]]()
+    with VariantRunner(checkpoint, usage=usage, progress=progress, **options) as runner:
+        for layer in runner.layers:
+            stack, shares = runner.stack(layer), usage.usage[layer]
+            scale = float(shares @ _squared_norms(stack.weights))
+            for keep in keeps:
+                facts = {"layer": layer, "bits": 16 * keep}
+                progress(Tick("bits of every layer", len(rows), len(keeps) * len(runner.layers), facts))
+                compressed = runner.compressed(runner.variant(method, keep), layer, stack=stack)
+                error = float(shares @ _squared_norms(stack.weights - compressed.restore()))
+                rows.append((layer, keep, storage_ledger(compressed).true_bytes, error / (scale or 1.0)))
+    progress(Tick("bits of every layer", len(rows), len(rows)))
+    return pd.DataFrame(rows, columns=["layer", "keep", "true_bytes", "loss"])
+
+
+def _squared_norms(matrices: torch.Tensor) -> torch.Tensor:
+    """(N,) float64: squared Frobenius norms of (N, p_I, D) matrices."""
+    return torch.stack([matrix.double().square().sum() for matrix in matrices]).cpu()
+
+
 def allocate_bits(measured: pd.DataFrame, budget: float) -> dict[int, float]:
     """Choose a kept fraction for each layer so that all fit into a budget of bytes and the predictions move least.
 
     Parameters
     ----------
     measured
-        As :func:`measure_layers` returns it: what layers do alone is added up.
+        As :func:`measure_layers` or :func:`weigh_layers` returns it: what layers do alone is added up.
     budget
         Bytes of all layers together.
 
@@ -126,7 +183,8 @@ def allocate_bits(measured: pd.DataFrame, budget: float) -> dict[int, float]:
     >>> allocate_bits(pd.DataFrame(rows, columns=["layer", "keep", "true_bytes", "kl"]), 30)
     {0: 0.2, 1: 0.1}
     """
-    losses = measured.pivot_table(index="layer", columns="keep", values="kl").sort_index(axis=1)
+    lost = "kl" if "kl" in measured else "loss"
+    losses = measured.pivot_table(index="layer", columns="keep", values=lost).sort_index(axis=1)
     sizes = measured.pivot_table(index="layer", columns="keep", values="true_bytes").sort_index(axis=1)
     # More bits are never worse but by chance: text is finite.
     smooth = np.minimum.accumulate(losses.to_numpy(), axis=1)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from ..scoring.calibration import TOKENS
 from ..scoring.outcome import Score
 from ..scoring.scorer import TaskScorer, all_scores
 from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
+from ..scoring.usage_trace import read_usage
 from ..scoring.zeroshot import model_windows
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
+from .record_pictures import TaskText, TextRecorder, shown_variants
 from .runner import VariantRunner
 from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
 from .variants import DEFAULT_BITS, Variant, curve_keeps, keeps_of
@@ -58,6 +61,7 @@ def run_sweep(
     limit: int | None = None,
     calibration: str | None = None,
     tokens: int = TOKENS,
+    usage: str | Path | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
     device: str = "cpu",
@@ -85,6 +89,9 @@ def run_sweep(
         Scores that are in the user's cache are not computed again.
     calibration, tokens
         Task whose running text calibrates methods and centers that use it, and how many of its tokens.
+    usage
+        File of a routing trace that tells how often experts are used: see
+        :func:`~resmoe_lab.scoring.usage_trace.read_usage`.
     device
         Where the model runs.
     progress
@@ -117,7 +124,8 @@ def run_sweep(
     """
     out = Path(out)
     options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}
-    options |= {"calibration": calibration, "tokens": tokens}
+    trace = None if usage is None else read_usage(usage, checkpoint)
+    options |= {"calibration": calibration, "tokens": tokens, "usage": trace}
     options |= {"seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
     with VariantRunner(checkpoint, **options) as runner:
         variants = _variants(runner, methods, keeps=keeps, bits=bits)
@@ -129,6 +137,8 @@ def run_sweep(
         settings |= {"tasks": list(tasks), "limit": limit, "seed": seed, "storage": storage.model_dump(mode="json")}
         if calibration is not None:
             settings |= {"calibration": calibration, "tokens": tokens}
+        if trace is not None:
+            settings |= {"usage": trace.source}
         if found_manifest(out, settings)["finished"]:
             return Sweep.load(out)
         check_place(out)
@@ -199,8 +209,6 @@ def _measure(
     layers = {
         layer: _layer_tables(runner, layer, keeps=keeps) for layer in tracked(runner.layers, "error curves", progress)
     }
-    scores = pd.concat([_scores(runner, variant, scorer, out) for variant in tracked(variants, "scores", progress)])
-    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
     stack = runner.stack(runner.layers[0])
     errors = pd.concat(tables.errors for tables in layers.values())
     options: dict[str, Any] = {"layers": len(layers), "centers": [runner.center_name], "storage": runner.storage}
@@ -208,15 +216,25 @@ def _measure(
         size_table(runner.checkpoint, stack, methods=[name], keeps=keeps[name], stored=errors, **options)
         for name in settings["methods"]
     ]
+    all_sizes = pd.concat(sizes, ignore_index=True)
+    text = TaskText.of(settings["tasks"], data_dir=scorer.data_dir)
+    recorder = TextRecorder(runner, text, shown=shown_variants(variants, errors, all_sizes), out=out)
+    measure = partial(_scores, runner, scorer=scorer, recorder=recorder, out=out)
+    scores = pd.concat([measure(variant) for variant in tracked(variants, "scores", progress)])
+    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
+    routing_shift, predictions = recorder.tables()
     sweep = Sweep(
         facts=_facts(runner, stack, settings),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
-        sizes=pd.concat(sizes, ignore_index=True),
+        sizes=all_sizes,
         centers=pd.DataFrame([tables.center for tables in layers.values()], columns=list(TABLES["centers"])),
         routing=runner.routing_shares(model_windows(model, tokenizer, texts)),
         similarity={layer: tables.similarity for layer, tables in layers.items()},
         permutations={layer: tables.permutations for layer, tables in layers.items()},
+        routing_shift=routing_shift,
+        predictions=predictions,
+        pictures=recorder.pictures(errors),
     )
     sweep.save(out)
     return sweep
@@ -235,13 +253,19 @@ def _layer_tables(runner: VariantRunner, layer: int, *, keeps: Mapping[str, Sequ
     )
 
 
-def _scores(runner: VariantRunner, variant: Variant, scorer: TaskScorer, out: Path) -> pd.DataFrame:
-    """Scores of one variant, from its file in the folder where there is one."""
+def _scores(
+    runner: VariantRunner, variant: Variant, *, scorer: TaskScorer, recorder: TextRecorder, out: Path
+) -> pd.DataFrame:
+    """Scores of one variant, from its file in the folder where there is one; its reading of the text is recorded."""
     file = out / f"{UNIT}{variant.method}-{variant.mean_keep:g}.json"
     scores = _stored_scores(file)
     if scores is None:
-        scores = all_scores(runner.score(variant, scorer))
+        scores = all_scores(runner.score(variant, scorer, then=recorder.wanted(variant)))
         write_json(file, [asdict(score) for score in scores])
+    # The model has not run where all scores were known.
+    if (record := recorder.wanted(variant)) is not None:
+        with runner.running(variant, skips_layers=False) as (model, _):
+            record(model)
     rows = pd.DataFrame(map(asdict, scores))
     return rows.assign(method=variant.method, center=variant.center, keep=variant.mean_keep)
 

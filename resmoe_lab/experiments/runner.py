@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, astuple
 from functools import cached_property
@@ -30,6 +30,7 @@ from ..scoring.routing import routing_shares
 from ..scoring.score_cache import ScoreCache, hash_rows, model_key
 from ..scoring.scorer import TaskResult, TaskScorer
 from ..scoring.tasks import find_task
+from ..scoring.usage_trace import UsageTrace
 from ..store.formats import FORMATS
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.ledger import Ledger
@@ -56,6 +57,8 @@ class VariantRunner:
         How the variants' values are stored: scores are those of what is stored.
     calibration, tokens
         Task whose running text calibrates methods and centers that use it, and how many of its tokens.
+    usage
+        Routing trace that tells how often experts are used, in place of what that text tells.
     data_dir, device
         Searched first for data, and where the model runs.
     progress
@@ -78,6 +81,7 @@ class VariantRunner:
         storage: Storage = DEFAULT_STORAGE,
         calibration: str | None = None,
         tokens: int = TOKENS,
+        usage: UsageTrace | None = None,
         seed: int = 0,
         data_dir: str | Path | None = None,
         device: str = "cpu",
@@ -90,7 +94,8 @@ class VariantRunner:
             raise UsageError(f"{checkpoint.name} is compressed already, expected an original: name the one it is of")
         check_device(device)
         self._center_method = center_method(center, seed=seed)
-        if self._center_method.needs_statistics and calibration is None:
+        has_usage = usage is not None and self._center_method.needs_only_usage
+        if self._center_method.needs_statistics and calibration is None and not has_usage:
             raise UsageError(
                 f"center {center!r} needs calibration text: name a task of running text (--calibration TASK)"
             )
@@ -98,6 +103,7 @@ class VariantRunner:
             calibration_rows(calibration, tokens=tokens, data_dir=data_dir)
         self.center_name, self.storage, self.seed, self._progress = center, storage, seed, progress
         self._calibration, self._tokens, self._data_dir, self._device = calibration, tokens, data_dir, device
+        self._usage = usage
         self._centers: dict[int, Center] = {}
         self._coded_ledgers: dict[tuple[str, float, int], Ledger] = {}
         self._resources = ExitStack()
@@ -193,7 +199,7 @@ class VariantRunner:
 
     @cached_property
     def statistics(self) -> dict[int, Statistics]:
-        """Calibration statistics of each layer; empty without calibration text."""
+        """Calibration statistics of each layer; empty without calibration text and routing trace."""
         return self._calibrated(moments=False)
 
     @cached_property
@@ -202,6 +208,10 @@ class VariantRunner:
         return self._calibrated(moments=True)
 
     def _calibrated(self, *, moments: bool) -> dict[int, Statistics]:
+        measured = self._measured(moments=moments)
+        return measured if self._usage is None else self._usage.statistics(self.layers, measured)
+
+    def _measured(self, *, moments: bool) -> dict[int, Statistics]:
         if self._calibration is None:
             return {}
         model, tokenizer = self.loaded
@@ -252,7 +262,9 @@ class VariantRunner:
     # -- running -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def running(self, variant: Variant, *, skips_layers: bool = True) -> Iterator[tuple[Any, Any]]:
+    def running(
+        self, variant: Variant, *, skips_layers: bool = True, then: Callable[[Any], None] | None = None
+    ) -> Iterator[tuple[Any, Any]]:
         """Give model and tokenizer with a variant's experts in place; afterwards the model has its own again.
 
         Parameters
@@ -261,14 +273,18 @@ class VariantRunner:
             A variant of this runner.
         skips_layers
             Compute the activations below the compressed layers once for all variants, and skip those layers then.
+        then
+            Called with the model at the end of the block, when no layer is skipped any more.
         """
         model, tokenizer = self.loaded
         layers = [] if variant.method == ORIGINAL else self.layers
         stacks = (self.restored(variant, layer) for layer in layers)
         first, folder = min(self.layers) if skips_layers else 0, self._activation_folder
-        experts = restored_experts(model, self.checkpoint, stacks, reload=True)
-        with experts, cached_activations(model, first=first, folder=folder):
-            yield model, tokenizer
+        with restored_experts(model, self.checkpoint, stacks, reload=True):
+            with cached_activations(model, first=first, folder=folder):
+                yield model, tokenizer
+            if then is not None:
+                then(model)
 
     @contextmanager
     def activation_folder(self, layer: int) -> Iterator[Path]:
@@ -280,9 +296,14 @@ class VariantRunner:
     def _activation_folder(self) -> Path:
         return self._resources.enter_context(temporary_folder("resmoe-activations-"))
 
-    def score(self, variant: Variant, scorer: TaskScorer) -> dict[str, TaskResult]:
-        """Return a variant's results by task; the model runs only for tasks that are not in the scorer's cache."""
-        return scorer.score(self.cache_key(variant), lambda: self.running(variant))
+    def score(
+        self, variant: Variant, scorer: TaskScorer, *, then: Callable[[Any], None] | None = None
+    ) -> dict[str, TaskResult]:
+        """Return a variant's results by task; the model runs only for tasks that are not in the scorer's cache.
+
+        `then` is called with the model if it ran, before its own experts are put back.
+        """
+        return scorer.score(self.cache_key(variant), lambda: self.running(variant, then=then))
 
     def cache_key(self, variant: Variant) -> dict[str, Any]:
         """Return what decides a variant's weights."""
@@ -291,6 +312,8 @@ class VariantRunner:
             return key
         key |= {"variant": asdict(variant), "layers": self.layers, "seed": self.seed}
         key["storage"] = self.storage.model_dump(mode="json")
+        if self._usage is not None:
+            key["usage"] = self._usage.source
         if self._calibration is not None:
             rows = find_task(self._calibration).rows(data_dir=self._data_dir)
             key["calibration"] = {"task": self._calibration, "rows": hash_rows(rows), "tokens": self._tokens}

@@ -14,7 +14,11 @@ from pandas.api.types import is_numeric_dtype
 from .._core.errors import DataError, OutputError
 from .._core.files import atomic_write, make_folder
 from .._core.parsing import read_arrays, read_json
+from .sweep_pictures import SweepPictures
 
+#: What is said of a text's routing layer by layer, and of its predictions.
+SHIFT_COLUMNS = ("layer", "tokens", "rerouted", "moved", "gate_kl")
+PREDICTION_COLUMNS = ("tokens", "kl", "agreement", "worst")
 #: The tidy tables of a sweep and their columns, in order.
 TABLES: dict[str, tuple[str, ...]] = {
     "errors": ("layer", "method", "center", "keep", "error", "relative_error"),
@@ -32,18 +36,20 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("way", "weight_bytes", "resident_bytes", "peak_bytes", "load_seconds"),
         *("first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"),
     ),
+    "routing_shift": ("method", "center", "keep", *SHIFT_COLUMNS),
+    "predictions": ("method", "center", "keep", *PREDICTION_COLUMNS),
 }
 #: Columns that are words; all others are numbers.
 _WORDS = ("method", "center", "task", "metric", "format", "solver", "way")
-#: Tables that a sweep does not measure itself; empty until they are added.
-_OPTIONAL = ("speed",)
+#: Tables that a sweep does not measure itself, and those that sweeps of older versions lack; empty then.
+_OPTIONAL = ("speed", "routing_shift", "predictions")
 #: Tables that have rows, whatever was swept and scored.
 _NEVER_EMPTY = ("errors", "sizes", "centers")
 #: The task on whose running text the load of the routers is measured.
 ROUTING_TASK = "storyworld_perplexity"
 #: How the files of single variants' scores begin, which a sweep leaves in its folder.
 UNIT = "scores-"
-_FACTS, _ARRAYS = "sweep.json", "arrays.npz"
+_FACTS, _ARRAYS, _PICTURES = "sweep.json", "arrays.npz", "pictures.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,15 @@ class Sweep:
         Layer to (N, N) float array: cosine similarity of the aligned experts' design matrices.
     permutations
         Layer to (N, p_I) int64 array: the permutations T_k onto the center.
+    routing_shift
+        How much of the routing of a text each variant changes, by layer: see
+        :func:`~resmoe_lab.experiments.token_shift.routing_shift`; empty in sweeps of older versions, and of families
+        that do not tell which experts a token takes.
+    predictions
+        How far each variant moves the predictions on that text: mean KL a token and its largest, in nats, and the share
+        of tokens with the same likeliest next one.
+    pictures
+        The map of the checkpoint and that text token by token; None in sweeps of older versions.
 
     Examples
     --------
@@ -98,6 +113,9 @@ class Sweep:
     speed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TABLES["speed"])))
     similarity: dict[int, np.ndarray] = field(default_factory=dict)
     permutations: dict[int, np.ndarray] = field(default_factory=dict)
+    routing_shift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TABLES["routing_shift"])))
+    predictions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TABLES["predictions"])))
+    pictures: SweepPictures | None = None
 
     def save(self, folder: str | Path) -> Path:
         """Write the sweep as CSV tables, one JSON file of facts and one array file; return the folder.
@@ -118,6 +136,10 @@ class Sweep:
             arrays = {f"similarity_{layer}": a for layer, a in self.similarity.items()}
             arrays |= {f"permutations_{layer}": a for layer, a in self.permutations.items()}
             np.savez_compressed(stream, allow_pickle=False, **arrays)
+        (folder / _PICTURES).unlink(missing_ok=True)
+        if self.pictures is not None:
+            with atomic_write(folder / _PICTURES) as part:
+                part.write_text(self.pictures.model_dump_json(), "utf-8")
         # The facts are written last: a folder that has them is complete.
         with atomic_write(folder / _FACTS) as part:
             part.write_text(json.dumps(self.facts, indent=2, sort_keys=True), "utf-8")
@@ -165,7 +187,31 @@ class Sweep:
             if kind not in ("similarity", "permutations") or array.ndim != 2:
                 raise DataError(f"{folder / _ARRAYS} holds {key!r} {array.shape}, expected matrices of each layer")
             parts[kind][int(layer)] = array
+        if (folder / _PICTURES).is_file():
+            parts["pictures"] = SweepPictures.read(folder / _PICTURES)
         facts = read_json(folder / _FACTS)
         if not isinstance(facts, dict) or not isinstance(facts.get("settings", {}), dict):
             raise DataError(f"{folder / _FACTS} is no description of a sweep, expected named facts and settings")
         return cls(facts, **parts)
+
+
+def shift_by_variant(sweep: Sweep) -> pd.DataFrame:
+    """Return one row a variant: mean over the layers of what its routing shifts, and how far its predictions move.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``method, center, keep, rerouted, gate_kl`` and :data:`PREDICTION_COLUMNS`.
+    """
+    keys = ["method", "center", "keep"]
+    means = sweep.routing_shift.groupby(keys, sort=False)[["rerouted", "gate_kl"]].mean().reset_index()
+    return sweep.predictions[[*keys, *PREDICTION_COLUMNS]].merge(means, on=keys, how="left")
+
+
+def scores_with_shift(sweep: Sweep) -> pd.DataFrame:
+    """Return the scores with ``rerouted`` and ``gate_kl`` of each variant beside them; None where not measured."""
+    shift = shift_by_variant(sweep)[["method", "keep", "rerouted", "gate_kl"]]
+    table = sweep.scores.merge(shift.astype({"keep": float}), on=["method", "keep"], how="left")
+    columns = ["rerouted", "gate_kl"]
+    table[columns] = table[columns].astype(object).where(table[columns].notna(), None)
+    return table

@@ -17,6 +17,7 @@ from ..scoring.decoder import final_norm
 from ..scoring.likelihood import Request
 from ..scoring.readout import logits_of
 from ..scoring.traces import LayerRouting, TokenTrace
+from .sweep import SHIFT_COLUMNS
 
 #: How many of the likeliest next tokens are listed.
 TOP = 5
@@ -56,6 +57,11 @@ class TokenShift:
     next_probabilities: np.ndarray
     distance: np.ndarray
     routing: Mapping[int, tuple[LayerRouting, LayerRouting]]
+
+    def predictions(self) -> tuple[int, float, float, float]:
+        """Return the number of predictions, mean KL, share with the same likeliest next token, and the largest KL."""
+        agreement = float((self.top[0, :, 0] == self.top[1, :, 0]).mean())
+        return len(self.kl), float(self.kl.mean()), agreement, float(self.kl.max())
 
     def routing_shift(self) -> pd.DataFrame:
         """Tabulate how much of the routing changes, by layer: see :func:`routing_shift`."""
@@ -204,7 +210,7 @@ def routing_shift(routing: Mapping[int, tuple[LayerRouting, LayerRouting]]) -> p
         changed = _changed(before, after)
         shares = float(changed.any(1).double().mean()), float(changed.double().mean())
         rows.append((layer, len(changed), *shares, _gate_kl(before, after)))
-    return pd.DataFrame(rows, columns=["layer", "tokens", "rerouted", "moved", "gate_kl"])
+    return pd.DataFrame(rows, columns=list(SHIFT_COLUMNS))
 
 
 def routing_moves(before: LayerRouting, after: LayerRouting) -> np.ndarray:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .._core.params import KEEP, keep_of_bits
-from ..methods import Method
+from ..methods import METHODS, Method
 
 #: Bits a weight at which methods that go by them are compared.
 DEFAULT_BITS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
 #: Keeps of error curves, which cost nothing more than one sort or one spectrum, and bits of methods that go by those.
 CURVE_KEEPS: tuple[float, ...] = tuple(KEEP.grid())
 CURVE_BITS: tuple[float, ...] = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
+#: Stored bits a weight that are spoken of where a single number is named, and the bits of what others are held against.
+FEW_BITS, PLAIN_BITS = 2.0, 4.0
 #: The variants that are no method: before any compression, and with every residual dropped.
 ORIGINAL, CENTER_ONLY = "original", "center-only"
 
@@ -62,3 +64,11 @@ def curve_keeps(method: Method, *, keeps: Sequence[float], bits: Sequence[float]
     [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     """
     return sorted(set(keeps_of(method, keeps=[*CURVE_KEEPS, *keeps], bits=[*CURVE_BITS, *bits])))
+
+
+def is_plain_quantizer(method: str) -> bool:
+    """Whether a method does nothing but round every weight to a few bits."""
+    if method not in METHODS:
+        return False
+    kind = METHODS[method]
+    return kind.method.by_bits and not kind.uses_center and not kind.method.variable_size

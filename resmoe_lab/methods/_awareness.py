@@ -20,6 +20,8 @@ def importances(stack: ExpertStack, center: Center | None, statistics: Statistic
     ----------
     The score |W_ij| ||x_j|| of Wanda (arXiv 2306.11695), as D2-MoE (arXiv 2502.17298) applies it to differences.
     """
+    assert statistics.inputs is not None
+    assert statistics.neurons is not None
     for k, weights in enumerate(stack.weights):
         inputs = statistics.inputs[k].to(weights).sqrt()
         neurons = statistics.neurons[k].to(weights).sqrt()

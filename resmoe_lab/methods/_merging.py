@@ -182,7 +182,7 @@ def _usage(stack: ExpertStack, statistics: Statistics | None) -> torch.Tensor:
 
 def _affinity(products: torch.Tensor, statistics: Statistics | None) -> torch.Tensor:
     """Similarity of the experts: of their router logits where there is calibration text, else of their weights."""
-    if statistics is not None:
+    if statistics is not None and statistics.affinity is not None:
         return statistics.affinity.double().cpu()
     norms = products.diagonal().clamp(min=0).sqrt().clamp(min=1e-300)
     return products / norms / norms[:, None]

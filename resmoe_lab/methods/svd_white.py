@@ -26,4 +26,5 @@ class WhitenedSVD(LowRankMethod):
     def hints(self, stack: ExpertStack, center: Center | None, statistics: Statistics | None) -> Iterator[Whitening]:
         """Yield the layer's whitening: one for all its experts, since few tokens do not span each one's inputs."""
         moments = needed(statistics, f"method {self.name!r}").moments
+        assert moments is not None
         return repeat(whiten(moments, stack.blocks, like=stack.weights))

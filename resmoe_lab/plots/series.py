@@ -34,10 +34,9 @@ def goes_by_bits(series: str) -> bool:
 
 def is_plain_quantizer(series: str) -> bool:
     """Whether a series is of a method that does nothing but round every weight to a few bits."""
-    from ..methods import METHODS
+    from ..experiments.variants import is_plain_quantizer
 
-    method = series.split(SERIES_SEPARATOR)[0]
-    return goes_by_bits(series) and not METHODS[method].uses_center and not METHODS[method].method.variable_size
+    return is_plain_quantizer(series.split(SERIES_SEPARATOR)[0])
 
 
 def setting_label(series: str, keep: float) -> str:

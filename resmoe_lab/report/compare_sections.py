@@ -7,14 +7,12 @@ from html import escape
 import pandas as pd
 from IPython.display import HTML
 
-from .. import plots
 from .._core.units import human_bytes
 from ..experiments.compare_forms import FormsComparison
 from ..experiments.variants import ORIGINAL
-from ..plots.inline import tokens_html
-from ..plots.offline import chart_html
 from ..plots.series import error_text
 from .html import Cell, table
+from .inside import charts_beside, tokens_beside
 
 
 def summary(comparison: FormsComparison) -> HTML:
@@ -58,20 +56,12 @@ def score_table(comparison: FormsComparison) -> HTML:
 
 def token_pictures(comparison: FormsComparison) -> HTML:
     """Show the text of each form, coloured by how far its predictions move."""
-    scale = max((max(picture["kl"]) for picture in comparison.pictures.values()), default=0.0)
-    parts = [
-        f"<h3>{escape(name)}</h3><figure>{tokens_html({**picture, 'scale': scale})}</figure>"
-        for name, picture in comparison.pictures.items()
-    ]
-    return HTML("".join(parts))
+    return tokens_beside(comparison.pictures)
 
 
 def routing_charts(comparison: FormsComparison) -> HTML:
     """Chart how much of the routing each form changes, by layer."""
-    parts = []
-    for name, rows in comparison.routing.groupby("form", sort=False):
-        parts.append(f"<h3>{escape(str(name))}</h3><figure>{chart_html(plots.routing_shift(rows))}</figure>")
-    return HTML("".join(parts) or "<p class='missing'>No layer was traced.</p>")
+    return charts_beside({str(name): rows for name, rows in comparison.routing.groupby("form", sort=False)})
 
 
 def written_texts(comparison: FormsComparison) -> HTML:

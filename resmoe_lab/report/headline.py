@@ -11,35 +11,33 @@ from IPython.display import HTML
 from .. import plots
 from .._core.params import KEEP
 from ..experiments.sweep import Sweep
-from ..plots.series import error_text, is_plain_quantizer, setting_label
+from ..experiments.variants import FEW_BITS
+from ..plots.series import error_text, is_plain_quantizer
+from .answer import answer
 from .html import Cell, table
 from .numbers import number_text, percent
-from .overview import Summary, at_bits, best_for_bytes, summarise
-
-#: Bits a weight that the report speaks of where it names a single number, and at which its slider of bits begins.
-FEW_BITS = 2.0
+from .overview import SHIFT_LABELS, Summary, at_bits, best_for_bytes, shift_cells, summarise
 
 
 def headline(sweep: Sweep) -> HTML:
-    """Summarise error and bytes, and show the table of what goes by a kept fraction at any kept fraction."""
+    """Answer in words and three figures, and show the table of what goes by a kept fraction at any of them."""
     summary = summarise(sweep)
     if summary.table.empty:
         return HTML("<p class='lead'>This sweep holds no method.</p>")
     keeps = summary.keeps()
     keep = min(keeps, key=lambda value: abs(value - KEEP.default), default=None)
     sentences = [*(_answer(summary, keep) if keep is not None else ()), *_answer_in_bits(summary)]
-    lead = "".join(f"<p class='lead'>{sentence}</p>" for sentence in sentences)
-    parts = [f"<h1>{_model(sweep)}</h1>", lead]
+    parts = [f"<h1>{_model(sweep)}</h1>", answer(sweep, summary), *(f"<p>{sentence}</p>" for sentence in sentences)]
     if keep is None:
-        return HTML("".join([*parts, _cards(summary, at_bits(summary, FEW_BITS))]))
+        return HTML("".join(parts))
     bodies = {f"{value:g}": _summary_rows(summary, value) for value in keeps}
     header = ["method", "relative error", *(column.label for column in summary.columns)]
-    header += ["paper's count", "really stored", "whole model"]
+    header += [*(SHIFT_LABELS if summary.has_shift else ()), "paper's count", "really stored", "whole model"]
     state = "scored" if summary.columns else "computed"
     shown = f"<p class='note'>At keep <output data-shows='keep'></output>, the nearest that was {state}:</p>"
     note = "Bold: best of its column. Bytes are shares of the original's; all sliders of kept fractions on this page "
     note += "move together."
-    parts += [_cards(summary, summary.at(keep)), _page_slider(keeps), shown, table(header, bodies)]
+    parts += [_page_slider(keeps), shown, table(header, bodies)]
     return HTML("".join(parts) + f"<p class='note'>{note}</p>")
 
 
@@ -107,21 +105,6 @@ def _against(rows: pd.DataFrame) -> str:
     return text
 
 
-def _cards(summary: Summary, rows: pd.DataFrame) -> str:
-    cards = []
-    for column in summary.columns[:4]:
-        values = rows.dropna(subset=[column.name])
-        if values.empty:
-            continue
-        best = values.sort_values(column.name, ascending=column.lower_is_better).iloc[0]
-        original = summary.original.get(column.label)
-        prefix = "" if original is None else f"{number_text(original, column.percent)} &rarr; "
-        number = f"{prefix}<b>{number_text(best[column.name], column.percent)}</b>"
-        caption = f"{escape(column.label)}, {escape(best['series'])} at {setting_label(best['series'], best['keep'])}"
-        cards.append(f"<div class='card'><div class='figure'>{number}</div><div class='caption'>{caption}</div></div>")
-    return f"<div class='cards'>{''.join(cards)}</div>" if cards else ""
-
-
 def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
     rows = summary.at(keep)
     ends = {**summary.best(rows), "true_share": rows["true_share"].min()}
@@ -132,9 +115,11 @@ def _summary_rows(summary: Summary, keep: float) -> list[list[Cell | str]]:
     result: list[list[Cell | str]] = []
     if summary.original:
         scores = [number_text(summary.original.get(c.label), c.percent) for c in summary.columns]
-        result.append(["original", number_text(0.0, False), *scores, percent(1.0), percent(1.0), percent(1.0)])
+        shift = [percent(0.0), "0"] if summary.has_shift else []
+        result.append(["original", number_text(0.0, False), *scores, *shift, percent(1.0), percent(1.0), percent(1.0)])
     for _, row in rows.iterrows():
         scored = [cell(row, c.name, number_text(row[c.name], c.percent)) for c in summary.columns]
         shares = [cell(row, name, percent(row[name])) for name in ("paper_share", "true_share", "model_share")]
-        result.append([str(row["series"]), cell(row, "error", number_text(row["error"], False)), *scored, *shares])
+        error = cell(row, "error", number_text(row["error"], False))
+        result.append([str(row["series"]), error, *scored, *shift_cells(summary, row), *shares])
     return result

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ..experiments.sweep import Sweep
+from ..experiments.sweep import Sweep, shift_by_variant
 from ..plots.series import (
     add_series,
     goes_by_bits,
@@ -17,6 +17,10 @@ from ..plots.series import (
     task_values,
 )
 from ..plots.sizes import size_table
+from .numbers import number_text, percent
+
+#: Columns of what a variant does to the routing, where that was measured.
+SHIFT_LABELS = ("tokens rerouted", "KL of the gate")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Summary:
     ----------
     table
         Columns ``series``, ``keep``, ``by_bits``, ``error``, ``paper_share``, ``true_share``, ``paper_bytes``,
-        ``true_bytes``, ``model_share``, ``bits`` (stored a weight), and one for each task.
+        ``true_bytes``, ``model_share``, ``bits`` (stored a weight), ``rerouted``, ``gate_kl``, and one for each task.
     columns
         The task columns.
     original
@@ -47,6 +51,11 @@ class Summary:
     table: pd.DataFrame
     columns: tuple[Column, ...]
     original: dict[str, float]
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the shift of the routing was measured."""
+        return bool(self.table["rerouted"].notna().any())
 
     def scored(self) -> pd.DataFrame:
         """Return the rows with scores, or all where nothing was scored."""
@@ -86,8 +95,18 @@ def summarise(sweep: Sweep) -> Summary:
         columns.append(Column(f"task {task}", task, percent=not lower, lower_is_better=lower))
         if "original" in references:
             original[task] = references["original"]
+    shift = add_series(shift_by_variant(sweep))[[*keys, "rerouted", "gate_kl"]].astype({"keep": float})
+    joined = joined.merge(shift.assign(keep=shift["keep"].round(6)), on=keys, how="left")
     joined["by_bits"] = joined["series"].map(goes_by_bits).astype(bool)
     return Summary(joined, tuple(columns), original)
+
+
+def shift_cells(summary: Summary, row: pd.Series) -> list[str]:
+    """Return the cells under :data:`SHIFT_LABELS` of a row of the summary; none where nothing was measured."""
+    if not summary.has_shift:
+        return []
+    rerouted = "not measured" if pd.isna(row["rerouted"]) else percent(row["rerouted"])
+    return [rerouted, number_text(row["gate_kl"], False)]
 
 
 def by_keep(sweep: Sweep) -> Sweep:

@@ -14,15 +14,15 @@ from .._core.gaps import NO_BOUND, gap_text
 from .._core.params import BITS
 from .._core.units import human_bytes
 from ..experiments.sweep import Sweep
+from ..experiments.variants import FEW_BITS
 from ..plots.offline import chart_html
 from ..plots.permutation import permutation_table
 from ..plots.series import error_text, lower_is_better, order_series, setting_label
 from ..workbench.views import ErrorsView, SweepView
-from .headline import FEW_BITS
 from .headline import headline as headline
 from .html import Cell, bullets, definitions, number_ranges, table
 from .numbers import number_text, percent
-from .overview import Summary, at_bits, by_keep, summarise
+from .overview import SHIFT_LABELS, Summary, at_bits, by_keep, shift_cells, summarise
 
 _PROVENANCE = ("date", "settings", "versions", "machine")
 
@@ -133,6 +133,7 @@ def bits_table(sweep: Sweep) -> HTML:
     note = "<p class='note'>Center, indices, scales and tables included; the original has 16. Of each method the point "
     note += f"of the least error that was {state} and fits into <output data-shows='bits'></output> bits a weight:</p>"
     header = ["method", "setting", "stored bits", "relative error", *(column.label for column in summary.columns)]
+    header += SHIFT_LABELS if summary.has_shift else ()
     return HTML(slider + note + table(header, bodies, by="bits"))
 
 
@@ -147,10 +148,9 @@ def _bits_rows(summary: Summary, bits: float) -> list[list[Cell | str]]:
         numbers = [("error", error_text(row["error"]))]
         numbers += [(column.name, number_text(row[column.name], column.percent)) for column in summary.columns]
         cells = [Cell(text, best=len(rows) > 1 and row[name] == ends[name]) for name, text in numbers]
-        result.append(
-            [str(row["series"]), setting_label(row["series"], row["keep"]), f"{row['bits']:.2f}", *cells],
-        )
-    empty = [""] * (2 + len(summary.columns))
+        start = [str(row["series"]), setting_label(row["series"], row["keep"]), f"{row['bits']:.2f}"]
+        result.append([*start, *cells, *shift_cells(summary, row)])
+    empty = [""] * (2 + len(summary.columns) + (len(SHIFT_LABELS) if summary.has_shift else 0))
     for series in order_series(set(summary.table["series"]) - set(rows["series"])):
         result += [[series, "none fits", *empty]]
     return result

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.params import KEEP
-from ..experiments.sweep import Sweep
+from ..experiments.sweep import Sweep, shift_by_variant
 from ..experiments.variants import ORIGINAL
 from ..plots.series import REFERENCES, error_text, goes_by_bits, setting_label
 
@@ -14,7 +14,7 @@ _MAIN_METRICS = ("perplexity", "acc")
 
 
 def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> list[dict[str, Any]]:
-    """Return one row a method: stored bits a weight, mean relative error, main scores, and both counts of bytes.
+    """Return one row a method: stored bits a weight, mean relative error, main scores, rerouted tokens, bytes.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
     errors = dict(sweep.errors.groupby(keys).relative_error.mean())
     sizes = {(row["method"], row["keep"]): row for row in sweep.sizes.to_dict("records")}
     main = sweep.scores[sweep.scores.metric.isin(_MAIN_METRICS)]
+    shift = shift_by_variant(sweep)
+    rerouted = {(row["method"], row["keep"]): float(row["rerouted"]) for row in shift.to_dict("records")}
     rows: list[dict[str, Any]] = []
     for key, scores in main.groupby(keys, sort=False):
         method, at = str(key[0]), float(str(key[1]))
@@ -45,6 +47,8 @@ def summary_rows(source: Sweep | str | Path, *, keep: float = KEEP.default) -> l
         paper, true = (original, original) if method == ORIGINAL else (None, None)
         if (method, at) in sizes:
             paper, true = (float(sizes[method, at][count]) for count in ("paper_bytes", "true_bytes"))
+        if rerouted:
+            row["tokens rerouted"] = rerouted.get((method, at), 0.0 if method == ORIGINAL else None)
         if paper is not None and true is not None:
             row |= {
                 "bits": round(16 * true / original, 2),

@@ -111,12 +111,16 @@ class ScoreCache:
 
     def table(self, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return the table stored under a key, computed and stored if there is none."""
-        path = self.path(key)
-        if (stored := _read_sealed(path)) is not None:
-            return pd.DataFrame(stored)
+        if (stored := self.known_table(key)) is not None:
+            return stored
         table = compute()
-        _write_sealed(path, table.to_dict("list"), key=dict(key))
+        _write_sealed(self.path(key), table.to_dict("list"), key=dict(key))
         return table
+
+    def known_table(self, key: Mapping[str, Any]) -> pd.DataFrame | None:
+        """Return the table stored under a key; None if there is none, or the file is damaged."""
+        stored = _read_sealed(self.path(key))
+        return None if stored is None else pd.DataFrame(stored)
 
     def partial(self, key: Mapping[str, Any]) -> PartialResults:
         """Return where an unfinished evaluation stores its results."""

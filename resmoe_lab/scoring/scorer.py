@@ -71,13 +71,13 @@ class TaskScorer:
         for rows in self._limits.values():
             if rows is not None and rows < 1:
                 raise UsageError(f"limit is {rows}, expected a positive whole number")
-        self._data_dir = data_dir
-        self._protocol, self._cache, self._progress = protocol, cache or ScoreCache(), progress
+        self.data_dir = data_dir
+        self.protocol, self.cache, self._progress = protocol, cache or ScoreCache(), progress
         self._task_keys = {name: self._task_key(name) for name in self.tasks}
 
     def cached(self, key: Mapping[str, Any]) -> dict[str, TaskResult]:
         """Return the cached results of a model by task; `key` holds what decides the model's weights."""
-        outcomes = {name: self._cache.get({**key, **self._task_keys[name]}) for name in self.tasks}
+        outcomes = {name: self.cache.get({**key, **self._task_keys[name]}) for name in self.tasks}
         return {name: TaskResult(cached, True) for name, cached in outcomes.items() if cached is not None}
 
     def score(
@@ -105,20 +105,20 @@ class TaskScorer:
         return {name: results[name] for name in self.tasks}
 
     def _outcomes(self, model: Any, tokenizer: Any, name: str, key: dict[str, Any]) -> list[Outcome]:
-        options: dict[str, Any] = {"limit": self._limits[name], "data_dir": self._data_dir, "progress": self._progress}
-        if self._protocol == "lm-eval":
+        options: dict[str, Any] = {"limit": self._limits[name], "data_dir": self.data_dir, "progress": self._progress}
+        if self.protocol == "lm-eval":
             outcomes = harness_outcomes(model, tokenizer, name, **options)
         else:
-            options["partial"] = self._cache.partial(key)
+            options["partial"] = self.cache.partial(key)
             outcomes = [task_outcome(model, tokenizer, find_task(name), **options)]
-        self._cache.put(key, outcomes)
+        self.cache.put(key, outcomes)
         return outcomes
 
     def _task_key(self, name: str) -> dict[str, Any]:
         """What decides a task's rows and their scoring; raises early if something is missing."""
-        key: dict[str, Any] = {"task": name, "protocol": self._protocol, "limit": self._limits[name]}
-        data_dir = self._data_dir
-        if self._protocol == "lm-eval":
+        key: dict[str, Any] = {"task": name, "protocol": self.protocol, "limit": self._limits[name]}
+        data_dir = self.data_dir
+        if self.protocol == "lm-eval":
             from importlib.metadata import PackageNotFoundError, version
             from tempfile import TemporaryDirectory
 

@@ -106,7 +106,7 @@ def trace_tokens(model: Any, family: Family, request: Request, *, layers: Sequen
         output = model(**model_inputs(model, request), output_hidden_states=True, use_cache=False)
     hidden = output.decoder_hidden_states if model.config.is_encoder_decoder else output.hidden_states
     width = last[0].shape[-1]
-    states = torch.stack([_one_stream(state[0].float(), width) for state in (*hidden[:-1], last[0])])
+    states = torch.stack([_one_stream(state[0].float(), width).cpu() for state in (*hidden[:-1], last[0])])
     predicting = places.decoder - 1 if model.config.is_encoder_decoder else places.decoder
     return TokenTrace(predicting, states, {layer: recorder.routing() for layer, recorder in recorders.items()})
 

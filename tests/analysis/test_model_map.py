@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resmoe_lab.analysis.model_map import PARTS, compressed_map, model_map
+from resmoe_lab.analysis.model_map import PARTS, compressed_map, map_picture, merge_experts, model_map
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 from resmoe_lab.experts import moe_layers
@@ -73,3 +73,18 @@ def test_a_forecast_form_is_what_is_then_written(method: str, tiny: Checkpoint, 
     assert sums["experts"] + sums.get("center", 0) == pytest.approx(manifest["bytes"], rel=0.01)
     assert ("center" in sums) == center
     assert sums["attention"] == before["attention"]
+
+
+def test_a_picture_holds_every_byte_of_its_table(tiny: Checkpoint) -> None:
+    table = model_map(tiny)
+    merged = merge_experts(table)
+    picture = map_picture("x", {"as stored": table, "merged": merged}, {1: 0.5})
+    assert picture["errors"] == {"1": 0.5}
+    for form in picture["forms"]:
+        assert form["bytes"] == tiny.total_bytes
+        assert sum(cell["bytes"] for row in form["rows"] for cell in row["cells"]) == tiny.total_bytes
+        assert [row["layer"] for row in form["rows"]] == [None, 0, 1, 2, 3, None]
+    experts = merged[merged["part"] == "experts"]
+    assert experts["expert"].tolist() == [-1] * 4
+    assert experts["weights"].sum() == table.loc[table["part"] == "experts", "weights"].sum()
+    assert len(merged) == len(table) - 4 * 7

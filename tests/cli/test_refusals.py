@@ -60,6 +60,7 @@ SHARED: dict[str, tuple[Case, ...]] = {
     "--device": _DEVICES,
     "--limit": _COUNTS,
     "--tokens": _COUNTS,
+    "--usage": (("no/such.npz",), ("no/such.parquet",), ("trace.csv",), ("",)),
     "--tasks": _TEXTS[:1] + _TEXTS[2:],
     "--json": (("--json=maybe",),),
 }
@@ -157,7 +158,7 @@ def _lines() -> list[tuple[str, int]]:
 
 
 def _names_a_file(case: Case) -> bool:
-    return Path(case[0]).suffix in (".jsonl", ".txt")
+    return Path(case[0]).suffix in (".jsonl", ".txt", ".npz", ".parquet")
 
 
 def _arguments(verb: str) -> list[str]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import torch
 
 from resmoe_lab._core.errors import UsageError
 from resmoe_lab.checkpoint import open_checkpoint
 from resmoe_lab.experiments.divergence import divergence, predicting_states
-from resmoe_lab.experiments.layer_bits import allocate_bits, layer_budget, measure_layers
+from resmoe_lab.experiments.layer_bits import allocate_bits, layer_budget, measure_layers, weigh_layers
 from resmoe_lab.experiments.runner import VariantRunner
+from resmoe_lab.experts import load_stack
+from resmoe_lab.methods import compress_layer
 from resmoe_lab.scoring.calibration import calibration_requests
+from resmoe_lab.scoring.usage_trace import UsageTrace
 
 TEXT = "storyworld_perplexity"
 
@@ -58,3 +62,23 @@ def test_a_budget_that_nothing_fits_into(measured: pd.DataFrame) -> None:
 def test_a_method_that_does_not_go_by_bits_is_refused() -> None:
     with pytest.raises(UsageError, match="method 'up' does not go by bits"):
         measure_layers(open_checkpoint("switch-tiny"), "up", text=TEXT)
+
+
+def test_layers_are_weighed_by_the_experts_that_are_used() -> None:
+    """A loop over the definition; an expert that no token takes costs nothing."""
+    checkpoint = open_checkpoint("switch-tiny")
+    shares = {1: torch.tensor([0.0, 0.5, 0.5, 0, 0, 0, 0, 0]).double(), 3: torch.full((8,), 1 / 8).double()}
+    weighed = weigh_layers(checkpoint, "rtn", usage=UsageTrace("trace", 9, shares), bits=[2, 4])
+    assert list(weighed.columns) == ["layer", "keep", "true_bytes", "loss"]
+    for row in weighed.itertuples():
+        stack = load_stack(checkpoint, layer=row.layer)
+        restored = compress_layer(stack, method="rtn", keep=row.keep).restore()
+        error = norm = 0.0
+        for k, share in enumerate(shares[row.layer].tolist()):
+            error += share * float((stack.weights[k] - restored[k]).double().square().sum())
+            norm += share * float(stack.weights[k].double().square().sum())
+        assert row.loss == pytest.approx(error / norm, rel=1e-9)
+    keeps = allocate_bits(weighed, float(weighed.true_bytes.max()) * 2)
+    assert keeps == {1: 0.25, 3: 0.25}
+    with pytest.raises(UsageError, match="method 'up' does not go by bits"):
+        weigh_layers(checkpoint, "up", usage=UsageTrace("trace", 9, shares))

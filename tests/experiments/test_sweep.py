@@ -41,6 +41,7 @@ def test_tables_come_back_as_they_were(swept: tuple[Sweep, Path]) -> None:
             getattr(loaded, name), getattr(sweep, name).reset_index(drop=True), check_dtype=False
         )
     assert loaded.facts == sweep.facts
+    assert loaded.pictures == sweep.pictures
     assert all(np.array_equal(loaded.permutations[layer], sweep.permutations[layer]) for layer in (1, 2))
     assert not list(out.glob("*.part"))
 
@@ -91,6 +92,18 @@ def test_a_stopped_sweep_goes_on(tiny: Checkpoint, tmp_path: Path, swept: tuple[
     again = run_sweep(tiny, tmp_path / "out", tasks=TASKS, progress=silent, **SETTINGS)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in saved.items())
     pd.testing.assert_frame_equal(again.scores, swept[0].scores)
+
+
+def test_a_folder_of_an_older_version_is_read(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(swept[1], folder)
+    for name in ("routing_shift.csv", "predictions.csv", "pictures.json"):
+        (folder / name).unlink()
+    old = Sweep.load(folder)
+    assert old.pictures is None
+    assert old.routing_shift.empty
+    assert old.predictions.empty
+    pd.testing.assert_frame_equal(old.scores, Sweep.load(swept[1]).scores)
 
 
 def test_a_finished_sweep_is_reused(tiny: Checkpoint, swept: tuple[Sweep, Path]) -> None:
@@ -199,7 +212,7 @@ def _used(folder: Path) -> None:
 
 
 @settings(derandomize=True, max_examples=30)
-@pytest.mark.parametrize("name", [*(f"{name}.csv" for name in TABLES), "arrays.npz", "sweep.json"])
+@pytest.mark.parametrize("name", [*(f"{name}.csv" for name in TABLES), "arrays.npz", "pictures.json", "sweep.json"])
 @given(data=st.data())
 def test_a_damaged_sweep_is_told(fuzzed: Path, name: str, data: st.DataObject) -> None:
     path = fuzzed / name
@@ -213,9 +226,10 @@ def test_a_damaged_sweep_is_told(fuzzed: Path, name: str, data: st.DataObject) -
 
 
 @settings(derandomize=True, max_examples=60)
+@pytest.mark.parametrize("name", ["sweep.json", "pictures.json"])
 @given(data=st.data())
-def test_other_facts_of_a_sweep_are_told(fuzzed: Path, data: st.DataObject) -> None:
-    path = fuzzed / "sweep.json"
+def test_other_facts_of_a_sweep_are_told(fuzzed: Path, name: str, data: st.DataObject) -> None:
+    path = fuzzed / name
     content = path.read_bytes()
     size = sum(file.stat().st_size for file in fuzzed.iterdir())
     try:

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 
 from resmoe_lab.experiments.sweep import TABLES, Sweep
+from resmoe_lab.experiments.sweep_pictures import FormPicture, MapPicture, SweepPictures, TokenPicture
 
 KEEPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 SCORED_KEEPS = (0.1, 0.25, 0.5, 0.75)
 METHODS = {"up": 1.0, "svd": 1.9, "resmoe-up": 0.62, "resmoe-svd": 1.15}
 #: Methods that go by bits: those that have curves, those that are scored, and what is stored beside each weight's bits.
 BITS = {"rtn": ((2, 3, 4, 8), (2, 3), 0.5), "resmoe-coded": ((1, 1.5, 2, 3, 4, 8), (1, 2, 3), 0.0)}
+#: A text that tries to be markup.
+PIECES = ["One", " day", " <b>the", "</script>", " river", "\n", " froze", " &amp;", " over", "."]
 TASKS = {
     "storyworld_perplexity": ("perplexity", 3.1, 90.0),
     "wikitext2": ("word_perplexity", 61.0, 4000.0),
@@ -37,6 +40,9 @@ def make_sweep(*, layers: int = 4, experts: int = 8, width: int = 96, tasks: boo
         speed=_speed(),
         similarity={layer: _similarity(experts, rng) for layer in range(layers)},
         permutations={layer: _permutations(experts, width, rng, share=0.1 + 0.1 * layer) for layer in range(layers)},
+        routing_shift=_routing_shift(range(layers)),
+        predictions=_predictions(),
+        pictures=_pictures(range(layers), experts),
     )
 
 
@@ -112,6 +118,73 @@ def _routing(layers: range, experts: int, rng: np.random.Generator) -> pd.DataFr
         share = rng.dirichlet(np.full(experts, 8.0))
         rows += [(layer, expert, float(share[expert])) for expert in range(experts)]
     return pd.DataFrame(rows, columns=list(TABLES["routing"]))
+
+
+def _variants() -> list[tuple[str, str, float]]:
+    scored = [(method, _center(method), keep) for method in METHODS for keep in SCORED_KEEPS]
+    return [("center-only", "wasserstein", 0.0), *scored]
+
+
+def _routing_shift(layers: range) -> pd.DataFrame:
+    rows = []
+    for method, center, keep in _variants():
+        moved = 0.4 * _error(METHODS.get(method, 0.9), keep)
+        rows += [(method, center, keep, layer, len(PIECES), moved, moved / 2, moved / 9) for layer in layers]
+    return pd.DataFrame(rows, columns=list(TABLES["routing_shift"]))
+
+
+def _predictions() -> pd.DataFrame:
+    rows = []
+    for method, center, keep in _variants():
+        kl = 3 * _error(METHODS.get(method, 0.9), keep)
+        rows.append((method, center, keep, len(PIECES), kl, 1 - kl / 4, 4 * kl))
+    return pd.DataFrame(rows, columns=list(TABLES["predictions"]))
+
+
+def _pictures(layers: range, experts: int) -> SweepPictures:
+    forms = [
+        FormPicture(method=method, center=_center(method), keep=0.25, tokens=_token_picture(layers, experts, scale))
+        for method, scale in (("resmoe-up", 0.5), ("up", 1.0))
+    ]
+    return SweepPictures(
+        task="<b>storyworld</b> & co", map=_map(layers, experts), method="resmoe-up", keep=0.25, forms=forms
+    )
+
+
+def _token_picture(layers: range, experts: int, scale: float) -> TokenPicture:
+    count = len(PIECES)
+    top = [[[word, 0.5 / 2**place] for place, word in enumerate(PIECES[:5])] for _ in PIECES]
+    routed = [
+        [[[token % experts, 1], [(token + layer % 2) % experts, 1]] for token in range(count)] for layer in layers
+    ]
+    return TokenPicture.model_validate(
+        {
+            "label": "other",
+            "pieces": PIECES,
+            "predicting": list(range(count)),
+            "kl": [scale * token / count for token in range(count)],
+            "top": [top, top],
+            "next": [[0.25] * (count - 1) + [None]] * 2,
+            "distance": [[0.1 * (layer + 1)] * count for layer in range(len(layers) + 1)],
+            "layers": list(layers),
+            "count": experts,
+            "experts": routed,
+        }
+    )
+
+
+def _map(layers: range, experts: int) -> MapPicture:
+    def form(name: str, size: int) -> dict:
+        cells = [
+            {"part": "experts", "expert": k, "shape": "96x192", "stored": "bf16", "weights": 1000, "bytes": size}
+            for k in range(experts)
+        ]
+        rows = [{"name": str(layer), "layer": layer, "bytes": size * experts, "cells": cells} for layer in layers]
+        return {"name": name, "bytes": size * experts * len(layers), "rows": rows}
+
+    errors = {str(layer): 0.1 + 0.02 * layer for layer in layers}
+    forms = [form("as stored", 2000), form("resmoe-up", 700)]
+    return MapPicture.model_validate({"name": "<b>mixtral</b>-tiny", "forms": forms, "errors": errors})
 
 
 def _similarity(experts: int, rng: np.random.Generator) -> np.ndarray:

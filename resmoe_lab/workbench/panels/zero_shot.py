@@ -132,9 +132,11 @@ class ZeroShotPanel(Panel[ScoresView]):
             for difference, low, high in differences
         ]
         shown["p"] = table["p_value"]
+        shown["rerouted"] = ["" if pd.isna(share) else f"{share:.1%}" for share in table["rerouted"]]
         shown["mark"] = ["cached" if cached else "fresh" for cached in table["cached"]]
         formats: dict[str, Any] = {"value": "{:.4g}".format, "stderr": "{:.2g}".format, "p": "{:.2g}".format}
-        note = "<p>difference to the original, row by row, with its 95 % bootstrap interval; p: McNemar's test.</p>"
+        note = "<p>difference to the original, row by row, with its 95 % bootstrap interval; p: McNemar's test; "
+        note += "rerouted: tokens of a text that take other experts than in the original, mean over the layers.</p>"
         return shown.to_html(index=False, border=0, escape=True, formatters=formats, na_rep="") + note
 
     def _alt(self, name: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from ... import plots
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.approximation import measured_curves
-from ...analysis.model_map import compressed_map, model_map
+from ...analysis.model_map import compressed_map, map_picture, model_map
 from ...centers import CENTERS, DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ...experts import family_of, moe_layers
@@ -54,28 +54,7 @@ class MapView(View):
 
     def data(self) -> dict[str, Any]:
         """Return what the picture in a browser is drawn from, as JSON knows it."""
-        forms = [
-            {"name": name, "bytes": int(table["bytes"].sum()), "rows": _rows(table)}
-            for name, table in self.forms.items()
-        ]
-        return {
-            "name": self.name,
-            "forms": forms,
-            "errors": {str(layer): error for layer, error in self.errors.items()},
-        }
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cells of a map by rows."""
-    rows: dict[str, dict[str, Any]] = {}
-    cells = ["part", "expert", "shape", "stored", "weights", "bytes"]
-    for line in table.astype({"layer": object}).to_dict("records"):
-        row = rows.setdefault(line["row"], {"name": line["row"], "layer": None, "bytes": 0, "cells": []})
-        if row["layer"] is None and pd.notna(line["layer"]):
-            row["layer"] = int(line["layer"])
-        row["bytes"] += line["bytes"]
-        row["cells"].append({name: line[name] for name in cells})
-    return list(rows.values())
+        return map_picture(self.name, self.forms, self.errors)
 
 
 def view_map(

@@ -13,7 +13,7 @@ from ... import plots
 from ..._core.progress import Progress, silent
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import score_variants
-from ...experiments.sweep import Sweep
+from ...experiments.sweep import Sweep, scores_with_shift
 from ...experiments.variants import ORIGINAL
 from ...plots.series import goes_by_bits, variant_label
 from ...scoring.score_cache import ScoreCache
@@ -45,10 +45,13 @@ class ScoresView(View):
         if own.empty:
             return None
         nearest = float(own["keep"].iloc[int((own["keep"] - keep).abs().argmin())])
-        rows = pd.concat([sweep.scores[sweep.scores["method"] == ORIGINAL], own[own["keep"] == nearest]])
+        scores = scores_with_shift(sweep)
+        is_own = (scores["method"] == method) & (scores["keep"] == nearest)
+        rows = pd.concat([scores[scores["method"] == ORIGINAL], scores[is_own]])
         table = rows.reset_index(drop=True)
         table.insert(0, "label", table["method"].map({ORIGINAL: ORIGINAL, method: variant_label(method, nearest)}))
-        return cls(table.assign(difference=math.nan, low=math.nan, high=math.nan, p_value=math.nan, cached=True))
+        empty = dict.fromkeys(("difference", "low", "high", "p_value"), math.nan)
+        return cls(table.assign(**empty, cached=True))
 
     def main(self) -> pd.DataFrame:
         """Return the main score of every task."""
