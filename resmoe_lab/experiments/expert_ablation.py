@@ -17,7 +17,7 @@ from .._core.errors import UsageError
 from .._core.progress import Progress, Tick, silent
 from ..experts import Family
 from ..scoring.activation_cache import cached_activations
-from ..scoring.calibration import calibration_requests
+from ..scoring.calibration import calibration_requests, passage_requests
 from ..scoring.likelihood import Request
 from ..scoring.readout import logits_of
 from ..scoring.traces import trace_tokens
@@ -37,6 +37,7 @@ def ablate_experts(
     layers: Sequence[int] | None = None,
     replaced_by: Sequence[Replacement] = ("off",),
     text: str = TEXT,
+    passage: str = "",
     tokens: int = TOKENS,
     data_dir: str | Path | None = None,
     progress: Progress = silent,
@@ -56,6 +57,8 @@ def ablate_experts(
         ``"off"``, ``"center"`` or both.
     text, tokens, data_dir
         A task of running text, and how many of its tokens are predicted.
+    passage
+        A text of the user's own, which is predicted instead.
     progress
         Called before every expert; raising from it cancels.
 
@@ -69,7 +72,7 @@ def ablate_experts(
     Raises
     ------
     UsageError
-        If a replacement or a layer does not exist.
+        If a replacement or a layer does not exist, or the passage has less than two tokens.
     """
     for name in replaced_by:
         if name not in ("off", "center"):
@@ -77,7 +80,10 @@ def ablate_experts(
     layers = list(runner.layers if layers is None else layers)
     runner.family.check_layers(runner.checkpoint, layers)
     model, tokenizer = runner.loaded
-    requests = calibration_requests(model, tokenizer, text=text, tokens=tokens, data_dir=data_dir)
+    if passage:
+        requests = passage_requests(model, tokenizer, passage, tokens=tokens)
+    else:
+        requests = calibration_requests(model, tokenizer, text=text, tokens=tokens, data_dir=data_dir)
     original = predicting_states(model, requests)
     before = _perplexity(model, requests, original)
     shares = _shares(model, runner.family, requests, layers)

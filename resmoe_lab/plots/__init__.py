@@ -27,6 +27,8 @@ from .similarity import similarity_heatmap as similarity_heatmap
 from .sizes import size_bars as size_bars
 from .sizes import size_table as size_table
 from .slider import keep_slider as keep_slider
+from .spectra import sharing_dendrogram as sharing_dendrogram
+from .spectra import spectrum_lines as spectrum_lines
 from .speed import speed_bars as speed_bars
 from .token_shift import routing_shift as routing_shift
 from .token_shift import token_divergence as token_divergence

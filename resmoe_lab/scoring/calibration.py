@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,38 @@ def calibration_requests(
         If the text is not found.
     """
     rows = calibration_rows(text, tokens=tokens, data_dir=data_dir)
+    return _windows(model, tokenizer, (row["text"] for row in rows), tokens=tokens)
+
+
+def passage_requests(model: Any, tokenizer: Any, passage: str, *, tokens: int = TOKENS) -> list[Request]:
+    """Cut the beginning of a text of the user's own into windows that fit a model.
+
+    Parameters
+    ----------
+    model, tokenizer, tokens
+        As for :func:`calibration_requests`.
+    passage
+        The text.
+
+    Raises
+    ------
+    UsageError
+        If nothing in it can be predicted.
+    """
+    requests = _windows(model, tokenizer, [passage], tokens=tokens)
+    if not any(request.continuation for request in requests):
+        raise UsageError("the text has no token that can be predicted, expected at least one: type a few words")
+    return requests
+
+
+def _windows(model: Any, tokenizer: Any, texts: Iterable[str], *, tokens: int) -> list[Request]:
+    """The windows of some texts, until there are so many tokens."""
     window, halves = model_window(model, tokenizer), bool(model.config.is_encoder_decoder)
     requests: list[Request] = []
     num_tokens = 0
-    for row in rows:
+    for text in texts:
         # No more of a book than is needed: a token rarely has more than a few letters.
-        for request in text_windows(tokenizer, row["text"][: 20 * tokens], window, halves=halves):
+        for request in text_windows(tokenizer, text[: 20 * tokens], window, halves=halves):
             if num_tokens >= tokens:
                 return requests
             requests.append(request)

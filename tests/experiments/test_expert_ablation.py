@@ -15,7 +15,7 @@ from resmoe_lab.experiments.divergence import divergence, predicting_states
 from resmoe_lab.experiments.expert_ablation import ablate_experts
 from resmoe_lab.experiments.runner import VariantRunner
 from resmoe_lab.runtime import restored_experts
-from resmoe_lab.scoring.calibration import calibration_requests
+from resmoe_lab.scoring.calibration import calibration_requests, passage_requests
 
 TOKENS = 200
 
@@ -75,3 +75,20 @@ def test_what_does_not_exist_is_said_and_stopping_restores_the_model() -> None:
         with pytest.raises(Cancelled):
             ablate_experts(runner, tokens=TOKENS, progress=stop)
         assert torch.equal(runner.family.from_model(runner.loaded[0], 0).weights, before)
+
+
+def test_a_passage_is_read_as_far_as_tokens_are_wanted() -> None:
+    with VariantRunner(open_checkpoint("mixtral-tiny")) as runner:
+        model, tokenizer = runner.loaded
+        passage = "Olive put the small drum in the basket."
+        [request] = passage_requests(model, tokenizer, passage)
+        assert [*request.context, *request.continuation] == tokenizer(passage)["input_ids"]
+        table = ablate_experts(runner, layers=[3], passage=passage)
+        with torch.no_grad():
+            ids = torch.tensor([tokenizer(passage)["input_ids"]])
+            loss = model(ids, labels=ids).loss
+        assert table["original_perplexity"].iloc[0] == pytest.approx(float(loss.exp()), rel=1e-4)
+        read = passage_requests(model, tokenizer, "drum " * 100_000, tokens=600)
+        assert 600 <= sum(len(one.context) + len(one.continuation) for one in read) < 1200
+        with pytest.raises(UsageError, match="no token that can be predicted"):
+            passage_requests(model, tokenizer, "")

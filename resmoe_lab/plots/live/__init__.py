@@ -13,6 +13,8 @@ from .matrices import residual_figure as residual_figure
 from .pictures import pictures_figure as pictures_figure
 from .routing import routing_figure as routing_figure
 from .scores import scores_figure as scores_figure
+from .spectra import dendrogram_figure as dendrogram_figure
+from .spectra import spectrum_figure as spectrum_figure
 from .tradeoff import allocation_figure as allocation_figure
 from .tradeoff import front_figure as front_figure
 from .transport import alignment_figure as alignment_figure

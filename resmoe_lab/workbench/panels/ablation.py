@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ class AblationPanel(Panel[AblationView]):
         As for :class:`Panel`.
     text, tokens
         A task of running text, and how many of its tokens are predicted.
+    passage
+        A text of your own, which is predicted instead.
 
     Examples
     --------
@@ -54,20 +57,33 @@ class AblationPanel(Panel[AblationView]):
     main_task = "experts taken away"
 
     def __init__(
-        self, source: Selection | Checkpoint | str | Path, *, text: str = TEXT, tokens: int = TOKENS, **traits: Any
+        self,
+        source: Selection | Checkpoint | str | Path,
+        *,
+        text: str = TEXT,
+        passage: str = "",
+        tokens: int = TOKENS,
+        **traits: Any,
     ) -> None:
         names = [name for name in TASKS if TASKS[name].kind in RUNNING_TEXT]
         self.text = dropdown("text", list(dict.fromkeys([*names, text])), value=text, doc="whose tokens are predicted")
         self.tokens = ipywidgets.BoundedIntText(value=tokens, min=2, max=10**6, description="tokens")
+        self.passage = ipywidgets.Textarea(
+            value=passage,
+            description="own text",
+            rows=4,
+            placeholder="a text of your own; empty: that of the task",
+            continuous_update=False,
+        )
         super().__init__(source, **traits)
-        for control in (self.text, self.tokens):
+        for control in (self.text, self.passage, self.tokens):
             control.observe(self._recompute, names="value")
 
     def _panel_controls(self) -> list[ipywidgets.Widget]:
-        return [self.text, self.tokens]
+        return [self.text, self.passage, self.tokens]
 
     def _options(self) -> dict[str, Any]:
-        return {"text": self.text.value, "tokens": self.tokens.value}
+        return {"text": self.text.value, "passage": self.passage.value.strip(), "tokens": self.tokens.value}
 
     def _compute(self, progress: Progress) -> AblationView:
         selection = self.selection
@@ -81,9 +97,10 @@ class AblationPanel(Panel[AblationView]):
         off, center = (table[table["replaced_by"] == name] for name in ("off", "center"))
         worst = off.iloc[int(off["kl"].argmax())]
         own = center[(center["layer"] == worst["layer"]) & (center["expert"] == worst["expert"])].iloc[0]
+        read = "your text" if self._view().passage else escape(self._view().text)
         return (
-            f"The model misses <b>expert {worst['expert']} of layer {worst['layer']}</b> most: without it predictions "
-            f"move by {worst['kl']:.3g} nats a token (perplexity {worst['original_perplexity']:.4g} to "
+            f"On {read}, the model misses <b>expert {worst['expert']} of layer {worst['layer']}</b> most: without it "
+            f"predictions move by {worst['kl']:.3g} nats a token (perplexity {worst['original_perplexity']:.4g} to "
             f"{worst['perplexity']:.4g}); with the center in its place by {own['kl']:.3g}. On average over all "
             f"experts: {off['kl'].mean():.3g} without, {center['kl'].mean():.3g} with the center."
         )

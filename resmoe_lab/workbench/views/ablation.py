@@ -26,11 +26,14 @@ class AblationView(View):
     ----------
     text, tokens
         The task of running text, and how many of its tokens are predicted.
+    passage
+        The text of the user's own that was predicted instead; empty if there was none.
     ablation
         As :func:`~resmoe_lab.experiments.expert_ablation.ablate_experts` returns it.
     """
 
     text: str
+    passage: str
     tokens: int
     ablation: pd.DataFrame
 
@@ -48,6 +51,7 @@ def view_ablation(
     *,
     center: str = DEFAULT_CENTER,
     text: str = TEXT,
+    passage: str = "",
     tokens: int = TOKENS,
     progress: Progress = silent,
 ) -> AblationView:
@@ -61,6 +65,8 @@ def view_ablation(
         Which center.
     text, tokens
         A task of running text, and how many of its tokens are predicted.
+    passage
+        A text of the user's own, which is predicted instead.
     progress
         Called before every expert; raising from it cancels.
 
@@ -70,6 +76,6 @@ def view_ablation(
         If the model cannot be run, the text is missing, or an argument is not allowed.
     """
     with WorkbenchRunner(checkpoint, center=center, progress=progress) as runner:
-        options: dict[str, Any] = {"replaced_by": ("off", "center"), "text": text, "tokens": tokens}
+        options: dict[str, Any] = {"replaced_by": ("off", "center"), "text": text, "passage": passage, "tokens": tokens}
         table = ablate_experts(runner, **options, progress=progress)
-    return AblationView(text, tokens, table)
+    return AblationView(text, passage, tokens, table)

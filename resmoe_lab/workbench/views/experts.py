@@ -16,6 +16,7 @@ from ..._core.machine import available_bytes
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.diagnosis import DEFAULT_CENTERS, Diagnosis, diagnose
 from ...analysis.similarity import expert_similarity
+from ...analysis.spectra import SharingTree, Spectra, expert_distances, expert_spectra, sharing_tree
 from ...centers import DEFAULT_CENTER, Statistics
 from ...checkpoint import Checkpoint
 from ...experts import ExpertStack, family_of
@@ -49,6 +50,12 @@ class ExpertsView(View):
         Columns ``layer, expert, share``: share of the tokens that each expert receives; None if not measured.
     load_missing
         Why it was not measured.
+    spectra
+        Singular values of each expert's parts, and the exponents of their tails.
+    distances
+        (N, N): how far the aligned experts lie apart, see :func:`~resmoe_lab.analysis.spectra.expert_distances`.
+    tree
+        Which of them could share a center.
     """
 
     center: str
@@ -58,22 +65,31 @@ class ExpertsView(View):
     norms: pd.DataFrame
     load: pd.DataFrame | None
     load_missing: str
+    spectra: Spectra
+    distances: np.ndarray
+    tree: SharingTree
 
     def charts(self) -> Mapping[str, Any]:
-        """Return similarity, norms and load."""
+        """Return similarity, norms, spectra, the tree of those that could share a center, and load."""
         layer = self.diagnosis.layer
         charts = {"similarity": plots.similarity_heatmap({layer: self.aligned}), "norms": plots.norm_bars(self.norms)}
+        charts["spectrum"] = plots.spectrum_lines(self.spectra.values, self.spectra.exponents)
+        charts["sharing"] = plots.sharing_dendrogram(self.tree.links, self.tree.groups, layer=layer)
         if self.load is not None:
             charts["load"] = plots.routing_load(self.load)
         return charts
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Return similarities of all pairs, norms, load, and the gain of every center."""
+        """Return similarities and distances of all pairs, norms, spectra, groups, load, and every center's gain."""
         layer, count = self.diagnosis.layer, len(self.aligned)
-        pairs = [(layer, i, j, self.unaligned[i, j], self.aligned[i, j]) for i in range(count) for j in range(count)]
-        similarity = pd.DataFrame(pairs, columns=["layer", "expert", "other", "as_they_stand", "aligned"])
+        measured = self.unaligned, self.aligned, self.distances
+        pairs = [(layer, i, j, *(one[i, j] for one in measured)) for i in range(count) for j in range(count)]
+        similarity = pd.DataFrame(pairs, columns=["layer", "expert", "other", "as_they_stand", "aligned", "distance"])
         gains = [(layer, center, gain) for center, gain in self.diagnosis.residual_gain.items()]
         tables = {"similarity": similarity, "norms": self.norms}
+        tables |= {"spectra": self.spectra.values, "exponents": self.spectra.exponents}
+        groups = [(layer, expert, group) for expert, group in self.tree.groups.items()]
+        tables["groups"] = pd.DataFrame(groups, columns=["layer", "expert", "group"])
         tables["gain"] = pd.DataFrame(gains, columns=["layer", "center", "gain"])
         return tables if self.load is None else {**tables, "load": self.load}
 
@@ -87,7 +103,7 @@ def view_experts(
     routing: bool = True,
     progress: Progress = silent,
 ) -> ExpertsView:
-    """Compute similarity, norms, routing load and diagnosis of a layer's experts.
+    """Compute similarity, norms, spectra, routing load and diagnosis of a layer's experts.
 
     Parameters
     ----------
@@ -109,6 +125,7 @@ def view_experts(
     progress(Tick("diagnosis", 1, 2))
     centers = [center, *(name for name in DEFAULT_CENTERS if name != center)]
     diagnosis = diagnose(loaded.stack, centers=centers, keep=keep, statistics=statistics, progress=progress)
+    distances = expert_distances(loaded.stack, loaded.center)
     return ExpertsView(
         center=center,
         diagnosis=diagnosis,
@@ -117,6 +134,9 @@ def view_experts(
         norms=_norms(loaded.stack, loaded.center.residuals(loaded.stack)),
         load=None if statistics is None else _load(layer, statistics),
         load_missing=missing,
+        spectra=expert_spectra(loaded.stack),
+        distances=distances,
+        tree=sharing_tree(distances),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from resmoe_lab import workbench
 from resmoe_lab.checkpoint import Checkpoint
@@ -28,3 +29,19 @@ def test_it_shows_every_expert_both_ways(tiny: Checkpoint) -> None:
     panel.selection.layer = 2
     panel.wait(PATIENCE)
     assert bytes(panel.pictures["ablation"].png) != picture, "the layer is marked"
+
+
+def test_a_text_of_ones_own_takes_the_place_of_the_tasks(tiny: Checkpoint) -> None:
+    passage = "Olive put the small drum in the basket. <b>Peter</b> was proud of it."
+    panel = workbench.ablation(tiny, tokens=64, passage=passage).wait(PATIENCE)
+    with VariantRunner(tiny) as runner:
+        expected = ablate_experts(runner, replaced_by=["off", "center"], tokens=64, passage=passage)
+    pd.testing.assert_frame_equal(panel.view.ablation, expected, rtol=1e-4, atol=1e-7)
+    assert "On your text, the model misses" in panel.message.value
+    assert "<b>Peter" not in panel.message.value
+    assert repr(passage) in panel.save.code
+    before = panel.view.ablation["original_perplexity"].iloc[0]
+    panel.passage.value = "  "
+    panel.wait(PATIENCE)
+    assert "On storyworld_perplexity, the model misses" in panel.message.value
+    assert panel.view.ablation["original_perplexity"].iloc[0] != pytest.approx(before)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import resmoe_lab as rl
+from resmoe_lab.analysis.spectra import expert_distances, expert_spectra, sharing_tree
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments.sweep import Sweep
 from resmoe_lab.runtime import load_pair
@@ -24,7 +26,11 @@ def test_experts_say_what_the_diagnosis_says(tiny: Checkpoint) -> None:
     assert (residual**2).mean() == pytest.approx(rl.find_center(stack).objective, rel=1e-5)
     assert view.load is not None
     assert view.load["share"].sum() == pytest.approx(1)
-    assert set(view.charts()) == {"similarity", "norms", "load"}
+    assert set(view.charts()) == {"similarity", "norms", "load", "spectrum", "sharing"}
+    distances = expert_distances(stack, rl.find_center(stack))
+    assert view.distances == pytest.approx(distances)
+    assert view.tree.groups == sharing_tree(distances).groups
+    pd.testing.assert_frame_equal(view.spectra.exponents, expert_spectra(stack).exponents)
 
 
 def test_a_model_that_cannot_run_says_so_instead_of_its_load(pico_checkpoint: Checkpoint) -> None:
