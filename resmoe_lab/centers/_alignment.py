@@ -6,11 +6,13 @@ from contextlib import closing
 
 import torch
 
+from .._core.machine import available_bytes
 from .._core.progress import Progress, Tick, silent
 from ..experts import ExpertStack
 from ..transport import assign, plan_search
 from ..transport.barycenter import matching_backend
 from ..transport.cost import distances_between
+from ..transport.matching_backends import DirectBackend, MatchingBackend
 from ..transport.problem import Problem
 from ..transport.rows import normalized
 from ..transport.search_config import are_near_duplicates
@@ -74,10 +76,15 @@ def merge_many(stack: ExpertStack, *, seed: int = 0, progress: Progress = silent
     """
     count, size = stack.num_experts, stack.intermediate_size
     problem = Problem(stack.weights)
-    config = plan_search(count, size, problem.width, certify=False, near_duplicates=are_near_duplicates(problem))
+    kept_bytes = 4 * count * size**2
+    if kept_bytes < available_bytes() // 4:
+        chosen: MatchingBackend = DirectBackend(problem, keep_products=True)
+    else:
+        near = are_near_duplicates(problem)
+        chosen = matching_backend(problem, plan_search(count, size, problem.width, certify=False, near_duplicates=near))
     generator = torch.Generator().manual_seed(seed)
     potentials: list[torch.Tensor | None] = [None] * count
-    with closing(matching_backend(problem, config)) as backend:
+    with closing(chosen) as backend:
         backend.set_permutations(problem.identity())
         for _ in range(_ROUNDS if count > 1 else 0):
             improved = False
