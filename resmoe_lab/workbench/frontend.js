@@ -2,11 +2,21 @@
 function picture({ model, el }) {
   const image = document.createElement("img");
   image.className = "resmoe-picture";
+  // Stands where a picture will be; the progress beside it tells those who cannot see it.
+  const skeleton = document.createElement("div");
+  skeleton.className = "resmoe-skeleton";
+  skeleton.setAttribute("aria-hidden", "true");
   let address = "";
+  function wait() {
+    const empty = !model.get("png")?.byteLength;
+    skeleton.hidden = !empty || !model.get("pending");
+    image.hidden = empty;
+    el.style.display = empty && skeleton.hidden ? "none" : "";
+  }
   function show() {
     const bytes = model.get("png");
-    if (!bytes || !bytes.byteLength) { el.style.display = "none"; return; }
-    el.style.display = "";
+    wait();
+    if (!bytes || !bytes.byteLength) return;
     const old = address;
     address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
     image.src = address;
@@ -15,8 +25,9 @@ function picture({ model, el }) {
     image.decode().catch(() => {}).finally(() => URL.revokeObjectURL(old));
   }
   model.on("change:png", show);
+  model.on("change:pending", wait);
   show();
-  el.append(image);
+  el.append(skeleton, image);
   return () => URL.revokeObjectURL(address);
 }
 

@@ -69,7 +69,7 @@ def dendrogram_figure(links: np.ndarray, groups: Mapping[int, int], *, layer: in
     tree = tree_lines(links, groups)
     leaves = tree["leaves"]
     with drawing():
-        figure = new_figure(max(5.0, min(11.0, 1.6 + 0.28 * len(leaves))), 3.0)
+        figure = new_figure(max(7.4, min(11.0, 1.6 + 0.28 * len(leaves))), 2.9)
         axis = figure.subplots()
         for line in tree["lines"]:
             axis.plot(line["x"], line["y"], color=line["color"], linewidth=1.4)

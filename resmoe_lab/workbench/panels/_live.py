@@ -224,7 +224,14 @@ class LivePanel(ABC, Generic[V]):
                 (self.name, self._fingerprint(subject), key), lambda tick: self._record(subject, key, tick), progress
             )
 
+        self._expect(True)
         self._start(work, self._show_result)
+
+    def _expect(self, pending: bool) -> None:
+        """Show skeletons where pictures are missing that are being computed, or no longer."""
+        for picture in self.pictures.values():
+            if picture.has_trait("pending"):
+                picture.set_trait("pending", pending)
 
     def _record(self, subject: Any, key: Hashable, progress: Progress) -> V | CachedResult[V]:
         """Return the record of a key: computed, or from where it was kept."""
@@ -291,6 +298,7 @@ class LivePanel(ABC, Generic[V]):
     def _fail(self, error: BaseException) -> None:
         """Show an error in one line; what was on the screen before stays there."""
         self.progress.idle()
+        self._expect(False)
         if isinstance(error, Cancelled):
             self.message.value = escape(f"Stopped: {error}.")
         else:

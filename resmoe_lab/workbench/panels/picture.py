@@ -14,7 +14,7 @@ FRONTEND = Path(__file__).resolve().parents[1]
 
 
 class PicturePanel(anywidget.AnyWidget):
-    """One image element whose bytes are replaced; it is hidden until it has a picture.
+    """One image element whose bytes are replaced; until it has a picture it is hidden, or a skeleton while one is made.
 
     Parameters
     ----------
@@ -27,6 +27,7 @@ class PicturePanel(anywidget.AnyWidget):
     kind = traitlets.Unicode("picture").tag(sync=True)
     png = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
+    pending = traitlets.Bool(False).tag(sync=True)
 
     def show(self, picture: Figure | bytes, alt: str) -> None:
         """Replace the picture and its alternative text at once."""
@@ -34,7 +35,10 @@ class PicturePanel(anywidget.AnyWidget):
         with self.hold_sync():
             self.alt = alt
             self.png = png
+            self.pending = False
 
     def hide(self) -> None:
         """Hide the picture."""
-        self.png = b""
+        with self.hold_sync():
+            self.png = b""
+            self.pending = False
