@@ -33,7 +33,11 @@ def table(header: Sequence[str], bodies: Mapping[str, Iterable[Sequence[Cell | s
     head = "".join(f"<th scope='col'>{escape(name).replace('_', '_<wbr>')}</th>" for name in header)
     parts = [_body(value, rows, by) for value, rows in bodies.items()]
     narrow = " class='narrow'" if len(header) < 4 else ""
-    return f"<div class='scroll'><table{narrow}><thead><tr>{head}</tr></thead>{''.join(parts)}</table></div>"
+    # What scrolls has to be reached by the keyboard, and to have a name then.
+    place = (
+        f"<div class='scroll' tabindex='0' role='group' aria-label='Table: {escape(', '.join(header), quote=True)}'>"
+    )
+    return f"{place}<table{narrow}><thead><tr>{head}</tr></thead>{''.join(parts)}</table></div>"
 
 
 def _body(value: str, rows: Iterable[Sequence[Cell | str]], by: str) -> str:
