@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from .._core.errors import UsageError
 from ..checkpoint import Checkpoint
 from ..experts import Family, copy_block, empty_model, family_of
+from ..store.bits import pack_codes, unpack_codes
 
 CompressedType = Literal["int4", "fp8"]
 #: Weights along a row that share a scale: the first that divides all rows, or else a row is a group.
 _GROUPS = (128, 64, 32, 16)
 #: Codes of four-bit integers, and the largest number of e4m3.
 _LOWEST, _HIGHEST, _FP8_MAX = -8, 7, 448.0
-_WORD = 8
+_BITS, _WORD = 4, 8
 _SHAPE_BYTES = 16
 
 
@@ -59,9 +60,10 @@ class Scheme:
         if self.kind == "fp8":
             values = scaled.clamp(-_FP8_MAX, _FP8_MAX).reshape(weight.shape)
             return {"weight": values.to(torch.float8_e4m3fn), "weight_scale": scales}
-        codes = scaled.round().clamp(_LOWEST, _HIGHEST).reshape(weight.shape).to(torch.int32)
+        codes = (scaled.round().clamp(_LOWEST, _HIGHEST) - _LOWEST).reshape(weight.shape).to(torch.uint8)
+        words = pack_codes(codes, _BITS).view(torch.int32)
         shape = torch.tensor(weight.shape, dtype=torch.int64)
-        return {"weight_packed": _packed(codes - _LOWEST), "weight_scale": scales, "weight_shape": shape}
+        return {"weight_packed": words, "weight_scale": scales, "weight_shape": shape}
 
     def decode(self, stored: dict[str, Tensor]) -> Tensor:
         """Return the float32 matrix that such tensors are read as."""
@@ -69,8 +71,8 @@ class Scheme:
         if self.kind == "fp8":
             return stored["weight"].float() * scales
         outputs, inputs = stored["weight_shape"].tolist()
-        codes = _unpacked(stored["weight_packed"]) + _LOWEST
-        return (codes.float().reshape(outputs, scales.shape[1], -1) * scales[:, :, None]).reshape(outputs, inputs)
+        codes = unpack_codes(stored["weight_packed"].view(torch.uint8), _BITS, inputs).float() + _LOWEST
+        return (codes.reshape(outputs, scales.shape[1], -1) * scales[:, :, None]).reshape(outputs, inputs)
 
     def nbytes(self, sides: tuple[int, int]) -> int:
         """Return the stored bytes of an (outputs, inputs) matrix."""
@@ -82,7 +84,12 @@ class Scheme:
 
     def described(self, ignored: Iterable[str]) -> dict[str, Any]:
         """Return what ``config.json`` says of the quantization, with the modules that are left as they are."""
-        weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group" if self.group else "channel"}
+        weights = {
+            "num_bits": _BITS,
+            "type": "int",
+            "symmetric": True,
+            "strategy": "group" if self.group else "channel",
+        }
         weights |= {"group_size": self.group, "dynamic": False}
         inputs, form = None, "pack-quantized"
         if self.kind == "fp8":
@@ -240,17 +247,3 @@ def _matrices(family: Family) -> Iterator[tuple[str, tuple[int, int]]]:
     for key, part in {part.key: part for part in family.parts}.items():
         outputs, inputs = part.stored_shape(shape)[-2:]
         yield key, (outputs, inputs)
-
-
-def _packed(codes: Tensor) -> Tensor:
-    """(rows, columns) of numbers below 16 -> (rows, words) of int32, the first number in the lowest bits."""
-    # The highest of eight numbers reaches into the sign, as it should.
-    return (codes.view(len(codes), -1, _WORD) << _shifts()).sum(dim=2, dtype=torch.int32)
-
-
-def _unpacked(words: Tensor) -> Tensor:
-    return ((words[:, :, None] >> _shifts()) & 15).flatten(1)
-
-
-def _shifts() -> Tensor:
-    return torch.arange(0, 32, 32 // _WORD, dtype=torch.int32)

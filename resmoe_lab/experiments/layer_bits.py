@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from .._core.params import keep_of_bits
 from .._core.progress import Progress, Tick, silent
 from ..analysis.allocation import allocate
 from ..checkpoint import Checkpoint
-from ..experts import family_of
-from ..methods import METHODS, storage_ledger
+from ..experts import ExpertStack, family_of
+from ..methods import METHODS, CompressedLayer, storage_ledger
 from ..methods._coding import byte_budget
 from ..runtime import restored_experts
 from ..scoring.calibration import TOKENS, calibration_requests
@@ -80,7 +80,6 @@ def measure_layers(
         If the method does not go by bits.
     """
     check_allocatable(method)
-    keeps = [keep_of_bits(value) for value in bits if METHODS[method].method.takes_bits(value)]
     rows = list[tuple[int, float, int, float]]()
     with VariantRunner(
         checkpoint, calibration=text, tokens=tokens, data_dir=data_dir, progress=progress, **options
@@ -88,17 +87,12 @@ def measure_layers(
         requests = calibration_requests(*runner.loaded, text=text, tokens=tokens, data_dir=data_dir)
         with runner.running(runner.original) as (model, _):
             original = predicting_states(model, requests)
-        for done, layer in enumerate(runner.layers):
-            stack = runner.stack(layer)
-            for keep in keeps:
-                facts = {"layer": layer, "bits": 16 * keep}
-                progress(Tick("bits of every layer", len(rows), len(keeps) * len(runner.layers), facts))
-                compressed = runner.compressed(runner.variant(method, keep), layer, stack=stack)
+        for stack, trials in _trials(runner, method, bits=bits, progress=progress):
+            for keep, compressed in trials:
                 restored = stack.with_weights(compressed.restore())
                 with restored_experts(runner.loaded[0], checkpoint, iter([restored]), reload=True):
                     result = divergence(model, original, predicting_states(model, requests))
-                rows.append((layer, keep, storage_ledger(compressed).true_bytes, result.kl))
-            progress(Tick("bits of every layer", len(keeps) * (done + 1), len(keeps) * len(runner.layers)))
+                rows.append((stack.layer, keep, storage_ledger(compressed).true_bytes, result.kl))
     return pd.DataFrame(rows, columns=["layer", "keep", "true_bytes", "kl"])
 
 
@@ -136,20 +130,33 @@ def weigh_layers(
         If the method does not go by bits.
     """
     check_allocatable(method)
-    keeps = [keep_of_bits(value) for value in bits if METHODS[method].method.takes_bits(value)]
     rows = list[tuple[int, float, int, float]]()
     with VariantRunner(checkpoint, usage=usage, progress=progress, **options) as runner:
-        for layer in runner.layers:
-            stack, shares = runner.stack(layer), usage.usage[layer]
+        for stack, trials in _trials(runner, method, bits=bits, progress=progress):
+            shares = usage.usage[stack.layer]
             scale = float(shares @ _squared_norms(stack.weights))
-            for keep in keeps:
-                facts = {"layer": layer, "bits": 16 * keep}
-                progress(Tick("bits of every layer", len(rows), len(keeps) * len(runner.layers), facts))
-                compressed = runner.compressed(runner.variant(method, keep), layer, stack=stack)
+            for keep, compressed in trials:
                 error = float(shares @ _squared_norms(stack.weights - compressed.restore()))
-                rows.append((layer, keep, storage_ledger(compressed).true_bytes, error / (scale or 1.0)))
-    progress(Tick("bits of every layer", len(rows), len(rows)))
+                rows.append((stack.layer, keep, storage_ledger(compressed).true_bytes, error / (scale or 1.0)))
     return pd.DataFrame(rows, columns=["layer", "keep", "true_bytes", "loss"])
+
+
+def _trials(
+    runner: VariantRunner, method: str, *, bits: Sequence[float], progress: Progress
+) -> Iterator[tuple[ExpertStack, Iterator[tuple[float, CompressedLayer]]]]:
+    """Yield every layer's experts, and what a method makes of them at each number of bits that it can have."""
+    keeps = [keep_of_bits(value) for value in bits if METHODS[method].method.takes_bits(value)]
+    total = len(keeps) * len(runner.layers)
+
+    def of_layer(stack: ExpertStack, done: int) -> Iterator[tuple[float, CompressedLayer]]:
+        for number, keep in enumerate(keeps, start=done):
+            progress(Tick("bits of every layer", number, total, {"layer": stack.layer, "bits": 16 * keep}))
+            yield keep, runner.compressed(runner.variant(method, keep), stack.layer, stack=stack)
+
+    for number, layer in enumerate(runner.layers):
+        stack = runner.stack(layer)
+        yield stack, of_layer(stack, len(keeps) * number)
+        progress(Tick("bits of every layer", len(keeps) * (number + 1), total))
 
 
 def _squared_norms(matrices: torch.Tensor) -> torch.Tensor:

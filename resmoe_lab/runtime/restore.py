@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 
@@ -31,17 +30,13 @@ def restored_experts(
         has them as they were loaded; otherwise all of them are kept in memory.
     """
     family = family_of(checkpoint)
-    originals: list[Callable[[], ExpertStack]] = []
+    originals: list[tuple[int, ExpertStack | None]] = []
     try:
         for stack in stacks:
-            if reload:
-                originals.append(partial(family.load, checkpoint, stack.layer, device=str(stack.weights.device)))
-            else:
-                own = family.from_model(model, stack.layer)
-                originals.append(lambda own=own: own)  # type: ignore[misc]
+            originals.append((stack.layer, None if reload else family.from_model(model, stack.layer)))
             family.to_model(model, stack)
             del stack  # the next one is made while this name would hold it
         yield model
     finally:
-        for original in originals:
-            family.to_model(model, original())
+        for layer, own in originals:
+            family.to_model(model, family.load(checkpoint, layer) if own is None else own)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,8 @@ def read_usage(path: str | Path, checkpoint: Checkpoint) -> UsageTrace:
 
 
 def _digest(path: Path) -> str:
-    digest = blake2b(digest_size=4)
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(stream, partial(blake2b, digest_size=4)).hexdigest()
 
 
 class _Counter:
