@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 import torch
@@ -12,8 +13,9 @@ from ..experts import ExpertStack
 from ..transport import assign, plan_search
 from ..transport.barycenter import matching_backend
 from ..transport.cost import distances_between
-from ..transport.matching_backends import DirectBackend, MatchingBackend
+from ..transport.matching_backends import MatchingBackend
 from ..transport.problem import Problem
+from ..transport.repeated_matching import RepeatedMatching
 from ..transport.rows import normalized
 from ..transport.search_config import are_near_duplicates
 
@@ -74,27 +76,44 @@ def merge_many(stack: ExpertStack, *, seed: int = 0, progress: Progress = silent
     ----------
     Git Re-Basin, arXiv 2209.04836, algorithm 3.
     """
-    count, size = stack.num_experts, stack.intermediate_size
     problem = Problem(stack.weights)
-    kept_bytes = 4 * count * size**2
-    if kept_bytes < available_bytes() // 4:
-        chosen: MatchingBackend = DirectBackend(problem, keep_products=True)
-    else:
-        near = are_near_duplicates(problem)
-        chosen = matching_backend(problem, plan_search(count, size, problem.width, certify=False, near_duplicates=near))
-    generator = torch.Generator().manual_seed(seed)
-    potentials: list[torch.Tensor | None] = [None] * count
-    with closing(chosen) as backend:
-        backend.set_permutations(problem.identity())
-        for _ in range(_ROUNDS if count > 1 else 0):
-            improved = False
-            for done, k in enumerate(torch.randperm(count, generator=generator).tolist()):
-                progress(Tick("weight matching", done, count))
-                [match] = backend.match_to_mean([(k, potentials[k])], exclude_self=True)
-                potentials[k] = match.potential
-                if not torch.equal(match.permutation, backend.permutations[k]):
-                    backend.set_permutation(k, match.permutation)
-                    improved = True
-            if not improved:
-                break
+    if stack.num_experts < 2:
+        return problem.identity()
+    if RepeatedMatching.needed_bytes(problem.count, problem.neurons) < available_bytes() // 4:
+        matching = RepeatedMatching(problem)
+        _until_none_improves(matching.match, problem.count, seed=seed, progress=progress)
+        return matching.permutations
+    near = are_near_duplicates(problem)
+    search = plan_search(problem.count, problem.neurons, problem.width, certify=False, near_duplicates=near)
+    with closing(matching_backend(problem, search)) as backend:
+        _until_none_improves(_BackendMatching(backend).match, problem.count, seed=seed, progress=progress)
         return backend.permutations
+
+
+class _BackendMatching:
+    """Matches single experts with the mean of the others by a backend of the search, from their last potentials."""
+
+    def __init__(self, backend: MatchingBackend) -> None:
+        self._backend = backend
+        self._potentials: dict[int, torch.Tensor] = {}
+
+    def match(self, k: int) -> bool:
+        """Match expert k, and return whether that is better than its permutation."""
+        [best] = self._backend.match_to_mean([(k, self._potentials.get(k))], exclude_self=True)
+        self._potentials[k] = best.potential
+        if torch.equal(best.permutation, self._backend.permutations[k]):
+            return False
+        self._backend.set_permutation(k, best.permutation)
+        return True
+
+
+def _until_none_improves(match: Callable[[int], bool], count: int, *, seed: int, progress: Progress) -> None:
+    """Match the experts in random order, round by round, until a round improves none."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(_ROUNDS):
+        improved = False
+        for done, k in enumerate(torch.randperm(count, generator=generator).tolist()):
+            progress(Tick("weight matching", done, count))
+            improved |= match(k)
+        if not improved:
+            break

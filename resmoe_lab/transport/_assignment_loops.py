@@ -27,9 +27,11 @@ _INFINITY = np.inf
 
 
 def shortest_augmenting_paths(
-    cost: NDArray[np.float32] | NDArray[np.float64], potential: NDArray[np.float64] | None = None
+    cost: NDArray[np.float32] | NDArray[np.float64],
+    potential: NDArray[np.float64] | None = None,
+    matched: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Solve an assignment problem.
+    """Solve an assignment problem, or what has changed of one.
 
     Parameters
     ----------
@@ -37,6 +39,10 @@ def shortest_augmenting_paths(
         (n, n) in row-major order, n at least 1, finite. It is not changed.
     potential
         (n,) potentials of the columns to start from (default: the columns' minima).
+    matched
+        (n,) columns that rows keep unless a path goes through them, -1 for rows that are matched anew (default: all).
+        No two are the same, and each is its row's least cost less `potential`, as an earlier solution of these rows
+        leaves them.
 
     Returns
     -------
@@ -46,7 +52,9 @@ def shortest_augmenting_paths(
         (n,) of the columns, with which the row potentials prove the assignment optimal up to rounding in float64.
     """
     prices = cost.min(0).astype(np.float64) if potential is None else potential.astype(np.float64)
-    return _solve(cost, prices, min(LIST_SIZE, len(cost))), prices
+    column_of = np.full(len(cost), -1) if matched is None else matched.astype(np.int64)
+    _solve(cost, prices, min(LIST_SIZE, len(cost)), column_of)
+    return column_of, prices
 
 
 @numba.njit(cache=True, nogil=True)
@@ -136,15 +144,21 @@ def _two_least(columns, costs, prices):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _solve(cost, prices, listed):  # type: ignore[no-untyped-def]
-    """Return the column of every row; `prices` become the column potentials."""
+def _solve(cost, prices, listed, column_of):  # type: ignore[no-untyped-def]
+    """Find the column of every row that has none; `prices` become the column potentials."""
     size = len(cost)
     columns, costs = np.empty((size, listed), np.int32), np.empty((size, listed), cost.dtype)
-    counts, bounds = np.empty(size, np.int64), np.empty(size)
+    # Rows that keep their columns are listed when they are displaced: until then, nothing is above their bound.
+    counts, bounds = np.zeros(size, np.int64), np.full(size, -_INFINITY)
     keys, reduced = np.empty(listed), np.empty(size)
-    row_of, column_of = np.full(size, -1), np.full(size, -1)
+    row_of = np.full(size, -1)
     free, count = np.empty(size, np.int64), 0
     for i in range(size):
+        if column_of[i] >= 0:
+            row_of[column_of[i]] = i
+    for i in range(size):
+        if column_of[i] >= 0:
+            continue
         counts[i], bounds[i] = _list_row(cost[i], prices, i, reduced, keys, columns[i], costs[i])
         at = _two_least(columns[i, : counts[i]], costs[i], prices)[2]
         if row_of[at] < 0:
@@ -180,7 +194,6 @@ def _solve(cost, prices, listed):  # type: ignore[no-untyped-def]
                     free[count] = displaced
                     count += 1
     _augment(cost, prices, row_of, column_of, free[:count])
-    return column_of
 
 
 @numba.njit(cache=True, nogil=True)

@@ -106,6 +106,39 @@ def solve(matrix: Costs, potential: Tensor | None = None, *, backend: str = "aut
     return Assignment(torch.from_numpy(columns), torch.from_numpy(rows), torch.from_numpy(potentials), float(total))
 
 
+def solve_changed_rows(
+    matrix: Costs, potential: NDArray[np.float64] | None, columns: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Solve a problem again of which some rows have changed, from the solution before.
+
+    Parameters
+    ----------
+    matrix
+        (n, n) in row-major order, which stays as it is; rows that have not changed are finite.
+    potential
+        (n,) of the columns in the solution before; None if there is none.
+    columns
+        (n,) of the rows in the solution before, -1 for those that have changed.
+
+    Returns
+    -------
+    columns, potential
+        Of the solution; both are new arrays.
+
+    Raises
+    ------
+    WeightError
+        If a cost of a changed row is NaN or infinite.
+    """
+    check_finite(matrix[columns < 0])
+    if len(matrix) < _FEW_ROWS:
+        solved = solve(matrix.copy(), None if potential is None else torch.from_numpy(potential))
+        return solved.permutation.numpy(), solved.col_potential.numpy()
+    from ._assignment_loops import shortest_augmenting_paths
+
+    return shortest_augmenting_paths(matrix, potential, None if potential is None else columns)
+
+
 def check_finite(matrix: Costs) -> None:
     """Check costs before they reach a native solver, which may do anything with others.
 

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from .._core.threads import map_with_buffers
-from .cost import add_products
-from .matching import Match, PartialDistances, match, match_distances
+from .matching import Match, match
 from .problem import Problem
-from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,6 @@ class MatchingBackend(Protocol):
         """Release what is cached."""
 
 
-@dataclass
-class _Products:
-    """Inner products of the mean of the others' rows with one expert's, and which of these rows have changed since."""
-
-    values: Tensor
-    stale: Tensor
-
-
 class DirectBackend:
     """Computes the inner products of every match when they are needed.
 
@@ -86,15 +75,10 @@ class DirectBackend:
         The experts.
     threads
         Number of matches made at the same time.
-    keep_products
-        Keep those with the mean of the others, N matrices (p_I, p_I) float32: when an expert is matched again, they
-        are computed for the rows of the mean that have changed since. For searches of many rounds, whose last ones
-        change little.
     """
 
-    def __init__(self, problem: Problem, *, threads: int = 1, keep_products: bool = False) -> None:
+    def __init__(self, problem: Problem, *, threads: int = 1) -> None:
         self._problem = problem
-        self._products: dict[int, _Products] | None = {} if keep_products else None
         self.buffer = problem.buffer()
         self._buffers = [self.buffer, *(problem.buffer() for _ in range(threads - 1))]
         self._sum: Tensor | None = None
@@ -120,16 +104,9 @@ class DirectBackend:
         """Set the permutations of all experts, and the members of the mean."""
         self.permutations = permutations.clone()
         self._sum, self._members = None, set(range(self._problem.count) if members is None else members)
-        if self._products is not None:
-            self._products.clear()
 
     def set_permutation(self, k: int, permutation: Tensor) -> None:
         """Set the permutation of expert k; the sum behind the mean is updated in place."""
-        changed = torch.ones_like(permutation, dtype=torch.bool) if k not in self._members else None
-        changed = self.permutations[k] != permutation if changed is None else changed
-        for other, products in (self._products or {}).items():
-            if other != k:
-                products.stale |= changed
         if self._sum is not None:
             weight = float(self._problem.weights[k])
             if k in self._members:
@@ -155,29 +132,8 @@ class DirectBackend:
         if excluded:
             problem.add_to(center, k, order, factor=-weights[k] / total)
         candidate = order if k in self._members else None
-        if excluded and self._products is not None:
-            rows, expert = Rows(center), problem.experts[k]
-            distances = PartialDistances.complete(rows, expert, buffer.copy_(self._kept_products(k, rows)))
-            best = match_distances(distances, candidate=candidate, potential=potential)
-            return Realignment(best.permutation, best.potential, best.gain)
         best = match(center, problem.experts[k], products=buffer, candidate=candidate, potential=potential)
         return Realignment(best.permutation, best.potential, best.gain)
 
-    def _kept_products(self, k: int, center: Rows) -> Tensor:
-        """Return ``-2 <c_i, w_j>`` of the mean of the others with expert k."""
-        assert self._products is not None
-        if k not in self._products:
-            values = add_products(torch.zeros_like(self.buffer), center, self._problem.experts[k], scale=-2.0)
-            self._products[k] = _Products(values, torch.zeros(len(center), dtype=torch.bool))
-        kept = self._products[k]
-        stale = kept.stale.nonzero().flatten().to(self.buffer.device)
-        if len(stale):
-            again = self.buffer.new_zeros(len(stale), len(center))
-            kept.values[stale] = add_products(again, center.block(stale), self._problem.experts[k], scale=-2.0)
-            kept.stale.zero_()
-        return kept.values
-
     def close(self) -> None:
-        """Release what is kept."""
-        if self._products is not None:
-            self._products.clear()
+        """Do nothing: nothing is cached."""

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.centers import CENTERS, find_center
+from resmoe_lab.centers import CENTERS, _alignment, find_center
 from resmoe_lab.centers._alignment import match_rows
 from resmoe_lab.experts import Block, ExpertStack
 from resmoe_lab.methods import compress_layer, storage_ledger
@@ -119,6 +119,13 @@ def test_git_rebasin_ends_where_no_single_expert_can_improve() -> None:
         rows, columns = linear_sum_assignment(products, maximize=True)
         assert (others * aligned[k]).sum() == pytest.approx(products[rows, columns].sum(), rel=1e-5)
     assert center.objective < find_center(stack, center="average").objective
+
+
+def test_git_rebasin_without_memory_for_its_costs_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = _stack(5, 60, 8, seed=3)
+    kept = find_center(stack, center="git-rebasin").permutations
+    monkeypatch.setattr(_alignment, "available_bytes", lambda: 0)
+    assert torch.equal(find_center(stack, center="git-rebasin").permutations, kept)
 
 
 def test_git_rebasin_takes_its_order_from_the_seed() -> None:

@@ -74,3 +74,29 @@ def test_row_minima_are_those_of_numpy_whatever_their_sign(dtype):
     cost, potential = rng.normal(size=(50, 70)).astype(dtype), rng.normal(size=70)
     for shift in (-5.0, 0.0, 5.0):
         assert np.array_equal(row_minima(cost, potential + shift), (cost - (potential + shift)).min(1))
+
+
+@given(
+    kind=st.sampled_from(["points", "ties", "equal rows", "ranks"]),
+    size=st.integers(1, 60),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    listed=st.sampled_from([3, 200]),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_changed_rows_are_matched_anew_and_the_others_move_only_where_that_pays(kind, size, share, listed, seed):
+    rng = np.random.default_rng(seed)
+    cost = costs(kind, size, rng)
+    changed = rng.random(size) < share
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "LIST_SIZE", listed)
+        before, potential = shortest_augmenting_paths(cost)
+        cost[changed] = costs(kind, size, rng)[changed]
+        columns, potentials = shortest_augmenting_paths(cost, potential, np.where(changed, -1, before))
+    best = cost[linear_sum_assignment(cost)].sum()
+    scale = max(1.0, float(np.abs(cost).max()))
+    assert sorted(columns.tolist()) == list(range(size))
+    assert cost[np.arange(size), columns].sum() == pytest.approx(best, abs=1e-9 * scale * size)
+    assert (cost - potentials).min(1).sum() + potentials.sum() == pytest.approx(best, abs=1e-9 * scale * size)
+    if not changed.any():
+        assert np.array_equal(columns, before)
