@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import celu, linear
+from torch.nn.functional import linear
 
-#: One layer of a convex network as it is applied: (N, D, H), (N, H_before, H) or None, (N, 1, H).
-Layer = tuple[Tensor, Tensor | None, Tensor]
+from .convex import ConvexShape, ConvexWeights, Layer, convex_gradients, convex_values
 
 
 class StackedMLP(nn.Module):
@@ -69,10 +68,7 @@ class StackedMLP(nn.Module):
 
 
 class StackedICNN(nn.Module):
-    r"""N input-convex neural networks with gradients in closed form.
-
-    .. math:: z_1 = \sigma(A_0 x + b_0), \quad z_{l+1} = \sigma(W_l z_l + A_l x + b_l), \quad
-              f(x) = w \cdot z_L + a \cdot x + \tfrac12 |Q x|^2
+    """N input-convex neural networks with gradients in closed form (see :mod:`~resmoe_lab.neural.convex`).
 
     CELU is convex and non-decreasing, so f is convex if all W_l and w are non-negative (squared CELU, in the first
     layer of the published code, is concave left of -ln 2). The quadratic term is convex for every Q; it makes the
@@ -88,39 +84,48 @@ class StackedICNN(nn.Module):
 
     def __init__(self, count: int, dimension: int, widths: Sequence[int]) -> None:
         super().__init__()
-        outs = [*widths, 1]
-        self.inputs = nn.ParameterList(_weights(count, dimension, fan_out) for fan_out in outs)
-        self.hiddens = nn.ParameterList(
-            torch.rand(count, fan_in, fan_out) / fan_in for fan_in, fan_out in pairwise(outs)
-        )
-        self.biases = nn.ParameterList(torch.zeros(count, 1, fan_out) for fan_out in outs)
-        self.form = nn.Parameter(torch.eye(dimension).repeat(count, 1, 1))
-        with torch.no_grad():
-            self.hiddens[-1].mul_(0.1)
-            self.inputs[-1].zero_()
+        self.shape = ConvexShape(dimension, tuple(widths))
+        outs = self.shape.outputs
+        inputs = [_weights(count, dimension, fan_out) for fan_out in outs]
+        hiddens = [torch.rand(count, fan_in, fan_out) / fan_in for fan_in, fan_out in pairwise(outs)]
+        hiddens[-1].mul_(0.1)
+        inputs[-1].zero_()
+        biases = [torch.zeros(count, 1, fan_out) for fan_out in outs]
+        layers = [Layer(*parts) for parts in zip(inputs, [None, *hiddens], biases, strict=True)]
+        form = torch.eye(dimension).repeat(count, 1, 1)
+        self.flat = nn.Parameter(self.shape.join(ConvexWeights(layers, form)))
 
-    def layers(self) -> list[Layer]:
-        """Return the layers in the order in which they are applied."""
-        return list(zip(self.inputs, [None, *self.hiddens], self.biases, strict=True))
+    def flat_weights(self) -> Tensor:
+        """Return the weights as one matrix, (N, P)."""
+        return self.flat
+
+    def weights(self) -> ConvexWeights:
+        """Return the weights as they are applied, as views."""
+        return self.shape.split(self.flat)
 
     def forward(self, points: Tensor) -> Tensor:
         """Return f at (N, M, D) points: (N, M)."""
-        return icnn_value(points, self.layers(), self.form)
+        return convex_values(points, self.weights())
 
     def gradient(self, points: Tensor) -> Tensor:
         """Return the gradient of f at (N, M, D) points, which is differentiable: (N, M, D)."""
-        return icnn_gradient(points, self.layers(), self.form)
+        return convex_gradients(points, self.weights())[0]
 
     def penalty(self) -> Tensor:
         """Return the sum of the squared negative parts of the weights that must be non-negative, (N,)."""
-        parts = [weight.clamp(max=0).square().sum(dim=(1, 2)) for weight in self.hiddens]
-        return torch.stack(parts).sum(dim=0)
+        return self.flat[:, : self.shape.num_hidden].clamp(max=0).square().sum(dim=1)
+
+    @torch.no_grad()
+    def add_penalty_gradient(self, factors: Tensor) -> None:
+        """Add the gradient of the penalties times (N,) factors to that of the weights."""
+        hidden = slice(self.shape.num_hidden)
+        assert self.flat.grad is not None
+        self.flat.grad[:, hidden].addcmul_(self.flat[:, hidden].clamp(max=0), factors.unsqueeze(-1), value=2)
 
     @torch.no_grad()
     def clip(self) -> None:
         """Project to convex networks: W_l = max(W_l, 0)."""
-        for weight in self.hiddens:
-            weight.clamp_(min=0)
+        self.flat[:, : self.shape.num_hidden].clamp_(min=0)
 
 
 class StackedPICNN(nn.Module):
@@ -140,44 +145,48 @@ class StackedPICNN(nn.Module):
     def __init__(self, count: int, dimension: int, widths: Sequence[int], *, condition: int) -> None:
         super().__init__()
         self.net = StackedICNN(count, dimension, widths)
+        self.shape = self.net.shape
         width = max(widths)
-        self._outs = [*widths, 1]
-        scales = dimension * (len(self._outs) + 1) + sum(widths)
-        self.context = StackedMLP(count, [condition, width, width, scales + sum(self._outs)])
+        scales = dimension * (len(self.shape.outputs) + 1) + sum(widths)
+        self.context = StackedMLP(count, [condition, width, width, scales + sum(self.shape.outputs)])
         with torch.no_grad():
             self.context.weights[-1].mul_(0.1)
 
-    def _conditioned_layers(self, conditions: Tensor) -> tuple[list[Layer], Tensor]:
-        """Return the layers and the form of B * N networks, scaled by the (B, condition) conditions."""
-        net, count = self.net, len(self.net.form)
+    def flat_weights(self, conditions: Tensor) -> Tensor:
+        """Return the weights of B * N networks under (B, condition) conditions as one matrix, (B * N, P)."""
+        return self.shape.join(self.weights(conditions))
+
+    def weights(self, conditions: Tensor) -> ConvexWeights:
+        """Return the weights of B * N networks, scaled by the (B, condition) conditions."""
+        net, outs = self.net, list(self.shape.outputs)
+        count, repeats = len(net.flat), len(conditions)
         scales = self.context(conditions.expand(count, *conditions.shape)).transpose(0, 1).flatten(0, 1).unsqueeze(-1)
-        dimension, repeats = net.form.shape[1], len(conditions)
-        sizes = [dimension] * (len(self._outs) + 1) + self._outs[:-1] + self._outs
+        sizes = [self.shape.dimension] * (len(outs) + 1) + outs[:-1] + outs
         parts = list(scales.split(sizes, dim=1))
-        inputs, forms = parts[: len(self._outs)], parts[len(self._outs)]
-        gates, biases = parts[len(self._outs) + 1 : 2 * len(self._outs)], parts[2 * len(self._outs) :]
-
-        def repeat(weight: Tensor) -> Tensor:
-            return weight.repeat(repeats, 1, 1)
-
+        inputs, forms = parts[: len(outs)], parts[len(outs)]
+        gates, biases = parts[len(outs) + 1 : 2 * len(outs)], parts[2 * len(outs) :]
+        given = self.shape.split(net.flat.repeat(repeats, 1))
         layers: list[Layer] = []
-        for index, shift in enumerate(biases):
-            hidden = None if index == 0 else repeat(net.hiddens[index - 1]) * (1 + gates[index - 1]).clamp(min=0)
-            input_weight = repeat(net.inputs[index]) * (1 + inputs[index])
-            layers.append((input_weight, hidden, repeat(net.biases[index]) + shift.mT))
-        return layers, repeat(net.form) * (1 + forms)
+        for index, (layer, shift) in enumerate(zip(given.layers, biases, strict=True)):
+            gate = None if layer.hidden is None else layer.hidden * (1 + gates[index - 1]).clamp(min=0)
+            layers.append(Layer(layer.inputs * (1 + inputs[index]), gate, layer.bias + shift.mT))
+        return ConvexWeights(layers, given.form * (1 + forms))
 
     def forward(self, points: Tensor, conditions: Tensor) -> Tensor:
         """Return f at (B * N, M, D) points under (B, condition) conditions: (B * N, M)."""
-        return icnn_value(points, *self._conditioned_layers(conditions))
+        return convex_values(points, self.weights(conditions))
 
     def gradient(self, points: Tensor, conditions: Tensor) -> Tensor:
         """Return the gradient in the points: (B * N, M, D)."""
-        return icnn_gradient(points, *self._conditioned_layers(conditions))
+        return convex_gradients(points, self.weights(conditions))[0]
 
     def penalty(self) -> Tensor:
         """See :class:`StackedICNN`."""
         return self.net.penalty()
+
+    def add_penalty_gradient(self, factors: Tensor) -> None:
+        """See :class:`StackedICNN`."""
+        self.net.add_penalty_gradient(factors)
 
     def clip(self) -> None:
         """See :class:`StackedICNN`."""
@@ -215,41 +224,6 @@ class Generator(nn.Module):
         """Map (M, inputs) to (M, outputs)."""
         out: Tensor = self.net(noise)
         return out if self.linear is None else out + linear(noise, self.linear)
-
-
-def icnn_value(points: Tensor, layers: Sequence[Layer], form: Tensor) -> Tensor:
-    """Evaluate N convex networks at (N, M, D) points: (N, M)."""
-    hidden = None
-    for input_weight, weight, bias in layers[:-1]:
-        hidden = celu(_sum(points, input_weight, hidden=hidden, weight=weight, bias=bias))
-    input_weight, weight, bias = layers[-1]
-    last = _sum(points, input_weight, hidden=hidden, weight=weight, bias=bias)
-    return last.squeeze(-1) + 0.5 * torch.bmm(points, form).square().sum(dim=-1)
-
-
-def icnn_gradient(points: Tensor, layers: Sequence[Layer], form: Tensor) -> Tensor:
-    """Differentiate N convex networks at (N, M, D) points: (N, M, D)."""
-    hidden, derivatives = None, []
-    for input_weight, weight, bias in layers[:-1]:
-        preactivation = _sum(points, input_weight, hidden=hidden, weight=weight, bias=bias)
-        # CELU's derivative is exp(x) for negative x, and 1 otherwise.
-        derivatives.append(preactivation.clamp(max=0).exp())
-        hidden = celu(preactivation)
-    input_weight, last_hidden, _ = layers[-1]
-    gradient = torch.bmm(torch.bmm(points, form), form.mT) + input_weight.mT
-    assert last_hidden is not None
-    backpropagated = last_hidden.mT
-    for (input_weight, weight, _), derivative in zip(reversed(layers[:-1]), reversed(derivatives), strict=True):
-        backpropagated = backpropagated * derivative
-        gradient = torch.baddbmm(gradient, backpropagated, input_weight.mT)
-        if weight is not None:
-            backpropagated = torch.bmm(backpropagated, weight.mT)
-    return gradient
-
-
-def _sum(points: Tensor, input_weight: Tensor, *, hidden: Tensor | None, weight: Tensor | None, bias: Tensor) -> Tensor:
-    total = torch.baddbmm(bias, points, input_weight)
-    return total if hidden is None or weight is None else torch.baddbmm(total, hidden, weight)
 
 
 def _weights(count: int, fan_in: int, fan_out: int) -> Tensor:

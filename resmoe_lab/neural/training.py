@@ -23,6 +23,8 @@ from .solvers import SOLVERS, Solver
 
 #: Seconds between two checkpoints.
 SAVE_SECONDS = 60.0
+#: Layout of the solvers' states; those of another one cannot be gone on with.
+_LAYOUT = 2
 #: Number of consecutive evaluations on a plateau before the training stops.
 _PATIENCE = 3
 
@@ -227,7 +229,7 @@ class _TrainingCheckpoint:
 
     def __init__(self, path: Path, solver: Solver[Any]) -> None:
         self.path = path
-        facts = {"solver": solver.name, "settings": asdict(solver.settings), "seed": solver.seed}
+        facts = {"solver": solver.name, "settings": asdict(solver.settings), "seed": solver.seed, "layout": _LAYOUT}
         self._fingerprint = json.dumps(facts | {"problem": solver.problem.fingerprint()}, sort_keys=True)
 
     def save(self, training: Training) -> None:
@@ -265,8 +267,8 @@ class _TrainingCheckpoint:
             facts = stored.metadata() or {}
             if facts.get("fingerprint") != self._fingerprint:
                 raise UsageError(
-                    f"{self.path} holds another training (other problem, settings or seed): name another file, "
-                    "or remove it"
+                    f"{self.path} holds another training (other problem, settings, seed or version): "
+                    "name another file, or remove it"
                 )
             training.solver.restore({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
         training.history[:] = parse_json(facts["history"])

@@ -36,9 +36,9 @@ def test_convex_networks_are_convex_and_unclipped_ones_need_not_be() -> None:
     step = torch.randn_like(middle)
     assert bool((net(middle) <= 0.5 * (net(middle + step) + net(middle - step)) + 1e-9).all())
     with torch.no_grad():
-        for weight in net.hiddens:
-            weight.neg_()
-        net.form.zero_()
+        for layer in net.weights().layers[1:]:
+            layer.hidden.neg_()
+        net.weights().form.zero_()
     assert _lowest_curvature(lambda x: net(x.expand(2, 1, 3))[1, 0], points) < -0.01
     assert bool((net.penalty() > 0).all())
     net.clip()

@@ -24,4 +24,4 @@ def test_both_recoveries_find_the_barycenter_of_gaussians(gaussians: Problem) ->
 
 def test_potentials_stay_convex(gaussians: Problem) -> None:
     solver = solve(gaussians, "nwb", steps=10).solver
-    assert all(bool((weight >= 0).all()) for weight in solver.f.hiddens)
+    assert all(bool((weight >= 0).all()) for _, weight, _ in solver.f.weights().layers[1:])
