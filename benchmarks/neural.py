@@ -14,6 +14,7 @@ networks are small.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,6 @@ import altair as alt
 import pandas as pd
 import torch
 
-from resmoe_lab._core.errors import UsageError
 from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.neural.experiments import EXPERIMENTS, experiment_pictures, run_experiment
 from resmoe_lab.neural.solvers import SOLVERS
@@ -30,6 +30,8 @@ from resmoe_lab.plots import error_by_dimension
 from resmoe_lab.plots.live import pictures_figure
 from resmoe_lab.plots.raster import figure_bytes
 from resmoe_lab.report.gallery import save_picture
+
+from .records import keep
 
 
 def format_table(table: pd.DataFrame) -> str:
@@ -41,6 +43,7 @@ def format_table(table: pd.DataFrame) -> str:
 
 def error_chart(table: pd.DataFrame) -> alt.LayerChart:
     """Chart the error by dimension: of the maps if the experiment is about them, else of the samples."""
+    table = table[~table["case"].str.contains(" plain ")]
     metric = "L2-UVP of maps" if table["experiment"].iloc[0] == "not-gaussians" else "BW2-UVP"
     errors = table[table["metric"] == metric].sort_values(["solver", "dimension"])
     floor = table[(table["metric"] == "floor") & (table["solver"] != "cdwb")]  # whose number of points differs
@@ -52,13 +55,24 @@ def error_chart(table: pd.DataFrame) -> alt.LayerChart:
 
 
 def run(name: str, arguments: argparse.Namespace) -> None:
-    """Run the cases without results."""
+    """Run the cases without results, one after another; results at full size are kept for the tables."""
     progress = TqdmProgress() if sys.stderr.isatty() else silent
-    options = {"only": arguments.only, "out": arguments.out, "seeds": arguments.seed or [0], "quick": arguments.quick}
-    try:
-        print(f"\n{name}\n\n{format_table(run_experiment(name, progress=progress, **options))}", flush=True)
-    except UsageError as error:
-        print(f"\n{name}: {error}", flush=True)
+    experiment = EXPERIMENTS[name]
+    if experiment.not_run:
+        print(f"\n{name}: {experiment.not_run}", flush=True)
+        return
+    tables = []
+    for case in experiment.cases(arguments.quick):
+        if not re.search(arguments.only, case.label):
+            continue
+        options = {"only": f"^{re.escape(case.label)}$", "out": arguments.out, "quick": arguments.quick}
+        for seed in arguments.seed or [0]:
+            table = run_experiment(name, seeds=[seed], progress=progress, **options)
+            tables.append(table)
+            print(f"{name}, {case.label}, seed {seed}: {table['seconds'].iloc[0]:.0f} s", flush=True)
+            if not arguments.quick:
+                keep("neural", json.loads(table.to_json(orient="records")))
+    print(f"\n{name}\n\n{format_table(pd.concat(tables)) if tables else 'no case matches'}", flush=True)
 
 
 def show(name: str, arguments: argparse.Namespace) -> None:

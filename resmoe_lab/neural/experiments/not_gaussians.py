@@ -32,14 +32,15 @@ def _cases(quick: bool) -> Iterator[Case]:
         problem = centred_gaussians(dimension, (0.5, 2.0), weights=(0.25, 0.25, 0.5))
         for solver, settings in (_QUICK if quick else _LONG).items():
             facts = {"dimension": dimension, "published": PUBLISHED[solver][dimension]}
-            yield solver_case(
-                f"{solver} D={dimension}",
-                problem,
-                solver,
-                measure=gaussian_errors(problem, count=4000),
-                settings=settings,
-                facts=facts,
-            )
+            for plain in (False, True):
+                yield solver_case(
+                    f"{solver}{' plain' if plain else ''} D={dimension}",
+                    problem,
+                    solver,
+                    measure=gaussian_errors(problem, count=4000),
+                    settings=settings | {"plain": plain},
+                    facts=facts,
+                )
 
 
 EXPERIMENTS.register("not-gaussians")(

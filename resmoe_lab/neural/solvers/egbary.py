@@ -25,6 +25,8 @@ class EgBarySettings(Settings):
         Number of Langevin steps for a batch, and the step size eta as a multiple of epsilon.
     width, depth
         Size of the potentials; width 0: the larger of 100 and twice the dimension.
+    plain
+        Leave out the quadratic forms beside the networks, as in the paper.
     """
 
     batch: int = 128
@@ -33,6 +35,7 @@ class EgBarySettings(Settings):
     stride: float = 0.5
     width: int = 0
     depth: int = 2
+    plain: bool = False
 
 
 @SOLVERS.register("egbary")
@@ -56,9 +59,8 @@ class EgBary(Solver[EgBarySettings]):
     def _build(self) -> None:
         settings, dimension = self.settings, self.problem.dimension
         widths = [settings.width or max(100, 2 * dimension)] * settings.depth
-        self.potentials = self.register_network(
-            "potentials", CongruentPotentials(self.problem.weights, dimension, widths)
-        )
+        potentials = CongruentPotentials(self.problem.weights, dimension, widths, quadratic=not settings.plain)
+        self.potentials = self.register_network("potentials", potentials)
 
     def _step(self) -> float:
         images, _ = self._langevin(self.draw(), self.settings.langevin, self.generator)

@@ -41,6 +41,9 @@ class NOTSettings(Settings):
     bound
         Bound of the absolute value of the maps' outputs; 0: none. Without it, potentials and maps diverge under costs
         that do not grow at infinity, as on the manifold of a decoder.
+    plain
+        Leave out what stands beside the networks, as in the paper: the linear maps of maps, and the potentials'
+        quadratic forms, with which Gaussians can be met exactly.
     """
 
     batch: int = 256
@@ -52,6 +55,7 @@ class NOTSettings(Settings):
     momentum: float = 0.9
     dimension: int = 0
     bound: float = 0.0
+    plain: bool = False
 
 
 @SOLVERS.register("not")
@@ -102,11 +106,12 @@ class NOTBarycenter(Solver[NOTSettings]):
         widths = [settings.width or max(100, 2 * self.dimension)] * settings.depth
         self.noise_dimension = inputs if settings.plan == "stochastic" else 0
         outputs = 2 * self.dimension if settings.plan == "gaussian" else self.dimension
-        same = self.dimension == inputs
+        skip = self.dimension == inputs and not settings.plain
         betas = settings.momentum, 0.99
-        maps = StackedMLP(len(self.problem), [inputs + self.noise_dimension, *widths, outputs], skip=same)
+        maps = StackedMLP(len(self.problem), [inputs + self.noise_dimension, *widths, outputs], skip=skip)
         self.maps = self.register_network("maps", maps, betas=betas)
-        potentials = CongruentPotentials(self.problem.weights, self.dimension, widths, quadratic=not settings.bound)
+        form = not settings.bound and not settings.plain
+        potentials = CongruentPotentials(self.problem.weights, self.dimension, widths, quadratic=form)
         self.potentials = self.register_network("potentials", potentials, betas=betas)
 
     def plans(self, points: Tensor, *, draws: int, generator: torch.Generator) -> ConditionalPlans:

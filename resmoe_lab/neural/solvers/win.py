@@ -26,6 +26,9 @@ class WINSettings(Settings):
         Number of updates of the generator in each step, towards the average of its previous points' images.
     width, depth
         Size of all networks; width 0: the larger of 100 and twice the dimension.
+    plain
+        Leave out what stands beside the networks, as in the paper: the linear maps of maps and generator, and the
+        potentials' quadratic forms, with which Gaussians can be met exactly.
     """
 
     batch: int = 128
@@ -34,6 +37,7 @@ class WINSettings(Settings):
     regression: int = 1
     width: int = 0
     depth: int = 3
+    plain: bool = False
 
 
 @SOLVERS.register("win")
@@ -54,11 +58,12 @@ class WIN(Solver[WINSettings]):
     def _build(self) -> None:
         settings, dimension, count = self.settings, self.problem.dimension, len(self.problem)
         widths = [settings.width or max(100, 2 * dimension)] * settings.depth
-        self.maps = self.register_network("maps", StackedMLP(count, [dimension, *widths, dimension], skip=True))
-        self.potentials = self.register_network(
-            "potentials", StackedMLP(count, [dimension, *widths, 1], quadratic=True)
-        )
-        self.generator_network = self.register_network("made", Generator([dimension, *widths, dimension]))
+        beside = not settings.plain
+        sizes = [dimension, *widths, dimension]
+        self.maps = self.register_network("maps", StackedMLP(count, sizes, skip=beside))
+        potentials = StackedMLP(count, [dimension, *widths, 1], quadratic=beside)
+        self.potentials = self.register_network("potentials", potentials)
+        self.generator_network = self.register_network("made", Generator(sizes, skip=beside))
 
     def _step(self) -> float:
         for _ in range(self.settings.transport):
