@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from resmoe_lab.fusion import Images, mnist, save_network, train
+
+from ..records import keep
 
 SEEDS = range(5)
 EPOCHS = 10
@@ -55,3 +57,16 @@ def show(title: str, table: pd.DataFrame) -> None:
 
 def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2f} +- {np.std(values):.2f}"
+
+
+def keep_figures(experiment: str, case: str, figures: Mapping[str, Sequence[float]], *, seconds: float) -> None:
+    """Keep figures by their metrics, one for each seed, with the seconds that all of the case took."""
+    keep(
+        "fusion",
+        [
+            {"experiment": experiment, "case": case, "metric": metric, "seed": seed, "value": float(value)}
+            | {"seconds": round(seconds, 1)}
+            for metric, values in figures.items()
+            for seed, value in enumerate(values)
+        ],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cache
 
@@ -11,7 +12,7 @@ from torch import nn
 from resmoe_lab._core.datasets import find_data
 from resmoe_lab.fusion import accuracy, compare, fuse, load_mlpnet, repair_pruned
 
-from .common import SEEDS, Trained, digits, show, spread
+from .common import SEEDS, Trained, digits, keep_figures, show, spread
 
 
 @cache
@@ -19,22 +20,28 @@ def _pair() -> list[nn.Module]:
     return [load_mlpnet(find_data(f"otfusion_mnist_models/model_{index}/final.checkpoint")) for index in (0, 1)]
 
 
-def _draws(count: int, *, seeds: Sequence[int] = SEEDS, **options: object) -> tuple[str, str, float]:
+def _draws(count: int, *, seeds: Sequence[int] = SEEDS, **options: float) -> tuple[str, str, float]:
     """Fuse by the activations of several draws of samples; fused, aligned A, seconds at most."""
-    rows = []
+    rows, begun = [], time.perf_counter()
     for seed in seeds:
         fusion = fuse(_pair(), by="activations", samples=digits("train").sample(count, seed=seed), **options)
         rows.append((accuracy(fusion.network, digits("test")), accuracy(fusion.aligned[0], digits("test")), fusion))
     fused, aligned, fusions = zip(*rows, strict=True)
+    case = f"activations, {count} samples" + "".join(f", {name} {value:g}" for name, value in options.items())
+    figures = {"OT average": fused, "aligned A": aligned}
+    keep_figures("published", case, figures, seconds=time.perf_counter() - begun)
     return spread(fused), spread(aligned), max(fusion.seconds for fusion in fusions)
 
 
 def published(_: Trained) -> None:
     """Tables S4 and S6, and masses by importance (S1.2)."""
-    test = digits("test")
-    show("published MLPNets, by weights (paper: 97.72, 97.75, 97.88, 73.84, 96.63)", compare(_pair(), test))
-    fusion = fuse(_pair())
-    print(f"aligned A {accuracy(fusion.aligned[0], test):.2f} (paper: 97.72); {fusion.seconds:.2f} s")
+    test, begun = digits("test"), time.perf_counter()
+    table, fusion = compare(_pair(), test), fuse(_pair())
+    show("published MLPNets, by weights (paper: 97.72, 97.75, 97.88, 73.84, 96.63)", table)
+    aligned = accuracy(fusion.aligned[0], test)
+    print(f"aligned A {aligned:.2f} (paper: 97.72); {fusion.seconds:.2f} s")
+    figures = {method: [value] for method, value in zip(table["method"], table["accuracy"], strict=True)}
+    keep_figures("published", "weights", figures | {"aligned A": [aligned]}, seconds=time.perf_counter() - begun)
     rows = [(count, *_draws(count)) for count in (2, 10, 25, 50, 100, 200, 400)]
     columns = ["samples", "OT average", "aligned A", "seconds at most"]
     show("by activations, five draws (paper, exact, 200: 96.21 +- 0.36)", pd.DataFrame(rows, columns=columns))
@@ -53,6 +60,8 @@ def sinkhorn(_: Trained) -> None:
     for constant in (0.1, 0.05, 0.02, 0.01, 0.005, 0.002):
         fusion = fuse(_pair(), regularization=constant)
         figures = (accuracy(fusion.network, test), accuracy(fusion.aligned[0], test), fusion.seconds)
+        kept = {"OT average": figures[:1], "aligned A": figures[1:2]}
+        keep_figures("published", f"weights, regularization {constant:g}", kept, seconds=fusion.seconds)
         rows.append((f"{constant:g}", *figures))
     show("Sinkhorn by weights (paper at 0.05: 95.66, 96.32)", pd.DataFrame(rows, columns=["constant", *columns]))
     cases = ((0.5, 200), (0.2, 200), (0.1, 200), (0.05, 200), (0.05, 50), (0.05, 10))

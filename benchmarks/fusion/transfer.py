@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 
 from resmoe_lab.fusion import ENSEMBLE, FUSED, VANILLA, Images, MLPNet, compare, fuse, mixing_curve, skill_split
 
-from .common import HALF, SAMPLES, SEEDS, WIDE, Trained, digits, show, spread
+from .common import HALF, SAMPLES, SEEDS, WIDE, Trained, digits, keep_figures, show, spread
 
 #: S7: shares of the images other than 4, and proportions of the four networks.
 FOUR = (0.1, 0.3, 0.5, 0.1)
@@ -65,27 +66,37 @@ def many(trained: Trained) -> None:
         parts.append(part)
     for proportions in PROPORTIONS:
         title = f"four models at {proportions} (paper at the first: 95.0, 80.6, 93.6)"
-        show(title, _fours(fours, parts, proportions, digits("test")))
+        show(title, _fours(fours, parts, proportions, digits("test"), name="four, normalised"))
 
 
 def _fours(
-    fours: list[list[nn.Module]], parts: list[list[Images]], proportions: Sequence[float], test: Images
+    fours: list[list[nn.Module]], parts: list[list[Images]], proportions: Sequence[float], test: Images, *, name: str
 ) -> pd.DataFrame:
-    """Accuracies, means and deviations over the seeds; fused into A and into C, by what A's own images tell."""
+    """Accuracies, means and deviations over the seeds; fused into A and into C, by what A's own images tell.
+
+    They are kept under the experiment's `name`.
+    """
+    begun = time.perf_counter()
     weights = (np.array(proportions) / sum(proportions)).tolist()
     rows = []
     for seed, (four, part) in enumerate(zip(fours, parts, strict=True)):
         how = {"weights": weights, "by": "activations", "samples": part[0].sample(SAMPLES, seed=seed)}
+        row: dict[str, float] = {}
         for reference in (0, 2):
-            table = compare(four, test, reference=reference, **how)
-            rows.append(table.set_index("method")["accuracy"].rename({FUSED: f"{FUSED} into {'ABCD'[reference]}"}))
-    table = pd.concat(rows, axis=1).T.agg(lambda values: spread(values.dropna().tolist()))
+            accuracies = compare(four, test, reference=reference, **how).set_index("method")["accuracy"]
+            row |= accuracies.rename({FUSED: f"{FUSED} into {'ABCD'[reference]}"}).to_dict()
+        rows.append(row)
+    figures = pd.DataFrame(rows)
+    values = {str(metric): figures[metric].tolist() for metric in figures}
+    case = " ".join(f"{share:g}" for share in proportions)
+    keep_figures(name, case, values, seconds=time.perf_counter() - begun)
+    table = figures.agg(lambda values: spread(values.tolist()))
     return table.rename("accuracy").reset_index()
 
 
 def pixels(trained: Trained) -> None:
     """Figure 2 and S7 again, trained and aligned on pixels from 0 to 255 as the published code does."""
-    seen, seeds = _from_0_to_255(digits("train")), SEEDS[:2]
+    seen, seeds = _from_0_to_255(digits("train")), SEEDS[:3]
     tests = {"normalised (as published)": digits("test"), "0 to 255": _from_0_to_255(digits("test"))}
     parts = [skill_split(seen, FOUR, digit=4, seed=seed) for seed in seeds]
     fours = [
@@ -94,15 +105,15 @@ def pixels(trained: Trained) -> None:
     ]
     for name, test in tests.items():
         for proportions in PROPORTIONS:
-            title = f"four models trained on 0 to 255, tested on {name}, at {proportions}, two seeds"
-            show(title, _fours(fours, parts, proportions, test))
+            title = f"four models trained on 0 to 255, tested on {name}, at {proportions}, three seeds"
+            show(title, _fours(fours, parts, proportions, test, name=f"four, 0 to 255, tested on {name}"))
     parts = [skill_split(seen, (0.1, 0.9), digit=4, seed=seed) for seed in seeds]
     pairs = [
         [trained.get(f"pixels-skill{'AB'[k]}", MLPNet, part[k], start=seed + 100 * k) for k in (0, 1)]
         for seed, part in zip(seeds, parts, strict=True)
     ]
     for name, test in tests.items():
-        title = f"digit 4, different initialisation, trained on 0 to 255, tested on {name}, activations, two seeds"
+        title = f"digit 4, different initialisation, trained on 0 to 255, tested on {name}, activations, three seeds"
         show(title, _curves(pairs, parts, "activations", test=test))
 
 
