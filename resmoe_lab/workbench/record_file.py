@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.files import atomic_write
+from .._core.parsing import parse_json, read_arrays
 from ..checkpoint import Checkpoint
 from ..scoring.score_cache import code_key
 from ..store.manifest import checkpoint_hash
@@ -64,10 +63,9 @@ def save_record(record: Any, path: Path, *, short: bool = False) -> bool:
 def load_record(path: Path, kind: type[Any]) -> Any:
     """Return the record that was written to a file; None if there is none, or it is damaged or of another kind."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        record = _decode(json.loads(arrays.pop(_RECORD).tobytes()), arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile, EOFError, zlib.error):
+        arrays = read_arrays(path)
+        record = _decode(parse_json(arrays.pop(_RECORD).tobytes()), arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
     return record if isinstance(record, kind) else None
 
