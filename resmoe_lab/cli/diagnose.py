@@ -10,7 +10,19 @@ from .._core.errors import UsageError
 from .._core.params import KEEP
 from ._app import app
 from ._calibration import CalibrationText, calibrated
-from ._options import DataDir, Device, Json, Keep, Layers, RunningText, Seed, TokenCount, UsageFile, several, split_names
+from ._options import (
+    DataDir,
+    Device,
+    Json,
+    Keep,
+    Layers,
+    RunningText,
+    Seed,
+    TokenCount,
+    UsageFile,
+    several,
+    split_names,
+)
 from ._output import progress_bar, show, show_table
 
 
@@ -49,7 +61,9 @@ def diagnose(
     trace = None if usage is None else read_usage(usage, opened)
     # A trace tells who receives the tokens: the model runs only for what else a center needs.
     known = trace is not None
-    needing = [name for name in names if CENTERS[name].needs_statistics and not (known and CENTERS[name].needs_only_usage)]
+    needing = [
+        name for name in names if CENTERS[name].needs_statistics and not (known and CENTERS[name].needs_only_usage)
+    ]
     runs = routing and (not known or bool(needing))
     if runs:
         calibration_rows(calibration, tokens=tokens, data_dir=data_dir)

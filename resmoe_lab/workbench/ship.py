@@ -35,7 +35,9 @@ def ship_panels(names: Sequence[str]) -> list[Path]:
     OutputError
         If a record is too large to come with the package.
     """
-    kinds = [kind for kind in TABS.values() if isinstance(kind, type) and issubclass(kind, Panel) and kind.keeps_records]
+    kinds = [
+        kind for kind in TABS.values() if isinstance(kind, type) and issubclass(kind, Panel) and kind.keeps_records
+    ]
     files = []
     for name in names:
         for kind in kinds:

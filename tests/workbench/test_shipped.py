@@ -17,10 +17,11 @@ from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
 from resmoe_lab.store.manifest import checkpoint_hash
 from resmoe_lab.workbench import shipped
 from resmoe_lab.workbench.cache import Cache
+from resmoe_lab.workbench.panels.errors import DEFAULT_METHODS
 from resmoe_lab.workbench.record_file import load_record, save_record
 from resmoe_lab.workbench.ship import MAX_BYTES
 from resmoe_lab.workbench.shipped import SHIPPED_VERSION, ShippedRecord, ship_record, shipped_path, shipped_record
-from resmoe_lab.workbench.views import TransportView, view_transport
+from resmoe_lab.workbench.views import TransportView, view_errors, view_transport
 
 PATIENCE = 240
 PANELS = ("experts", "transport", "errors", "Explorer", "tokens", "ablation")
@@ -101,7 +102,17 @@ def check_close(found: Any, expected: Any, place: str) -> None:
         assert found == expected, place
 
 
-@pytest.mark.parametrize("name", PANELS)
+def test_error_curves_of_a_layer_are_what_is_computed_today(tiny: Checkpoint) -> None:
+    record = load_record(_PACKAGED("mixtral-tiny", "errors"), ShippedRecord).record
+    own = view_errors(tiny, [0], methods=DEFAULT_METHODS)
+    for name, across in (("errors", "keep"), ("equal_bytes", "share")):
+        kept, computed = (view.tables()[name].query("layer == 0") for view in (record, own))
+        order = ["method", "center", across]
+        both = [table.sort_values(order).reset_index(drop=True) for table in (kept, computed)]
+        check_close(*both, name)
+
+
+@pytest.mark.parametrize("name", [name for name in PANELS if name != "errors"])
 def test_records_are_what_panels_compute_today(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails because a panel has learnt better: `make zoo-results`, and look at what has changed."""
     _forget(monkeypatch)
