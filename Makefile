@@ -12,7 +12,7 @@ PIP_ARGS ?=
 # constraints.txt pins what CI ran with; `make demo CONSTRAINTS=` lifts every pin (GPU users: see that file).
 CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test lab lint bench figures app clean help
+.PHONY: demo test lab lint bench figures zoo-results app clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make lab    JupyterLab at notebooks/"
 	@echo "make app    the panels as an app, on this machine only"
 	@echo "make figures the gallery in figures/gallery, from the demo's sweep"
+	@echo "make zoo-results what comes with the embedded models: a sweep, and records of the panels"
 	@echo "make bench  benchmarks, printed as ratios"
 	@echo "make lint   format and lint in place"
 
@@ -53,6 +54,12 @@ bench: $(VENV)/.dev
 
 figures: demo
 	$(BIN)/python -m resmoe_lab.report.gallery figures/demo.sweep figures/gallery
+
+# Run again when a panel or a sweep computes something else than before; the tests tell.
+zoo-results: $(VENV)/.dev
+	rm -rf figures/zoo.sweep
+	$(BIN)/resmoe-lab sweep mixtral-tiny --limit 200 --out figures/zoo.sweep
+	$(BIN)/python -m resmoe_lab.workbench.ship figures/zoo.sweep
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,7 +10,19 @@ from .._core.errors import UsageError
 from .._core.params import KEEP
 from ._app import app
 from ._calibration import CalibrationText, calibrated
-from ._options import DataDir, Device, Json, Keep, Layers, RunningText, Seed, TokenCount, several, split_names
+from ._options import (
+    DataDir,
+    Device,
+    Json,
+    Keep,
+    Layers,
+    RunningText,
+    Seed,
+    TokenCount,
+    UsageFile,
+    several,
+    split_names,
+)
 from ._output import progress_bar, show, show_table
 
 
@@ -24,6 +36,7 @@ def diagnose(
     routing: Annotated[bool, Parameter(help="Run the model on text to see who receives the tokens.")] = True,
     calibration: RunningText = "storyworld_perplexity",
     tokens: TokenCount = 4096,
+    usage: UsageFile = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     device: Device = "cpu",
@@ -38,21 +51,31 @@ def diagnose(
     from ..compress import select_layers
     from ..experts import load_stack, moe_layers
     from ..scoring.calibration import calibration_rows
+    from ..scoring.usage_trace import read_usage
 
     opened = open_checkpoint(checkpoint)
     layer_numbers = select_layers(layers, moe_layers(opened))
     names = split_names(centers) or DEFAULT_CENTERS
     needs_fisher = any(CENTERS[name].needs_fisher for name in names)
     KEEP.validate(keep)
-    if routing:
+    trace = None if usage is None else read_usage(usage, opened)
+    # A trace tells who receives the tokens: the model runs only for what else a center needs.
+    known = trace is not None
+    needing = [
+        name for name in names if CENTERS[name].needs_statistics and not (known and CENTERS[name].needs_only_usage)
+    ]
+    runs = routing and (not known or bool(needing))
+    if runs:
         calibration_rows(calibration, tokens=tokens, data_dir=data_dir)
-    elif needing := [name for name in names if CENTERS[name].needs_statistics]:
+    elif needing:
         raise UsageError(f"center {needing[0]!r} needs calibration statistics and has none: leave out --no-routing")
     statistics: dict[int, Any] = {}
     with progress_bar() as progress:
-        if routing:
+        if runs:
             text = CalibrationText(calibration, tokens, data_dir, device)
             statistics = calibrated(opened, layer_numbers, text, fisher=needs_fisher, progress=progress)
+        if trace is not None:
+            statistics = trace.statistics(layer_numbers, statistics)
         diagnoses = [
             diagnose(
                 load_stack(opened, layer=layer, device=device),

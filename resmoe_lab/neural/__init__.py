@@ -12,14 +12,18 @@ from .metrics import (
     random_covariance,
     sliced_w2,
 )
+from .multi_marginal import multi_marginal_plan
 from .problem import Gaussian, Marginal, Mixture, Problem, Sampler, Samples
+from .scatter import Ball, LocationScatter, ring_of_modes, scatter_barycenter
 from .solvers import SOLVERS, Settings, Solver
 from .training import DivergenceError, Training, solve, train
 
 __all__ = [
     "SOLVERS",
+    "Ball",
     "DivergenceError",
     "Gaussian",
+    "LocationScatter",
     "Marginal",
     "Mixture",
     "Problem",
@@ -35,7 +39,10 @@ __all__ = [
     "gaussian_maps",
     "l2_uvp",
     "moments",
+    "multi_marginal_plan",
     "random_covariance",
+    "ring_of_modes",
+    "scatter_barycenter",
     "sliced_w2",
     "solve",
     "train",

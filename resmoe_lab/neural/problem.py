@@ -24,9 +24,15 @@ class Marginal(ABC):
     ----------
     dimension
         D.
+    known_moments
+        Mean (D,) and covariance (D, D) in float64, where they are known.
+    is_spherical
+        Whether it is the same in every direction.
     """
 
     dimension: int
+    known_moments: tuple[Tensor, Tensor] | None = None
+    is_spherical: bool = False
 
     @abstractmethod
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -92,16 +98,13 @@ class Gaussian(Marginal):
 
     def __init__(self, mean: Any, covariance: Any) -> None:
         self.mean = torch.as_tensor(mean, dtype=torch.float64)
-        self.covariance = torch.as_tensor(covariance, dtype=torch.float64)
         self.dimension = len(self.mean)
-        if self.covariance.shape != (self.dimension, self.dimension):
-            raise UsageError(
-                f"a mean of {self.dimension} numbers with a covariance of shape {tuple(self.covariance.shape)}, "
-                f"expected ({self.dimension}, {self.dimension})"
-            )
-        root, failed = torch.linalg.cholesky_ex(self.covariance)
-        if bool(failed) or not torch.allclose(self.covariance, self.covariance.T):
-            raise UsageError("the covariance is not symmetric and positive definite, as a Gaussian's must be")
+        self.covariance, root = checked_covariance(covariance, self.dimension, "covariance")
+        self.known_moments = self.mean, self.covariance
+        variance = self.covariance[0, 0]
+        self.is_spherical = bool(
+            torch.equal(self.covariance, variance * torch.eye(self.dimension, dtype=torch.float64))
+        )
         self._root = root.float()
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -127,6 +130,12 @@ class Mixture(Marginal):
     def __init__(self, parts: Sequence[Marginal]) -> None:
         self.parts = tuple(parts)
         self.dimension = _one_dimension(self.parts)
+        known = [part.known_moments for part in self.parts]
+        means = torch.stack([moments[0] for moments in known if moments is not None] or [torch.zeros(self.dimension)])
+        if len(means) == len(known):
+            within = torch.stack([moments[1] for moments in known if moments is not None]).mean(dim=0)
+            spread = means - means.mean(dim=0)
+            self.known_moments = means.mean(dim=0), within + spread.T @ spread / len(means)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw a part for every point, then the point."""
@@ -220,13 +229,13 @@ class Problem:
         )
 
     def moments(self, count: int = 20_000, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the (N, D) means and (N, D, D) covariances in float64, exact for Gaussians."""
+        """Return the (N, D) means and (N, D, D) covariances in float64, exact where they are known."""
         generator = torch.Generator().manual_seed(seed)
         means, covariances = [], []
         for marginal in self.marginals:
-            if isinstance(marginal, Gaussian):
-                means.append(marginal.mean)
-                covariances.append(marginal.covariance)
+            if marginal.known_moments is not None:
+                means.append(marginal.known_moments[0])
+                covariances.append(marginal.known_moments[1])
                 continue
             points = marginal.points if isinstance(marginal, Samples) else marginal.sample(count, generator)
             points = points.double()
@@ -258,6 +267,26 @@ def check_weights(weights: Sequence[float] | Tensor | None, count: int) -> Tenso
     if abs(float(weights.sum()) - 1.0) > _TOLERANCE:
         raise UsageError(f"weights add up to {float(weights.sum()):g}, expected 1: divide them by their sum")
     return weights.float()
+
+
+def checked_covariance(matrix: Any, dimension: int, name: str) -> tuple[Tensor, Tensor]:
+    """Return a symmetric and positive definite (D, D) matrix in float64, and its Cholesky factor.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or of another shape.
+    """
+    checked = torch.as_tensor(matrix, dtype=torch.float64)
+    if checked.shape != (dimension, dimension):
+        raise UsageError(
+            f"a mean of {dimension} numbers with a {name} of shape {tuple(checked.shape)}, "
+            f"expected ({dimension}, {dimension})"
+        )
+    root, failed = torch.linalg.cholesky_ex(checked)
+    if bool(failed) or not torch.allclose(checked, checked.T):
+        raise UsageError(f"the {name} is not symmetric and positive definite, as it must be")
+    return checked, root
 
 
 def _one_dimension(marginals: Sequence[Marginal]) -> int:

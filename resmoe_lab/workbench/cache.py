@@ -34,12 +34,15 @@ class CachedResult(Generic[T]):
         How long the computation took.
     fresh
         Whether it was computed for this call, or was in the cache.
+    place
+        What is said of one that was not: where it was.
     """
 
     value: T
     computed_at: datetime
     seconds: float
     fresh: bool
+    place: str = "cached"
 
     @property
     def mark(self) -> str:
@@ -47,7 +50,7 @@ class CachedResult(Generic[T]):
         if self.fresh:
             return f"fresh · computed in {self.seconds:.1f} s"
         today = self.computed_at.date() == datetime.now().date()
-        return f"cached · computed at {self.computed_at:{'%H:%M:%S' if today else '%Y-%m-%d %H:%M'}}"
+        return f"{self.place} · computed at {self.computed_at:{'%H:%M:%S' if today else '%Y-%m-%d %H:%M'}}"
 
 
 class Cache:

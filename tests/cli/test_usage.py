@@ -51,6 +51,24 @@ def test_a_center_is_weighted_by_a_trace(run: Any, trace: Path, tiny: Checkpoint
         run("barycenter", "mixtral-tiny", "--layer", 2, "--center", "wasserstein-fisher", "--usage", trace)
 
 
+def test_a_diagnosis_goes_by_a_trace_and_runs_no_model(run: Any, trace: Path, tiny: Checkpoint) -> None:
+    words = ["diagnose", "mixtral-tiny", "--layers", "1", "--usage", trace, "--centers"]
+    [layer] = run(*words, "average,wasserstein-usage")["layers"]
+    counts = np.bincount(make_trace()[:, 1].ravel(), minlength=8)
+    load = layer["routing_load"]
+    assert (load["smallest"], load["largest"]) == pytest.approx((counts.min() / 100, counts.max() / 100))
+    assert load["source"].startswith("routing trace trace.npz (")
+    assert load["tokens"] == 50
+    stack = load_stack(tiny, layer=1)
+    center = find_center(stack, center="wasserstein-usage", statistics=read_usage(trace, tiny).statistics([1])[1])
+    gain = 1 - center.objective / stack.mean_squared_norm()
+    assert layer["residual_gain"]["wasserstein-usage"] == pytest.approx(gain, rel=1e-6)
+    with pytest.raises(AssertionError, match="the model is loaded"):  # Fisher information is in no trace
+        run(*words, "wasserstein-fisher")
+    with pytest.raises(UsageError, match="'wasserstein-fisher' needs calibration statistics and has none"):
+        run(*words, "wasserstein-fisher", "--no-routing")
+
+
 def test_a_run_is_that_of_its_trace(run: Any, trace: Path, tmp_path: Path) -> None:
     words = ["compress", "mixtral-tiny", "--layers", "1", "--center", "wasserstein-usage", "--out", tmp_path / "out"]
     run(*words, "--usage", trace)

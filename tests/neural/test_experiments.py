@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from resmoe_lab._core.errors import UsageError
-from resmoe_lab.neural import SOLVERS, Problem
+from resmoe_lab.neural import SOLVERS, Problem, scatter_barycenter
 from resmoe_lab.neural.costs import quadratic, transformed_cost, twist
 from resmoe_lab.neural.decoders import SIDE, train_decoder
 from resmoe_lab.neural.experiments import (
@@ -24,6 +24,7 @@ from resmoe_lab.neural.experiments import (
 from resmoe_lab.neural.experiments import _base as runner
 from resmoe_lab.neural.experiments._gaussian import centred_gaussians, gaussian_errors
 from resmoe_lab.neural.experiments.digits import ot_interpolations
+from resmoe_lab.neural.experiments.location_scatter import ellipsoids
 from resmoe_lab.neural.experiments.mixture import modes_hit, ten_modes
 from resmoe_lab.neural.experiments.palettes import palettes, pictures
 from resmoe_lab.neural.experiments.posteriors import sample_posterior
@@ -106,6 +107,23 @@ def test_errors_of_a_solver_that_knows_the_truth_are_the_floor() -> None:
     errors = gaussian_errors(problem, count=500)(Known())
     assert errors["BW2-UVP"] == pytest.approx(errors["floor"])
     assert errors["L2-UVP of maps"] == pytest.approx(0, abs=1e-9)
+
+
+def test_an_experiment_with_a_known_truth_says_how_near_it_comes() -> None:
+    [case] = [case for case in EXPERIMENTS["location-scatter"].cases(True) if case.label == "cwb ellipsoids D=2"]
+    problem = ellipsoids(2)
+    barycenter = scatter_barycenter(problem)
+
+    class Known:
+        has_maps = False
+
+        def sample(self, count: int) -> torch.Tensor:
+            return barycenter.sample(count, torch.Generator().manual_seed(99))
+
+    metrics = case.measure(Known())
+    assert metrics["BW2-UVP"] < 0.1
+    assert metrics["sliced W2"] == pytest.approx(metrics["sliced W2 floor"], rel=0.6)
+    assert metrics["known plan over exact plan, %"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_twisters_barycenter_is_a_standard_gaussian() -> None:

@@ -1,4 +1,4 @@
-"""Error metrics of solvers on Gaussians, whose barycenter is known."""
+"""Error metrics of solvers where the barycenter is known: Gaussians, and others whose moments and maps are theirs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..metrics import bures_uvp, gaussian_barycenter, gaussian_maps, l2_uvp, moments, random_covariance
-from ..problem import Gaussian, Problem
+from ..problem import Gaussian, Marginal, Problem
 from ..solvers import Solver
 
 #: Number of points for error metrics, as in the NWB paper.
@@ -26,19 +26,27 @@ def centred_gaussians(
 
 
 def gaussian_errors(problem: Problem, *, count: int = POINTS) -> Callable[[Solver[Any]], dict[str, float]]:
-    """Return the metrics of a solver on Gaussians: BW2-UVP of its samples, and both errors of its maps.
+    """Return the metrics of a solver on Gaussians, see :func:`known_errors`."""
+    return known_errors(problem, Gaussian(*gaussian_barycenter(problem)), count=count)
+
+
+def known_errors(
+    problem: Problem, barycenter: Marginal, *, count: int = POINTS
+) -> Callable[[Solver[Any]], dict[str, float]]:
+    """Return the metrics of a solver whose maps are those between Gaussians: BW2-UVP, and both errors of its maps.
 
     The errors of maps are weighted means over the marginals. ``floor`` is the BW2-UVP of as many samples of the true
     barycenter, below which no sampler can be expected. All metrics use `count` points.
     """
-    exact = gaussian_barycenter(problem)
+    assert barycenter.known_moments is not None
+    exact = barycenter.known_moments
     affine = gaussian_maps(problem, exact)
     variance = float(exact[1].trace())
     weights = problem.weights.tolist()
 
     def measure(solver: Solver[Any]) -> dict[str, float]:
         samples = solver.sample(count)
-        truth = Gaussian(*exact).sample(len(samples), torch.Generator().manual_seed(11))
+        truth = barycenter.sample(len(samples), torch.Generator().manual_seed(11))
         metrics = {"BW2-UVP": bures_uvp(moments(samples), exact), "floor": bures_uvp(moments(truth), exact)}
         if not solver.has_maps:
             return metrics

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Hashable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import ipywidgets
 
@@ -17,6 +17,7 @@ from ..cache import VIEWS, CachedResult, checkpoint_fingerprint
 from ..controls import linked_control
 from ..record_file import load_record, record_path, save_record
 from ..selection import Selection, select
+from ..shipped import shipped_record
 from ..views import View
 from ._live import WRAP as WRAP
 from ._live import LivePanel, V
@@ -46,6 +47,8 @@ class Panel(LivePanel[V]):
 
     def __init__(self, source: Selection | Checkpoint | str | Path, **traits: Any) -> None:
         self.selection = select(source, **traits)
+        #: What was asked to be computed whatever came with the model.
+        self._anew: tuple[Checkpoint, Hashable] | None = None
         self.again = ipywidgets.Button(
             description="Compute again",
             tooltip="do not use what is kept on disk",
@@ -70,12 +73,15 @@ class Panel(LivePanel[V]):
         return (*(getattr(self.selection, name) for name in self.compute_traits), repr(self._options()))
 
     def _record(self, subject: Checkpoint, key: Hashable, progress: Progress) -> V | CachedResult[V]:
+        """Return the user's own record, or the one that came with the model, or compute it."""
         if not self.keeps_records:
             return self._compute(progress)
         path = record_path(subject, self.name, key)
         kept = load_record(path, View)
         if kept is not None:
             return CachedResult(kept, datetime.fromtimestamp(path.stat().st_mtime), 0.0, fresh=False)
+        if (subject, key) != self._anew and (shipped := shipped_record(subject, self.name, key)) is not None:
+            return cast(CachedResult[V], shipped)
         record = self._compute(progress)
         if self._key() == key and self._subject() is subject:  # nothing was changed meanwhile
             save_record(record, path)
@@ -86,6 +92,7 @@ class Panel(LivePanel[V]):
         subject, key = self._subject(), self._key()
         record_path(subject, self.name, key).unlink(missing_ok=True)
         VIEWS.forget((self.name, self._fingerprint(subject), key))
+        self._anew = (subject, key)
         self._begin()
 
     def _record_controls(self) -> list[ipywidgets.Widget]:
