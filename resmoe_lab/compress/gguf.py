@@ -102,7 +102,7 @@ def check_gguf(checkpoint: Checkpoint, kind: str) -> None:
     gguf_settings(architecture, config)
     for name in _others(checkpoint, family):
         placed(architecture, name, config)
-    if len(family.layers(checkpoint)) < config["num_hidden_layers"]:
+    if len(family.layers(checkpoint)) < config["num_hidden_layers"] and not architecture.begins_dense:
         raise UsageError(
             f"{checkpoint.name} has layers without experts, and llama.cpp's {architecture.name} models have none: "
             "export dense instead"

@@ -22,7 +22,7 @@ from ..experts import pico
 
 #: Every weight is kept in 32 bits: nothing but GGUF's own rounding is lost.
 LOSSLESS: dict[str, Any] = {"method": "up", "keep": 1.0, "storage": {"encoding": "fp32"}, "export": "gguf"}
-KINDS = ["llama", "qwen2moe", "qwen3moe", "olmoe", "granitemoe", "gpt-oss"]
+KINDS = ["llama", "qwen2moe", "qwen3moe", "olmoe", "granitemoe", "gpt-oss", "glm4moe", "minimax-m2"]
 TEXTS = ["Ada had a red kite.", "  it's 1234 x\n\n y", "<s>hi</s> Ünïcödé"]
 
 

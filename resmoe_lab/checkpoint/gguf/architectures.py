@@ -31,6 +31,11 @@ _ATTENTION = {
 }
 _QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 _SHARED = {f"ffn_{name}_shexp": f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")}
+_DENSE = {f"ffn_{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")}
+_MIXTRAL_EXPERTS = {
+    name: f"block_sparse_moe.experts.{{k}}.{stored}.weight"
+    for name, stored in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
+}
 _PROJECTIONS = {name: f"mlp.experts.{{k}}.{name}_proj.weight" for name in ("gate", "up", "down")}
 
 
@@ -82,6 +87,14 @@ class Architecture:
         What llama.cpp does not ask for about rotary angles.
     grouped
         Whether llama.cpp runs it with fewer key heads than query heads.
+    absent
+        What settings are whose keys a file leaves out.
+    gating
+        How routers turn logits into weights: 1 for softmax, 2 for sigmoid.
+    partial
+        Whether some dimensions of a head may stay as they are while the others are rotated.
+    qk_norms
+        The setting that says whether queries and keys are normalized.
     """
 
     name: str
@@ -99,6 +112,10 @@ class Architecture:
     optional: tuple[str, ...] = ()
     rotary_fixed: Mapping[str, Any] = field(default_factory=dict)
     grouped: bool = True
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    gating: int = 1
+    partial: bool = False
+    qk_norms: str = ""
 
     @property
     def all_settings(self) -> dict[str, str]:
@@ -109,6 +126,11 @@ class Architecture:
     def all_blocks(self) -> dict[str, str]:
         """Modules below a layer: GGUF's name -> transformers'."""
         return {**_ATTENTION, **self.blocks}
+
+    @property
+    def begins_dense(self) -> bool:
+        """Whether its first layers may have one feed-forward network instead of experts."""
+        return "leading_dense_block_count" in self.settings.values()
 
     @property
     def ends(self) -> dict[str, str]:
@@ -126,10 +148,7 @@ ARCHITECTURES = {
             settings={"num_local_experts": "expert_count"},
             fixed={"sliding_window": None},
             blocks={"ffn_gate_inp": "block_sparse_moe.gate"},
-            experts={
-                name: f"block_sparse_moe.experts.{{k}}.{stored}.weight"
-                for name, stored in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
-            },
+            experts=_MIXTRAL_EXPERTS,
             rotary=True,
             width="intermediate_size",
             biases="",
@@ -222,6 +241,57 @@ ARCHITECTURES = {
             },
             width="intermediate_size",
             rotary_fixed={"truncate": False},
+        ),
+        Architecture(
+            "glm4moe",
+            "glm4_moe",
+            "Glm4MoeForCausalLM",
+            settings={
+                "intermediate_size": "feed_forward_length",
+                "head_dim": "attention.key_length",
+                "n_routed_experts": "expert_count",
+                "n_shared_experts": "expert_shared_count",
+                "first_k_dense_replace": "leading_dense_block_count",
+                "routed_scaling_factor": "expert_weights_scale",
+                "norm_topk_prob": "expert_weights_norm",
+                "n_group": "expert_group_count",
+                "topk_group": "expert_group_used_count",
+            },
+            blocks={
+                "post_attention_norm": "post_attention_layernorm",
+                "ffn_gate_inp": "mlp.gate",
+                "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
+                **{name: target.replace("shared_expert", "shared_experts") for name, target in _SHARED.items()},
+                **_DENSE,
+                **_QK_NORMS,
+            },
+            absent={
+                "n_shared_experts": 0,
+                "first_k_dense_replace": 0,
+                "routed_scaling_factor": 1.0,
+                "norm_topk_prob": False,
+                "n_group": 1,
+                "topk_group": 1,
+            },
+            gating=2,
+            partial=True,
+            qk_norms="use_qk_norm",
+        ),
+        Architecture(
+            "minimax-m2",
+            "minimax_m2",
+            "MiniMaxM2ForCausalLM",
+            settings={"num_local_experts": "expert_count", "head_dim": "attention.key_length"},
+            blocks={
+                "ffn_gate_inp": "block_sparse_moe.gate",
+                "exp_probs_b.bias": "block_sparse_moe.e_score_correction_bias",
+                **_QK_NORMS,
+            },
+            experts=_MIXTRAL_EXPERTS,
+            width="intermediate_size",
+            biases="",
+            gating=2,
+            partial=True,
         ),
     )
 }

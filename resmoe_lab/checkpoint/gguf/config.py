@@ -19,10 +19,10 @@ _REDUNDANT = {
     *("expert_count", "attention.key_length", "attention.value_length", "rope.dimension_count", "rope.freq_base"),
     *("rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned"),
     *("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_attn_factor"),
+    "nextn_predict_layers",
 }
 #: Keys whose only understood values are those that change nothing.
 _NEUTRAL = {
-    "expert_gating_func": (0, 1),
     "expert_weights_scale": (0.0, 1.0),
     "expert_shared_count": (0, 1),
     "expert_group_count": (0, 1),
@@ -55,10 +55,7 @@ def gguf_config(architecture: Architecture, header: GgufHeader, tensors: Tensors
         "model_type": architecture.model_type,
         "architectures": [architecture.model_class],
         **architecture.fixed,
-        **{
-            name: values.read(key, optional=name in architecture.optional)
-            for name, key in architecture.all_settings.items()
-        },
+        **{name: values.read(name, key, architecture) for name, key in architecture.all_settings.items()},
         "vocab_size": _rows(tensors, "token_embd.weight", header),
         "tie_word_embeddings": "output.weight" not in tensors,
         "rope_parameters": _rotary(values) | dict(architecture.rotary_fixed),
@@ -68,9 +65,19 @@ def gguf_config(architecture: Architecture, header: GgufHeader, tensors: Tensors
     config = {name: value for name, value in config.items() if value is not None or name in architecture.fixed}
     for setting, suffix in {architecture.width: "ffn_down_exps.weight", **architecture.widths}.items():
         config[setting] = _columns(tensors, suffix, header)
-    if architecture.biases:
-        config[architecture.biases] = any(name.endswith("attn_q.bias") for name in tensors)
-    _check_heads(config, values, tensors)
+    # Layers that predict further tokens stand behind the others, and are counted with them.
+    config["num_hidden_layers"] -= values.get("nextn_predict_layers", 0)
+    for setting, suffix in {architecture.biases: "attn_q.bias", architecture.qk_norms: "attn_q_norm.weight"}.items():
+        if setting:
+            config[setting] = any(name.endswith(suffix) for name in tensors)
+    rotated = _rotated_part(config, values, tensors)
+    if architecture.partial:
+        config["rope_parameters"]["partial_rotary_factor"] = rotated
+    elif rotated != 1:
+        raise CheckpointError(
+            f"{header.file} rotates {rotated:g} of the dimensions of a head, expected all: use the model's safetensors "
+            "checkpoint"
+        )
     values.warn_of_others(architecture)
     return config
 
@@ -94,10 +101,10 @@ class _Values:
             )
         return round(value, 12) if isinstance(value, float) else value
 
-    def read(self, key: str, *, optional: bool) -> Any:
-        """Return a value that must be there."""
-        value = self.get(key)
-        if value is None and not optional:
+    def read(self, setting: str, key: str, architecture: Architecture) -> Any:
+        """Return the value of a setting, which must be there unless the architecture says otherwise."""
+        value = self.get(key, architecture.absent.get(setting))
+        if value is None and setting not in architecture.optional:
             raise CheckpointError(
                 f"{self.header.file} has no {self._prefix + key} in its metadata: convert the model with a recent "
                 "llama.cpp"
@@ -107,8 +114,9 @@ class _Values:
     def warn_of_others(self, architecture: Architecture) -> None:
         """Name the keys that nothing was made of."""
         known = {*architecture.all_settings.values(), *_REDUNDANT}
+        neutral = _NEUTRAL | {"expert_gating_func": (0, architecture.gating)}
         keys = [name.removeprefix(self._prefix) for name in self.header.metadata if name.startswith(self._prefix)]
-        others = [key for key in keys if key not in known and self.get(key) not in _NEUTRAL.get(key, ())]
+        others = [key for key in keys if key not in known and self.get(key) not in neutral.get(key, ())]
         if others:
             told = ", ".join(f"{self._prefix}{key} = {self.get(key)!r}" for key in others)
             warnings.warn(f"{self.header.file} sets {told}, which is not understood", ResmoeWarning, stacklevel=5)
@@ -144,8 +152,8 @@ def _float_type(tensors: Tensors) -> str:
     return _FLOAT_TYPES["F32" if kinds == {"F32"} else "F16"]
 
 
-def _check_heads(config: dict[str, Any], values: _Values, tensors: Tensors) -> None:
-    """Set or check the width of heads, and that all of it is rotated."""
+def _rotated_part(config: dict[str, Any], values: _Values, tensors: Tensors) -> float:
+    """Set or check the width of heads, and return how much of it is rotated."""
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     width, told = _rows(tensors, "blk.0.attn_q.weight", values.header) // heads, "head_dim" in config
     if config.setdefault("head_dim", width) != width:
@@ -155,12 +163,7 @@ def _check_heads(config: dict[str, Any], values: _Values, tensors: Tensors) -> N
         )
     if width * heads == hidden and not told:
         del config["head_dim"]  # not all configs have it
-    rotated = values.get("rope.dimension_count", width)
-    if rotated != width:
-        raise CheckpointError(
-            f"{values.header.file} rotates {rotated} of {width} dimensions of a head, expected all: use the model's "
-            "safetensors checkpoint"
-        )
+    return float(values.get("rope.dimension_count", width) / width)
 
 
 def _rows(tensors: Tensors, name: str, header: GgufHeader) -> int:

@@ -16,7 +16,7 @@ _IN_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 #: Settings that llama.cpp reads as floats, though a config may have whole numbers there.
 _FLOATS = {
     *("attention.layer_norm_rms_epsilon", "attention.scale", "attention.clamp_kqv"),
-    *("embedding_scale", "residual_scale", "logit_scale"),
+    *("embedding_scale", "residual_scale", "logit_scale", "expert_weights_scale"),
 }
 _SCALING = {
     "factor": "factor",
@@ -114,21 +114,25 @@ def gguf_settings(architecture: Architecture, config: Mapping[str, Any]) -> dict
     _check_settings(architecture, config)
     values: dict[str, Any] = {}
     for setting, key in architecture.all_settings.items():
-        value = config.get(setting)
+        value = config.get(setting, architecture.absent.get(setting))
         if value is None and setting not in architecture.optional:
             raise UsageError(f"config.json has no {setting}, which GGUF has to tell: {_ADVICE}")
         if value is not None:
             values[key] = float(value) if key in _FLOATS else value
     heads = config["num_attention_heads"]
     head = config.get("head_dim") or config["hidden_size"] // heads
-    values |= {"vocab_size": config["vocab_size"], "rope.dimension_count": head}
+    rotary = config.get("rope_parameters") or {}
+    part = rotary.get("partial_rotary_factor") if architecture.partial else None
+    values |= {"vocab_size": config["vocab_size"], "rope.dimension_count": round(head * (part or 1.0))}
+    if architecture.gating != 1:
+        values["expert_gating_func"] = architecture.gating
     if head * heads != config["hidden_size"] or "head_dim" in architecture.settings:
         values |= {"attention.key_length": head, "attention.value_length": head}
     values["feed_forward_length"] = config.get("intermediate_size") or config[architecture.width]
     values["expert_feed_forward_length"] = config[architecture.width]
     if "shared_expert_intermediate_size" in architecture.widths:
         values["expert_shared_feed_forward_length"] = config["shared_expert_intermediate_size"]
-    values |= _rotary(architecture, config.get("rope_parameters") or {})
+    values |= _rotary(architecture, rotary)
     return {f"{architecture.name}.{key}": value for key, value in values.items()}
 
 
@@ -155,7 +159,7 @@ def _rotary(architecture: Architecture, parameters: Mapping[str, Any]) -> dict[s
     }
     for name in ("rope_type", "type", "rope_theta"):
         left.pop(name, None)
-    if float(left.get("partial_rotary_factor", 1.0)) == 1.0:
+    if architecture.partial or float(left.get("partial_rotary_factor", 1.0)) == 1.0:
         left.pop("partial_rotary_factor", None)
     if kind in ("linear", "yarn"):
         values["rope.scaling.type"] = kind

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._core.errors import CheckpointError
+from ..._core.errors import CheckpointError, ResmoeWarning
 from ..tensors import EncodedTensor, TensorInfo
 from .architectures import ARCHITECTURES, Architecture, Fused
 from .config import gguf_config
@@ -22,6 +23,8 @@ _EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.weight")
 _EXPERT = re.compile(r"ffn_(gate|up|down)\.(\d+)\.weight")
 #: Heads, whose rows are in another order where pairs of neighbours are rotated.
 _HEADS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
+#: How many layers behind the others predict further tokens.
+_FURTHER = "nextn_predict_layers"
 _DTYPES = {"float32": "F32", "bfloat16": "BF16"}
 
 
@@ -66,6 +69,7 @@ def read_gguf_model(files: list[Path], given: Mapping[str, Any] | None = None) -
         config = _checked(dict(given), config, header)
     names = _Names(architecture, config, header)
     tensors = dict[str, TensorInfo]()
+    stored = _without_further_layers(stored, config["num_hidden_layers"], header)
     for name, info in names.tensors(stored):
         if name in tensors:
             raise CheckpointError(f"{info.file} holds {name!r} twice, under two names: convert the model again")
@@ -85,6 +89,27 @@ def _architecture(header: GgufHeader) -> Architecture:
             f"{header.file} holds a {found.name} model without experts: expected a Mixture-of-Experts model"
         )
     return found
+
+
+def _without_further_layers(
+    stored: Mapping[str, tuple[Path, GgufTensor]], layers: int, header: GgufHeader
+) -> dict[str, tuple[Path, GgufTensor]]:
+    """Leave out the layers that predict further tokens, which transformers does not run."""
+    kept, further = {}, set()
+    for name, tensor in stored.items():
+        match = _IN_LAYER.fullmatch(name)
+        if match is not None and int(match[1]) >= layers and header.metadata.get(f"{header.architecture}.{_FURTHER}"):
+            further.add(match[1])
+        else:
+            kept[name] = tensor
+    if further:
+        warnings.warn(
+            f"{header.file} has {len(further)} layer(s) that predict further tokens: left out, transformers does not "
+            "run them",
+            ResmoeWarning,
+            stacklevel=4,
+        )
+    return kept
 
 
 def _checked(given: dict[str, Any], config: Mapping[str, Any], header: GgufHeader) -> dict[str, Any]:

@@ -54,6 +54,28 @@ def make(kind: str, **changes: Any) -> PreTrainedModel:
             },
         ),
         "gpt-oss": ("GptOssForCausalLM", {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
+        "glm4moe": (
+            "Glm4MoeForCausalLM",
+            {
+                "n_routed_experts": 4,
+                "n_shared_experts": 2,
+                "moe_intermediate_size": 32,
+                "first_k_dense_replace": 1,
+                "routed_scaling_factor": 2.5,
+                "head_dim": 32,
+                "use_qk_norm": True,
+                "attention_bias": True,
+                "num_hidden_layers": 3,
+            },
+        ),
+        "minimax-m2": (
+            "MiniMaxM2ForCausalLM",
+            {
+                "num_local_experts": 4,
+                "head_dim": 32,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+            },
+        ),
     }
     name, sizes = more[kind]
     torch.manual_seed(0)
@@ -88,10 +110,22 @@ def _settings(writer: gguf.GGUFWriter, model: PreTrainedModel) -> None:
         writer.add_rope_scaling_orig_ctx_len(rotary["original_max_position_embeddings"])
         writer.add_rope_scaling_yarn_beta_fast(rotary["beta_fast"])
         writer.add_rope_scaling_yarn_beta_slow(rotary["beta_slow"])
-    experts = getattr(c, "num_experts", None) or c.num_local_experts
+    experts = getattr(c, "num_experts", None) or getattr(c, "n_routed_experts", None) or c.num_local_experts
     writer.add_expert_count(experts)
     writer.add_expert_used_count(c.num_experts_per_tok)
-    if kind in ("qwen3moe", "gpt-oss"):
+    if kind in ("glm4moe", "minimax-m2"):
+        writer.add_rope_dimension_count(int(c.head_dim * rotary["partial_rotary_factor"]))
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if kind == "minimax-m2":
+        writer.add_expert_feed_forward_length(c.intermediate_size)
+    if kind == "glm4moe":
+        writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+        writer.add_expert_shared_count(c.n_shared_experts)
+        writer.add_leading_dense_block_count(c.first_k_dense_replace)
+        writer.add_expert_weights_scale(c.routed_scaling_factor)
+        if c.norm_topk_prob:
+            writer.add_expert_weights_norm(c.norm_topk_prob)
+    if kind in ("qwen3moe", "gpt-oss", "glm4moe", "minimax-m2"):
         writer.add_key_length(c.head_dim)
         writer.add_value_length(c.head_dim)
     if kind in ("llama", "granitemoe"):
@@ -157,6 +191,7 @@ def converted_tensors(kind: str, model: PreTrainedModel) -> dict[str, np.ndarray
                 array = _permuted(array, c.num_attention_heads if pieces[-2] == "q_proj" else c.num_key_value_heads)
             if kind == "qwen2moe" and name.endswith("shared_expert_gate.weight"):
                 array = array.squeeze(0)
+            name = name.replace("e_score_correction_bias", "e_score_correction.bias")
             result[names.get_name(name, (".weight", ".bias"))] = array
     for name, parts in experts.items():
         result[names.get_name(name, (".weight", ".bias"))] = np.stack(
@@ -172,11 +207,16 @@ def convert(
     *,
     types: Callable[[str], str] = lambda name: "F32",
     change: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]] = lambda tensors: tensors,
+    told: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
     **options: Any,
 ) -> Path:
-    """Write a model as GGUF: `types` tells the type of each tensor of two or more sides, others are F32."""
+    """Write a model as GGUF: `types` tells the type of each tensor of two or more sides, others are F32.
+
+    `change` makes other tensors, and `told` other metadata.
+    """
     writer = gguf.GGUFWriter(str(path), kind, **options)
     _settings(writer, model)
+    told(writer)
     writer.add_tokenizer_model("none")
     writer.add_token_list([f"t{number}" for number in range(model.config.vocab_size)])
     writer.add_bos_token_id(1)

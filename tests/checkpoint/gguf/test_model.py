@@ -1,6 +1,7 @@
 """A model in GGUF is the checkpoint that it was converted from: its tensors, its config, what it computes."""
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -44,11 +45,41 @@ def test_names_are_those_of_the_gguf_package(kind: str) -> None:
     arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(arch, 3)
     for ours, theirs in architecture.all_blocks.items():
-        if ours in ("ffn_norm", "attn_sinks.weight") and kind == "gpt-oss":
+        if ours in ("ffn_norm", "attn_sinks.weight") and kind in ("gpt-oss", "glm4moe"):
             continue
+        if theirs.endswith("e_score_correction_bias"):  # converters put a dot into its name
+            theirs, ours = theirs.removesuffix("_bias"), ours.removesuffix(".bias")
         assert names.get_name(f"model.layers.2.{theirs}") == f"blk.2.{ours}"
     for ours, theirs in architecture.ends.items():
         assert names.get_name(theirs) == ours
+
+
+@pytest.mark.parametrize("changes", [{"use_qk_norm": False, "attention_bias": False}, {"norm_topk_prob": False}])
+def test_what_a_glm_has_or_not_is_seen(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = make("glm4moe", **changes)
+    checkpoint = open_checkpoint(convert("glm4moe", model, tmp_path / "model.gguf"))
+    assert {name: checkpoint.config[name] for name in changes} == changes
+    torch.testing.assert_close(logits(load(checkpoint)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None:
+    """llama.cpp's converter writes them behind the others, and counts them among them."""
+    model = make("glm4moe", num_hidden_layers=2)
+
+    def further(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        copies = {name.replace("blk.1.", "blk.2."): array for name, array in tensors.items() if "blk.1." in name}
+        return tensors | copies | {"blk.2.nextn.enorm.weight": np.ones(64, np.float32)}
+
+    def told(writer: gguf.GGUFWriter) -> None:
+        writer.add_block_count(3)
+        writer.add_nextn_predict_layers(1)
+
+    path = convert("glm4moe", model, tmp_path / "model.gguf", change=further, told=told)
+    with pytest.warns(ResmoeWarning, match=r"1 layer.s. that predict further tokens: left out"):
+        checkpoint = open_checkpoint(path)
+    assert checkpoint.config["num_hidden_layers"] == 2
+    assert set(checkpoint.tensors) == set(saved(model))
+    torch.testing.assert_close(logits(load(checkpoint)), logits(model), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["qwen2moe", "qwen3moe"])
