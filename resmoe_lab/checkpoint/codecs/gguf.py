@@ -83,6 +83,12 @@ def _interleaved(matrices: list[Tensor], settings: Mapping[str, Any]) -> Tensor:
     return both.T if both.dim() == 2 else both  # biases are vectors
 
 
+def _latent(matrices: list[Tensor], settings: Mapping[str, Any]) -> Tensor:
+    """Keys and values of every head, one after the other, from a latent vector."""
+    keys, values = matrices
+    return torch.cat([keys.mT, values], dim=1).flatten(0, 1)
+
+
 #: What may have to be done to decoded parts, by its name in ``settings``.
 LAYOUTS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "whole": _as_it_is,
@@ -90,4 +96,5 @@ LAYOUTS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "joined": _joined,
     "transposed": _transposed,
     "interleaved": _interleaved,
+    "latent": _latent,
 }

@@ -95,6 +95,10 @@ class Architecture:
         Whether some dimensions of a head may stay as they are while the others are rotated.
     qk_norms
         The setting that says whether queries and keys are normalized.
+    latent
+        Whether keys and values come from a latent vector of low rank.
+    written
+        Whether models are written as this architecture too.
     """
 
     name: str
@@ -116,6 +120,8 @@ class Architecture:
     gating: int = 1
     partial: bool = False
     qk_norms: str = ""
+    latent: bool = False
+    written: bool = True
 
     @property
     def all_settings(self) -> dict[str, str]:
@@ -138,8 +144,58 @@ class Architecture:
         return _ENDS
 
 
+_ROUTED = {
+    "intermediate_size": "feed_forward_length",
+    "n_routed_experts": "expert_count",
+    "n_shared_experts": "expert_shared_count",
+    "first_k_dense_replace": "leading_dense_block_count",
+    "routed_scaling_factor": "expert_weights_scale",
+    "norm_topk_prob": "expert_weights_norm",
+    "n_group": "expert_group_count",
+    "topk_group": "expert_group_used_count",
+}
+_ROUTED_BLOCKS = {
+    "ffn_gate_inp": "mlp.gate",
+    **{name: target.replace("shared_expert", "shared_experts") for name, target in _SHARED.items()},
+    **_DENSE,
+}
+_ROUTED_ABSENT = {
+    "n_shared_experts": 0,
+    "first_k_dense_replace": 0,
+    "routed_scaling_factor": 1.0,
+    "norm_topk_prob": False,
+    "n_group": 1,
+    "topk_group": 1,
+}
+_CORRECTION = {"exp_probs_b.bias": "mlp.gate.e_score_correction_bias"}
+#: DeepSeek's attention. Converters have split the second matrix of keys and values since 2025.
+_LATENT: dict[str, Any] = {
+    "settings": {
+        **_ROUTED,
+        "kv_lora_rank": "attention.kv_lora_rank",
+        "q_lora_rank": "attention.q_lora_rank",
+        "qk_rope_head_dim": "rope.dimension_count",
+    },
+    "fused": {("attn_k_b.weight", "attn_v_b.weight"): Fused("self_attn.kv_b_proj.weight", "latent")},
+    "absent": {**_ROUTED_ABSENT, "q_lora_rank": None},
+    "biases": "",
+    "latent": True,
+    "written": False,
+}
+_LATENT_BLOCKS = {
+    **_ROUTED_BLOCKS,
+    "attn_q_a": "self_attn.q_a_proj",
+    "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj",
+    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+    "attn_kv_b": "self_attn.kv_b_proj",
+}
+
+
+#: By their name, with a word behind it where one name is of several.
 ARCHITECTURES = {
-    architecture.name: architecture
+    architecture.name if architecture.model_type != "deepseek_v3" else f"{architecture.name} sigmoid": architecture
     for architecture in (
         Architecture(
             "llama",
@@ -246,33 +302,14 @@ ARCHITECTURES = {
             "glm4moe",
             "glm4_moe",
             "Glm4MoeForCausalLM",
-            settings={
-                "intermediate_size": "feed_forward_length",
-                "head_dim": "attention.key_length",
-                "n_routed_experts": "expert_count",
-                "n_shared_experts": "expert_shared_count",
-                "first_k_dense_replace": "leading_dense_block_count",
-                "routed_scaling_factor": "expert_weights_scale",
-                "norm_topk_prob": "expert_weights_norm",
-                "n_group": "expert_group_count",
-                "topk_group": "expert_group_used_count",
-            },
+            settings={**_ROUTED, "head_dim": "attention.key_length"},
             blocks={
                 "post_attention_norm": "post_attention_layernorm",
-                "ffn_gate_inp": "mlp.gate",
-                "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
-                **{name: target.replace("shared_expert", "shared_experts") for name, target in _SHARED.items()},
-                **_DENSE,
+                **_ROUTED_BLOCKS,
+                **_CORRECTION,
                 **_QK_NORMS,
             },
-            absent={
-                "n_shared_experts": 0,
-                "first_k_dense_replace": 0,
-                "routed_scaling_factor": 1.0,
-                "norm_topk_prob": False,
-                "n_group": 1,
-                "topk_group": 1,
-            },
+            absent=_ROUTED_ABSENT,
             gating=2,
             partial=True,
             qk_norms="use_qk_norm",
@@ -292,6 +329,15 @@ ARCHITECTURES = {
             biases="",
             gating=2,
             partial=True,
+        ),
+        Architecture("deepseek2", "deepseek_v2", "DeepseekV2ForCausalLM", blocks=_LATENT_BLOCKS, **_LATENT),
+        Architecture(
+            "deepseek2",
+            "deepseek_v3",
+            "DeepseekV3ForCausalLM",
+            blocks={**_LATENT_BLOCKS, **_CORRECTION},
+            gating=2,
+            **_LATENT,
         ),
     )
 }

@@ -19,7 +19,8 @@ _REDUNDANT = {
     *("expert_count", "attention.key_length", "attention.value_length", "rope.dimension_count", "rope.freq_base"),
     *("rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned"),
     *("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_attn_factor"),
-    "nextn_predict_layers",
+    *("nextn_predict_layers", "attention.key_length_mla", "attention.value_length_mla"),
+    "rope.scaling.yarn_log_multiplier",
 }
 #: Keys whose only understood values are those that change nothing.
 _NEUTRAL = {
@@ -62,7 +63,8 @@ def gguf_config(architecture: Architecture, header: GgufHeader, tensors: Tensors
         "dtype": _float_type(tensors),
         **{name: header.metadata.get(f"tokenizer.ggml.{key}") for name, key in _TOKENS.items()},
     }
-    config = {name: value for name, value in config.items() if value is not None or name in architecture.fixed}
+    kept = {*architecture.fixed, *architecture.absent}
+    config = {name: value for name, value in config.items() if value is not None or name in kept}
     for setting, suffix in {architecture.width: "ffn_down_exps.weight", **architecture.widths}.items():
         config[setting] = _columns(tensors, suffix, header)
     # Layers that predict further tokens stand behind the others, and are counted with them.
@@ -70,7 +72,7 @@ def gguf_config(architecture: Architecture, header: GgufHeader, tensors: Tensors
     for setting, suffix in {architecture.biases: "attn_q.bias", architecture.qk_norms: "attn_q_norm.weight"}.items():
         if setting:
             config[setting] = any(name.endswith(suffix) for name in tensors)
-    rotated = _rotated_part(config, values, tensors)
+    rotated = _latent_heads(config, values) if architecture.latent else _rotated_part(config, values, tensors)
     if architecture.partial:
         config["rope_parameters"]["partial_rotary_factor"] = rotated
     elif rotated != 1:
@@ -104,7 +106,7 @@ class _Values:
     def read(self, setting: str, key: str, architecture: Architecture) -> Any:
         """Return the value of a setting, which must be there unless the architecture says otherwise."""
         value = self.get(key, architecture.absent.get(setting))
-        if value is None and setting not in architecture.optional:
+        if value is None and setting not in (*architecture.optional, *architecture.absent):
             raise CheckpointError(
                 f"{self.header.file} has no {self._prefix + key} in its metadata: convert the model with a recent "
                 "llama.cpp"
@@ -136,6 +138,9 @@ def _rotary(values: _Values) -> dict[str, Any]:
             "beta_slow": values.get("rope.scaling.yarn_beta_slow"),
             "attention_factor": values.get("rope.scaling.yarn_attn_factor"),
         }
+        if (multiplier := values.get("rope.scaling.yarn_log_multiplier")) is not None:
+            scale = round(10 * multiplier, 6)  # a tenth of it is written, and models have the same for both
+            scaled |= {"mscale": scale, "mscale_all_dim": scale}
     elif kind != "linear":
         raise CheckpointError(
             f"{values.header.file} scales rotary angles by {kind!r}, expected none, linear or yarn: use the model's "
@@ -164,6 +169,27 @@ def _rotated_part(config: dict[str, Any], values: _Values, tensors: Tensors) -> 
     if width * heads == hidden and not told:
         del config["head_dim"]  # not all configs have it
     return float(values.get("rope.dimension_count", width) / width)
+
+
+def _latent_heads(config: dict[str, Any], values: _Values) -> float:
+    """Set the sizes of heads whose keys and values come from a latent vector; all of the part that may be is rotated.
+
+    Since converters split the second matrix, key_length and value_length are those of the latent vector, of which there
+    is one for all heads, and those of a head have names of their own.
+    """
+    keys, width = (
+        values.get(f"attention.{part}_length_mla", values.get(f"attention.{part}_length")) for part in ("key", "value")
+    )
+    if keys is None or width is None:
+        raise CheckpointError(
+            f"{values.header.file} has no attention.key_length and value_length in its metadata: convert the model "
+            "with a recent llama.cpp"
+        )
+    config["v_head_dim"], config["qk_nope_head_dim"] = width, keys - config["qk_rope_head_dim"]
+    config["num_key_value_heads"] = config["num_attention_heads"]
+    if config["model_type"] == "deepseek_v2":
+        config["topk_method"] = "group_limited_greedy" if config["n_group"] > 1 else "greedy"
+    return 1.0
 
 
 def _rows(tensors: Tensors, name: str, header: GgufHeader) -> int:

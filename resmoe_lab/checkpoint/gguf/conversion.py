@@ -37,9 +37,9 @@ def written_architecture(model_type: str) -> Architecture:
         If there is none.
     """
     for architecture in ARCHITECTURES.values():
-        if architecture.model_type == model_type:
+        if architecture.model_type == model_type and architecture.written:
             return architecture
-    known = ", ".join(architecture.model_type for architecture in ARCHITECTURES.values())
+    known = ", ".join(architecture.model_type for architecture in ARCHITECTURES.values() if architecture.written)
     raise UsageError(f"model_type {model_type!r} cannot be written as GGUF, expected one of {known}: {_ADVICE}")
 
 

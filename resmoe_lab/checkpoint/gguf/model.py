@@ -78,12 +78,15 @@ def read_gguf_model(files: list[Path], given: Mapping[str, Any] | None = None) -
 
 
 def _architecture(header: GgufHeader) -> Architecture:
-    found = ARCHITECTURES.get(header.architecture)
-    if found is None:
+    known = [architecture for architecture in ARCHITECTURES.values() if architecture.name == header.architecture]
+    if not known:
+        names = dict.fromkeys(architecture.name for architecture in ARCHITECTURES.values())
         raise CheckpointError(
             f"{header.file} holds a model of architecture {header.architecture!r}, expected one of "
-            f"{', '.join(ARCHITECTURES)}: use the model's safetensors checkpoint"
+            f"{', '.join(names)}: use the model's safetensors checkpoint"
         )
+    gating = header.metadata.get(f"{header.architecture}.expert_gating_func")
+    found = next((architecture for architecture in known if architecture.gating == gating), known[0])
     if not header.metadata.get(f"{found.name}.expert_count"):
         raise CheckpointError(
             f"{header.file} holds a {found.name} model without experts: expected a Mixture-of-Experts model"
@@ -214,6 +217,8 @@ class _Names:
                 "layer: the file is incomplete"
             )
         ordered = {role: parts[role] for role in expected}
+        if fused.layout == "latent":
+            return f"{layer}.{fused.name}", self._latent(ordered)
         shapes = {info.shape for _, info in ordered.values()}
         if len(shapes) > 1 or len(next(iter(shapes))) < 2:
             raise CheckpointError(
@@ -226,6 +231,19 @@ class _Names:
         settings = {"layout": fused.layout}
         shape = shape[::-1] if turned else shape
         return f"{layer}.{fused.name}", self._info(ordered, (count, *shape), settings, nbytes=nbytes, stacked=True)
+
+    def _latent(self, parts: Mapping[str, tuple[str, TensorInfo]]) -> TensorInfo:
+        """Keys (heads, rank, width) and values (heads, width, rank), which were one matrix."""
+        (_, keys), (_, values) = parts.values()
+        sides = len(keys.shape), len(values.shape)
+        if sides != (3, 3) or keys.shape[0] != values.shape[0] or keys.shape[1] != values.shape[2]:
+            raise CheckpointError(
+                f"{keys.file} has {', '.join(parts)} of shapes {keys.shape} and {values.shape}, expected (heads, rank, "
+                "width) and (heads, width, rank)"
+            )
+        rows = keys.shape[0] * (keys.shape[2] + values.shape[1])
+        shape = rows, keys.shape[1]
+        return self._info(parts, shape, {"layout": "latent"}, nbytes=keys.nbytes + values.nbytes)
 
     def _info(
         self,

@@ -30,6 +30,19 @@ _COMMON = {
 }
 
 
+#: Sizes of DeepSeek's attention and experts.
+_LATENT: dict[str, Any] = {
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 24,
+    "num_key_value_heads": 4,
+}
+
+
 def make(kind: str, **changes: Any) -> PreTrainedModel:
     """A model with the settings that llama.cpp computes with."""
     more: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,6 +81,14 @@ def make(kind: str, **changes: Any) -> PreTrainedModel:
                 "num_hidden_layers": 3,
             },
         ),
+        "deepseek2": (
+            "DeepseekV2ForCausalLM",
+            {**_LATENT, "n_shared_experts": 2, "q_lora_rank": None, "routed_scaling_factor": 1.5},
+        ),
+        "deepseek2 sigmoid": (
+            "DeepseekV3ForCausalLM",
+            {**_LATENT, "n_shared_experts": 1, "q_lora_rank": 48, "n_group": 1, "topk_group": 1},
+        ),
         "minimax-m2": (
             "MiniMaxM2ForCausalLM",
             {
@@ -92,15 +113,16 @@ def saved(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return dict(revert_weight_conversion(model, dict(model.state_dict())))
 
 
-def _settings(writer: gguf.GGUFWriter, model: PreTrainedModel) -> None:
+def _settings(writer: gguf.GGUFWriter, kind: str, model: PreTrainedModel) -> None:
     """As ``set_gguf_parameters`` of the converter's classes."""
-    c, kind = model.config, writer.arch
+    c = model.config
     writer.add_block_count(c.num_hidden_layers)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
-    writer.add_head_count_kv(c.num_key_value_heads)
+    latent = kind.startswith("deepseek2")
+    writer.add_head_count_kv(1 if latent else c.num_key_value_heads)
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
     rotary = c.rope_parameters
     writer.add_rope_freq_base(rotary["rope_theta"])
@@ -113,12 +135,25 @@ def _settings(writer: gguf.GGUFWriter, model: PreTrainedModel) -> None:
     experts = getattr(c, "num_experts", None) or getattr(c, "n_routed_experts", None) or c.num_local_experts
     writer.add_expert_count(experts)
     writer.add_expert_used_count(c.num_experts_per_tok)
+    if latent:
+        if c.q_lora_rank is not None:
+            writer.add_q_lora_rank(c.q_lora_rank)
+        writer.add_kv_lora_rank(c.kv_lora_rank)
+        writer.add_key_length(c.kv_lora_rank + c.qk_rope_head_dim)
+        writer.add_value_length(c.kv_lora_rank)
+        writer.add_key_length_mla(c.qk_nope_head_dim + c.qk_rope_head_dim)
+        writer.add_value_length_mla(c.v_head_dim)
+        writer.add_rope_dimension_count(c.qk_rope_head_dim)
+        sigmoid = gguf.ExpertGatingFuncType.SIGMOID if kind.endswith("sigmoid") else gguf.ExpertGatingFuncType.SOFTMAX
+        writer.add_expert_gating_func(sigmoid)
+        if rotary["rope_type"] == "yarn":
+            writer.add_rope_scaling_yarn_log_mul(0.1 * rotary["mscale_all_dim"])
     if kind in ("glm4moe", "minimax-m2"):
         writer.add_rope_dimension_count(int(c.head_dim * rotary["partial_rotary_factor"]))
         writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     if kind == "minimax-m2":
         writer.add_expert_feed_forward_length(c.intermediate_size)
-    if kind == "glm4moe":
+    if kind == "glm4moe" or latent:
         writer.add_expert_feed_forward_length(c.moe_intermediate_size)
         writer.add_expert_shared_count(c.n_shared_experts)
         writer.add_leading_dense_block_count(c.first_k_dense_replace)
@@ -157,7 +192,7 @@ def _permuted(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def converted_tensors(kind: str, model: PreTrainedModel) -> dict[str, np.ndarray]:
     """The tensors of a model under GGUF's names, in GGUF's order."""
-    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
+    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind.split()[0])
     names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
     stored = {name: tensor.float().numpy() for name, tensor in saved(model).items()}
     result: dict[str, np.ndarray] = {}
@@ -183,6 +218,12 @@ def converted_tensors(kind: str, model: PreTrainedModel) -> dict[str, np.ndarray
             result[f"blk.{pieces[2]}.ffn_down_exps.weight"] = array.transpose(0, 2, 1)
         elif name.endswith("experts.down_proj_bias"):
             result[f"blk.{pieces[2]}.ffn_down_exps.bias"] = array
+        elif name.endswith("kv_b_proj.weight"):
+            c = model.config
+            heads = array.reshape(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, c.kv_lora_rank)
+            keys, values = heads[:, : c.qk_nope_head_dim], heads[:, c.qk_nope_head_dim :]
+            result[f"blk.{pieces[2]}.attn_k_b.weight"] = keys.transpose(0, 2, 1)
+            result[f"blk.{pieces[2]}.attn_v_b.weight"] = values
         elif name.endswith("sinks"):
             result[f"blk.{pieces[2]}.attn_sinks.weight"] = array
         else:
@@ -214,8 +255,8 @@ def convert(
 
     `change` makes other tensors, and `told` other metadata.
     """
-    writer = gguf.GGUFWriter(str(path), kind, **options)
-    _settings(writer, model)
+    writer = gguf.GGUFWriter(str(path), kind.split()[0], **options)
+    _settings(writer, kind, model)
     told(writer)
     writer.add_tokenizer_model("none")
     writer.add_token_list([f"t{number}" for number in range(model.config.vocab_size)])

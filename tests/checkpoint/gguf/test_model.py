@@ -42,7 +42,7 @@ def test_a_converted_model_is_read_as_what_it_was(kind: str, tmp_path: Path) -> 
 def test_names_are_those_of_the_gguf_package(kind: str) -> None:
     """Its map from transformers' names, which is what converters use, is the inverse of ours."""
     architecture = ARCHITECTURES[kind]
-    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
+    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture.name)
     names = gguf.get_tensor_name_map(arch, 3)
     for ours, theirs in architecture.all_blocks.items():
         if ours in ("ffn_norm", "attn_sinks.weight") and kind in ("gpt-oss", "glm4moe"):
@@ -60,6 +60,51 @@ def test_what_a_glm_has_or_not_is_seen(changes: dict[str, Any], tmp_path: Path) 
     checkpoint = open_checkpoint(convert("glm4moe", model, tmp_path / "model.gguf"))
     assert {name: checkpoint.config[name] for name in changes} == changes
     torch.testing.assert_close(logits(load(checkpoint)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["deepseek2", "deepseek2 sigmoid"])
+def test_scaled_rotary_angles_of_a_deepseek_scale_its_attention_too(kind: str, tmp_path: Path) -> None:
+    scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 40.0, "original_max_position_embeddings": 8}
+    scaled |= {"beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.707, "mscale_all_dim": 0.707}
+    model = make(kind, rope_parameters=scaled)
+    checkpoint = open_checkpoint(convert(kind, model, tmp_path / "model.gguf"))
+    assert checkpoint.config["rope_parameters"]["mscale_all_dim"] == 0.707
+    torch.testing.assert_close(logits(load(checkpoint)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [{}, {"n_group": 2, "topk_group": 1, "topk_method": "group_limited_greedy"}])
+def test_a_deepseek_of_2024_has_keys_and_values_in_one(groups: dict[str, Any], tmp_path: Path) -> None:
+    model = make("deepseek2", **groups)
+    whole = {name: tensor.numpy() for name, tensor in saved(model).items() if name.endswith("kv_b_proj.weight")}
+
+    def joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        others = {name: array for name, array in tensors.items() if "attn_k_b" not in name and "attn_v_b" not in name}
+        return others | {f"blk.{name.split('.')[2]}.attn_kv_b.weight": array for name, array in whole.items()}
+
+    def told(writer: gguf.GGUFWriter) -> None:
+        for kind in ("key", "value"):
+            del writer.kv_data[0][f"deepseek2.attention.{kind}_length_mla"]
+            del writer.kv_data[0][f"deepseek2.attention.{kind}_length"]
+        writer.add_key_length(24)
+        writer.add_value_length(24)
+        if groups:
+            writer.add_expert_group_count(2)
+            writer.add_expert_group_used_count(1)
+
+    checkpoint = open_checkpoint(convert("deepseek2", model, tmp_path / "model.gguf", change=joined, told=told))
+    assert set(checkpoint.tensors) == set(saved(model))
+    torch.testing.assert_close(logits(load(checkpoint)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+def test_keys_and_values_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    def shorter(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return tensors | {"blk.1.attn_v_b.weight": tensors["blk.1.attn_v_b.weight"][:3]}
+
+    path = convert("deepseek2", make("deepseek2"), tmp_path / "model.gguf", change=shorter)
+    with pytest.raises(
+        CheckpointError, match=r"attn_k_b\.weight, attn_v_b\.weight of shapes .4, 32, 16. and .3, 24, 32"
+    ):
+        open_checkpoint(path)
 
 
 def test_layers_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None:
@@ -194,17 +239,9 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
         open_checkpoint(convert("olmoe", make("olmoe"), tmp_path / "model.gguf", change=add))
 
 
-def test_a_setting_that_is_not_understood_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from . import converted
-
-    before = converted._settings
-
-    def more(writer: gguf.GGUFWriter, model: transformers.PreTrainedModel) -> None:
-        before(writer, model)
-        writer.add_expert_weights_scale(2.5)
-
-    monkeypatch.setattr(converted, "_settings", more)
-    path = convert("qwen3moe", make("qwen3moe"), tmp_path / "model.gguf")
+def test_a_setting_that_is_not_understood_is_told(tmp_path: Path) -> None:
+    told = {"told": lambda writer: writer.add_expert_weights_scale(2.5)}
+    path = convert("qwen3moe", make("qwen3moe"), tmp_path / "model.gguf", **told)
     with pytest.warns(ResmoeWarning, match=r"sets qwen3moe\.expert_weights_scale = 2\.5, which is not understood"):
         open_checkpoint(path)
 
