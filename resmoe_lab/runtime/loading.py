@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ from .requantized import RequantizedMode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_IN_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 def load(
@@ -90,13 +94,24 @@ def load(
     loaded: Any = auto.from_pretrained(folder, **options)
     model, info = loaded
     for problem in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, info[f"{problem}_keys"])):
+        names = sorted(map(str, info[f"{problem}_keys"]))
+        if problem == "unexpected":
+            names = [name for name in names if not _predicts_further_tokens(name, checkpoint.config)]
+        if names:
             raise CheckpointError(
                 f"{checkpoint.folder}: {len(names)} tensors are {problem}, such as {names[0]!r}: copy it again"
             )
     model.to(device)
     opened: PreTrainedModel = model.eval().requires_grad_(False)
     return opened
+
+
+def _predicts_further_tokens(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a tensor is of the layers behind the others that predict further tokens; the model leaves them out."""
+    text = config.get("text_config") or config
+    match = _IN_LAYER.search(name)
+    layers, further = text.get("num_hidden_layers"), text.get("num_nextn_predict_layers") or 0
+    return match is not None and isinstance(layers, int) and layers <= int(match[1]) < layers + further
 
 
 def load_tokenizer(source: str | Path | Checkpoint) -> PreTrainedTokenizerBase:

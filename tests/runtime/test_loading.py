@@ -16,6 +16,7 @@ from resmoe_lab.runtime.experts import ResMoEExperts
 from resmoe_lab.scoring.outcome import tabulate
 from resmoe_lab.scoring.zeroshot import evaluate_model
 
+from ..checkpoint.gguf.converted import logits, make
 from ..experts import pico
 
 TOKENS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1))
@@ -108,3 +109,27 @@ def test_a_manifest_that_names_other_places_is_refused(files: object, message: s
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
     with pytest.raises(CheckpointError, match=message):
         resmoe_lab.load(packed)
+
+
+@pytest.mark.parametrize("export", ["packed", "dense"])
+def test_layers_that_predict_further_tokens_come_along(export: str, tmp_path: Path) -> None:
+    """As GLM-4.5 and DeepSeek-V3 have one behind the others, with experts of its own: byte for byte, and not run."""
+    source = tmp_path / "source"
+    model = make("glm4moe", num_hidden_layers=2, num_nextn_predict_layers=1)
+    model.save_pretrained(source)
+    tensors = load_file(source / "model.safetensors")
+    further = {name.replace(".1.", ".2.", 1): tensor * 2 for name, tensor in tensors.items() if "layers.1." in name}
+    further["model.layers.2.enorm.weight"] = torch.ones(64)
+    save_file(tensors | further, source / "model.safetensors", metadata={"format": "pt"})
+    config = CompressionConfig(method="up", keep=1.0, export=export, storage={"encoding": "fp32"})
+    compress_checkpoint(open_checkpoint(source), tmp_path / "out", config)
+    stored = {
+        name: tensor for path in (tmp_path / "out").glob("*.safetensors") for name, tensor in load_file(path).items()
+    }
+    for name, tensor in further.items():
+        assert torch.equal(stored[name], tensor)
+    torch.testing.assert_close(logits(resmoe_lab.load(tmp_path / "out")), logits(model), rtol=1e-5, atol=1e-5)
+    told = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps(told | {"num_nextn_predict_layers": 0}))
+    with pytest.raises(CheckpointError, match=r"tensors are unexpected, such as 'model\.layers\.2\."):
+        resmoe_lab.load(tmp_path / "out")

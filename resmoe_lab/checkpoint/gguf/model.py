@@ -97,7 +97,7 @@ def _architecture(header: GgufHeader) -> Architecture:
 def _without_further_layers(
     stored: Mapping[str, tuple[Path, GgufTensor]], layers: int, header: GgufHeader
 ) -> dict[str, tuple[Path, GgufTensor]]:
-    """Leave out the layers that predict further tokens, which transformers does not run."""
+    """Leave out the layers that predict further tokens."""
     kept, further = {}, set()
     for name, tensor in stored.items():
         match = _IN_LAYER.fullmatch(name)
@@ -107,8 +107,7 @@ def _without_further_layers(
             kept[name] = tensor
     if further:
         warnings.warn(
-            f"{header.file} has {len(further)} layer(s) that predict further tokens: left out, transformers does not "
-            "run them",
+            f"{header.file} has {len(further)} layer(s) that predict further tokens: left out, the model runs without",
             ResmoeWarning,
             stacklevel=4,
         )
