@@ -106,9 +106,11 @@ def _fusion() -> list[Row]:
                 ("four, normalised", "fusion many"),
                 ("four, 0 to 255, tested on normalised (as published)", "fusion pixels"),
             ):
+                note = "" if "pixels" in command else "trained on normalised pixels, the published code on 0 to 255"
                 named = f"{what}{' (pixels 0 to 255)' if 'pixels' in command else ''}"
                 keys = {"experiment": experiment, "case": case, "metric": metric}
-                made.append(_row("OT Fusion", "S7", named, printed, command, **keys))
+                row = _row("OT Fusion", "S7", named, printed, command, **keys)
+                made.append(row and row._replace(note=note))
     return [row for row in made if row is not None]
 
 
