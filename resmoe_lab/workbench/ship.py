@@ -1,22 +1,28 @@
 """What comes with the embedded models: records of their panels, and the sweep that panels open with.
 
-``python -m resmoe_lab.workbench.ship`` makes the records; given the folder of a sweep, it puts that in place too.
+``python -m resmoe_lab.workbench.ship`` makes the records; given the folder of a sweep, it puts that in place too. The
+fusion panel's example is trained on MNIST, which has to be there.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from .. import zoo
 from .._core.errors import OutputError
 from ..experiments.sweep import Sweep
+from ..fusion import MLPNet, mnist, save_network, skill_split, train
 from .app import TABS
 from .kept import ZOO_SWEEP
 from .panels import Panel
 from .selection import Selection
-from .shipped import ship_record
+from .shipped import ship_fusion_example, ship_record
+from .views import view_fusion
 
 #: What a record may take in the repository and in the package.
 MAX_BYTES = 1 << 18
@@ -68,7 +74,33 @@ def ship_sweep(folder: str | Path) -> Path:
     return sweep.save(zoo.folder(str(sweep.facts["model"])) / ZOO_SWEEP)
 
 
+def ship_fusion(*, data_dir: str | Path | None = None, epochs: int = 10) -> Path:
+    """Train two networks of which one alone knows the digit 4, and write the record of their averages; return its file.
+
+    Parameters
+    ----------
+    data_dir
+        Folder where MNIST is looked for first.
+    epochs
+        Of each training.
+
+    References
+    ----------
+    Singh and Jaggi (2020), figure 2.
+    """
+    parts = skill_split(mnist("train", data_dir=data_dir), (0.1, 0.9), digit=4, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for seed, images in enumerate(parts):
+            torch.manual_seed(seed)
+            network = train(MLPNet(), images, epochs=epochs, seed=seed)
+            files.append(save_network(network, Path(folder) / f"{seed}.safetensors"))
+        view = view_fusion(*files, by="activations", data_dir=data_dir)
+    return ship_fusion_example(view)
+
+
 if __name__ == "__main__":
+    ship_fusion()
     for argument in sys.argv[1:]:
         ship_sweep(argument)
     ship_panels([name for name in zoo.RECIPES if zoo.is_built(name)])

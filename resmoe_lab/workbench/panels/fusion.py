@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -12,10 +12,20 @@ from matplotlib.figure import Figure
 from ..._core.progress import Progress
 from ...fusion import ENSEMBLE, FUSED, VANILLA, WEIGHT
 from ...plots.live import mixing_figure
-from ..cache import file_fingerprint
+from ..cache import CachedResult, file_fingerprint
 from ..controls import dropdown, slider
+from ..shipped import fusion_example
 from ..views import FusionView, view_fusion
 from ._live import WRAP, LivePanel
+
+_EXAMPLE = (
+    "<b>An example</b> (figure 2 of the paper): network A alone has seen the digit 4, and a tenth of the other images; "
+    "B has seen the rest of them."
+)
+_INVITATION = (
+    "Name the files of two fully connected networks that were trained alike, such as those that the notebook 60_fusion "
+    "trains, to see their average at every weight."
+)
 
 
 class FusionPanel(LivePanel[FusionView]):
@@ -25,7 +35,7 @@ class FusionPanel(LivePanel[FusionView]):
     ----------
     first, second
         Files of two fully connected networks, see :func:`~resmoe_lab.fusion.load_mlpnet`. The second one's neurons are
-        the reference. Without them the panel waits for their names.
+        the reference. Without them the panel shows an example that comes with the package.
     by
         ``"weights"`` or ``"activations"``: what neurons are compared by.
     weight
@@ -81,16 +91,26 @@ class FusionPanel(LivePanel[FusionView]):
         if self.first.value.strip() and self.second.value.strip():
             super()._begin()
         else:
-            self.message.value = (
-                "Name the files of two fully connected networks that were trained alike, such as those that the "
-                "notebook 60_fusion trains: their average at every weight is shown here."
-            )
+            self._show_example()
+
+    def _show_example(self) -> None:
+        """Show the record that comes with the package; the slider moves it as any other."""
+        example = fusion_example()
+        if example is None:
+            self.message.value = _INVITATION
+        else:
+            self.cancel()
+            self._show_result(cast(CachedResult[FusionView], example))
 
     def _key(self) -> Hashable:
         return (self.by.value, str(self._data_dir))
 
+    @property
+    def _is_example(self) -> bool:
+        return not all(path.name for path in self._subject())
+
     def _file_stem(self) -> str:
-        return "-".join(path.stem for path in self._subject())
+        return "example" if self._is_example else "-".join(path.stem for path in self._subject())
 
     def _compute(self, progress: Progress) -> FusionView:
         first, second = self._subject()
@@ -107,7 +127,8 @@ class FusionPanel(LivePanel[FusionView]):
             else "networks of different widths have no vanilla average"
         )
         parents = f"A alone has {at['A']:.2f} %, B alone {at['B']:.2f} %, the ensemble of both {at[ENSEMBLE]:.2f} %."
-        return f"The OT average has <b>{at[FUSED]:.2f} %</b>, {vanilla}. {parents}"
+        told = f"The OT average has <b>{at[FUSED]:.2f} %</b>, {vanilla}. {parents}"
+        return f"{_EXAMPLE} {told} {_INVITATION}" if self._is_example else told
 
     def _alt(self, name: str) -> str:
         at = self._view().at(self.weight.value)
@@ -116,7 +137,7 @@ class FusionPanel(LivePanel[FusionView]):
 
     def code(self) -> str:
         """Return the Python code that shows what is on the screen."""
-        first, second = (str(path) for path in self._subject())
+        first, second = ("", "") if self._is_example else (str(path) for path in self._subject())
         arguments = f"{first!r}, {second!r}, by={self.by.value!r}, weight={self.weight.value!r}"
         data_dir = "" if self._data_dir is None else f", data_dir={str(self._data_dir)!r}"
         return f"from resmoe_lab import workbench; workbench.fusion({arguments}{data_dir})"

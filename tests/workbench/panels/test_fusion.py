@@ -12,6 +12,8 @@ import torch
 from resmoe_lab import workbench
 from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.fusion import FUSED, MLPNet, save_network
+from resmoe_lab.workbench import shipped
+from resmoe_lab.workbench.ship import ship_fusion
 
 from ...fusion.test_images import write_mnist
 from .conftest import PATIENCE, check_files
@@ -110,3 +112,41 @@ def test_a_file_that_is_not_there_is_one_line_and_the_picture_stays(panel: Any) 
 def test_it_shows_itself_as_a_widget(panel: Any) -> None:
     bundle = panel._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in (bundle[0] if isinstance(bundle, tuple) else bundle)
+
+
+def test_without_networks_an_example_is_shown(
+    network_files: tuple[Path, Path, Path], pictures: Callable[[Any], dict[str, bytes]]
+) -> None:
+    first, second, data_dir = network_files
+    panel = workbench.fusion(data_dir=data_dir).wait(PATIENCE)
+    assert "An example" in panel.message.value
+    assert "came with the package" in panel.mark.value
+    before = pictures(panel)["mixing"]
+    panel.weight.value = 0.1
+    at = panel.wait(PATIENCE).view.at(0.1)
+    assert pictures(panel)["mixing"] != before
+    assert at[FUSED] > max(at["A"], at["B"], at["vanilla average"]), "what the figure shows"
+    assert f"<b>{at[FUSED]:.2f} %</b>" in panel.message.value
+    check_files(panel)
+    arguments = f"'', '', by='weights', weight=0.1, data_dir={str(data_dir)!r}"
+    assert panel.save.code == f"from resmoe_lab import workbench; workbench.fusion({arguments})"
+    panel.first.value, panel.second.value = str(first), str(second)
+    panel.wait(PATIENCE)
+    assert "example" not in panel.message.value
+    panel.close()
+
+
+def test_a_damaged_example_leaves_the_panel_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "FUSION_EXAMPLE", tmp_path / "none.npz")
+    panel = workbench.fusion()
+    assert panel.message.value.startswith("Name the files")
+    assert panel.view is None
+    panel.close()
+
+
+def test_the_example_is_made_from_two_trained_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "FUSION_EXAMPLE", tmp_path / "example.npz")
+    assert ship_fusion(data_dir=write_mnist(tmp_path, 240), epochs=1) == tmp_path / "example.npz"
+    example = shipped.fusion_example()
+    assert example is not None
+    assert {"A", "B", FUSED} <= set(example.value.at(0.5).index)
