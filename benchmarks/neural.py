@@ -6,6 +6,7 @@
     python -m benchmarks.neural not-gaussians --show         # only what is there already
     python -m benchmarks.neural nwb-gaussians --show --chart figures/gallery/barycenter_error   # .svg and .png
     python -m benchmarks.neural palettes --pictures figures/gallery         # after its training
+    python -m benchmarks.neural celeba --data celeba/        # with img_align_celeba/*.jpg, list_eval_partition.txt
 
 Results are saved case by case, and a stopped run is resumed. They are those of the last step. One thread, as the
 networks are small.
@@ -22,7 +23,7 @@ import altair as alt
 import pandas as pd
 import torch
 
-from resmoe_lab._core.errors import UsageError
+from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.neural.experiments import EXPERIMENTS, experiment_pictures, run_experiment
 from resmoe_lab.neural.solvers import SOLVERS
@@ -54,10 +55,11 @@ def error_chart(table: pd.DataFrame) -> alt.LayerChart:
 def run(name: str, arguments: argparse.Namespace) -> None:
     """Run the cases without results."""
     progress = TqdmProgress() if sys.stderr.isatty() else silent
-    options = {"only": arguments.only, "out": arguments.out, "seeds": arguments.seed or [0], "quick": arguments.quick}
+    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick, "data": arguments.data}
+    options["seeds"] = arguments.seed or [0]
     try:
         print(f"\n{name}\n\n{format_table(run_experiment(name, progress=progress, **options))}", flush=True)
-    except UsageError as error:
+    except (DataError, UsageError) as error:
         print(f"\n{name}: {error}", flush=True)
 
 
@@ -72,7 +74,7 @@ def show(name: str, arguments: argparse.Namespace) -> None:
 
 def draw(name: str, arguments: argparse.Namespace) -> None:
     """Save the images of the trained networks."""
-    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick}
+    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick, "data": arguments.data}
     for label, rows in experiment_pictures(name, **options):
         stem = re.sub(r"\W+", "_", f"{name} {label}")
         figure = pictures_figure(rows, title=f"{EXPERIMENTS[name].title}: {label}")
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--chart", type=Path, help="with --show: draw the error by dimension there")
+    parser.add_argument("--data", type=Path, help="folder of pictures, for celeba")
     parser.add_argument("--pictures", type=Path, help="folder for the pictures that the trained networks make")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -76,8 +76,8 @@ def test_pictures_are_those_of_the_trained_networks(
 def test_what_cannot_be_run_says_so(tiny_experiment: list[int]) -> None:
     with pytest.raises(UsageError, match="no case of tiny matches 'z'"):
         run_experiment("tiny", only="z")
-    with pytest.raises(UsageError, match="celeba is not run here: CelebA is not available here"):
-        run_experiment("celeba")
+    with pytest.raises(UsageError, match="experiment tiny reads no folder, found data 'there': leave it out"):
+        run_experiment("tiny", data="there")
     with pytest.raises(UsageError, match="unknown experiment"):
         run_experiment("celebb")
     assert settings_table("tiny")["steps"].tolist() == [2, 2]
