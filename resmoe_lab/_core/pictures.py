@@ -1,8 +1,10 @@
-"""Reading of pictures that anybody may have made: small RGB squares, or one line that says what is wrong."""
+"""Reading of pictures that anybody may have made: RGB values, or one line that says what is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,30 @@ def read_square(path: Path, side: int) -> np.ndarray:
     """
     from PIL import Image
 
+    def middle(picture: Any) -> Any:
+        width, height = picture.size
+        edge = min(width, height)
+        left, top = (width - edge) / 2, (height - edge) / 2
+        return picture.resize((side, side), Image.Resampling.BOX, box=(left, top, left + edge, top + edge))
+
+    return _read(path, middle).astype(np.float32) / 255
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Return a picture's (height, width, 3) bytes.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_square`.
+    """
+    return _read(path, lambda picture: picture)
+
+
+def _read(path: Path, cut: Callable[[Any], Any]) -> np.ndarray:
+    """Bytes of what is cut out of a picture."""
+    from PIL import Image
+
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise DataError(f"picture {path} has {size:,} bytes, expected at most {MOST_BYTES:,}: leave it out")
@@ -39,12 +65,7 @@ def read_square(path: Path, side: int) -> np.ndarray:
                 raise DataError(
                     f"picture {path} has {width} x {height} pixels, expected at most {MOST_PIXELS:,} of them"
                 )
-            edge = min(width, height)
-            left, top = (width - edge) / 2, (height - edge) / 2
-            square = picture.convert("RGB").resize(
-                (side, side), Image.Resampling.BOX, box=(left, top, left + edge, top + edge)
-            )
+            return np.asarray(cut(picture.convert("RGB")))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"picture {path} cannot be read ({reason}): repair it, or leave it out") from error
-    return np.asarray(square, dtype=np.float32) / 255
