@@ -6,6 +6,7 @@
     python -m benchmarks.neural not-gaussians --show         # only what is there already
     python -m benchmarks.neural nwb-gaussians --show --chart figures/gallery/barycenter_error   # .svg and .png
     python -m benchmarks.neural palettes --pictures figures/gallery         # after its training
+    python -m benchmarks.neural celeba --data celeba/        # with img_align_celeba/*.jpg, list_eval_partition.txt
 
 Results are saved case by case, and a stopped run is resumed. They are those of the last step. One thread, as the
 networks are small.
@@ -23,6 +24,7 @@ import altair as alt
 import pandas as pd
 import torch
 
+from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab._core.progress import TqdmProgress, silent
 from resmoe_lab.neural.experiments import EXPERIMENTS, experiment_pictures, run_experiment
 from resmoe_lab.neural.solvers import SOLVERS
@@ -55,24 +57,20 @@ def error_chart(table: pd.DataFrame) -> alt.LayerChart:
 
 
 def run(name: str, arguments: argparse.Namespace) -> None:
-    """Run the cases without results, one after another; results at full size are kept for the tables."""
+    """Run the cases without results, seed by seed; those at full size are kept for the tables."""
     progress = TqdmProgress() if sys.stderr.isatty() else silent
-    experiment = EXPERIMENTS[name]
-    if experiment.not_run:
-        print(f"\n{name}: {experiment.not_run}", flush=True)
-        return
     tables = []
-    for case in experiment.cases(arguments.quick):
-        if not re.search(arguments.only, case.label):
-            continue
-        options = {"only": f"^{re.escape(case.label)}$", "out": arguments.out, "quick": arguments.quick}
+    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick, "data": arguments.data}
+    try:
         for seed in arguments.seed or [0]:
             table = run_experiment(name, seeds=[seed], progress=progress, **options)
             tables.append(table)
-            print(f"{name}, {case.label}, seed {seed}: {table['seconds'].iloc[0]:.0f} s", flush=True)
             if not arguments.quick:
                 keep("neural", json.loads(table.to_json(orient="records")))
-    print(f"\n{name}\n\n{format_table(pd.concat(tables)) if tables else 'no case matches'}", flush=True)
+    except (DataError, UsageError) as error:
+        print(f"\n{name}: {error}", flush=True)
+    if tables:
+        print(f"\n{name}\n\n{format_table(pd.concat(tables))}", flush=True)
 
 
 def show(name: str, arguments: argparse.Namespace) -> None:
@@ -86,7 +84,7 @@ def show(name: str, arguments: argparse.Namespace) -> None:
 
 def draw(name: str, arguments: argparse.Namespace) -> None:
     """Save the images of the trained networks."""
-    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick}
+    options = {"only": arguments.only, "out": arguments.out, "quick": arguments.quick, "data": arguments.data}
     for label, rows in experiment_pictures(name, **options):
         stem = re.sub(r"\W+", "_", f"{name} {label}")
         figure = pictures_figure(rows, title=f"{EXPERIMENTS[name].title}: {label}")
@@ -102,6 +100,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--chart", type=Path, help="with --show: draw the error by dimension there")
+    parser.add_argument("--data", type=Path, help="folder of pictures, for celeba")
     parser.add_argument("--pictures", type=Path, help="folder for the pictures that the trained networks make")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

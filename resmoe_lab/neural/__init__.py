@@ -14,6 +14,7 @@ from .metrics import (
 )
 from .multi_marginal import multi_marginal_plan
 from .problem import Gaussian, Marginal, Mixture, Problem, Sampler, Samples
+from .sample_metrics import Estimate, kernel_mmd, precision_recall
 from .scatter import Ball, LocationScatter, ring_of_modes, scatter_barycenter
 from .solvers import SOLVERS, Settings, Solver
 from .training import DivergenceError, Training, solve, train
@@ -22,6 +23,7 @@ __all__ = [
     "SOLVERS",
     "Ball",
     "DivergenceError",
+    "Estimate",
     "Gaussian",
     "LocationScatter",
     "Marginal",
@@ -37,9 +39,11 @@ __all__ = [
     "gaussian_barycenter",
     "gaussian_kl",
     "gaussian_maps",
+    "kernel_mmd",
     "l2_uvp",
     "moments",
     "multi_marginal_plan",
+    "precision_recall",
     "random_covariance",
     "ring_of_modes",
     "scatter_barycenter",

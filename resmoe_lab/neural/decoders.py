@@ -12,23 +12,42 @@ from .._core.datasets import find_data
 from .._core.idx import read_idx
 from .._core.progress import Progress, Tick, silent
 
-#: Digits are downsampled to 14 x 14 pixels, by averaging over 2 x 2.
-SIDE = 14
+#: Pixels of a digit's side.
+SIDE = 28
+_STEMS = {"train": "train", "test": "t10k"}
 
 
 @cache
-def digits(*labels: int) -> Tensor:
-    """Return MNIST's training images of some digits as (n, 196) values in [0, 1].
+def all_digits(part: str) -> tuple[Tensor, Tensor]:
+    """Return MNIST's images as (n, 784) bytes, and their labels.
+
+    Parameters
+    ----------
+    part
+        ``"train"`` or ``"test"``.
 
     Raises
     ------
     DataError
         If MNIST is not found.
     """
-    pictures = read_idx(find_data("mnist/train-images-idx3-ubyte.gz"), axes=3).reshape(-1, SIDE, 2, SIDE, 2)
-    targets = read_idx(find_data("mnist/train-labels-idx1-ubyte.gz"), axes=1)
-    small = pictures[np.isin(targets, labels)].mean(axis=(2, 4), dtype=np.float32) / 255
-    return torch.from_numpy(small.reshape(len(small), -1))
+    stem = _STEMS[part]
+    pictures = read_idx(find_data(f"mnist/{stem}-images-idx3-ubyte.gz"), axes=3)
+    labels = read_idx(find_data(f"mnist/{stem}-labels-idx1-ubyte.gz"), axes=1)
+    return torch.from_numpy(pictures.reshape(len(pictures), -1).copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+@cache
+def digits(*labels: int) -> Tensor:
+    """Return MNIST's training images of some digits as (n, 784) values in [0, 1].
+
+    Raises
+    ------
+    DataError
+        If MNIST is not found.
+    """
+    pictures, shown = all_digits("train")
+    return pictures[torch.isin(shown, torch.tensor(labels))].float() / 255
 
 
 class Decoder(nn.Module):

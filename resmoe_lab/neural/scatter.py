@@ -168,7 +168,7 @@ def scatter_barycenter(problem: Problem) -> LocationScatter:
         skew = max(float((one - one.T).abs().max() / one.abs().max()) for one in maps)
         if skew > math.sqrt(_TOLERANCE):
             raise UsageError(
-                f"the barycenter of these distributions is not of their shape (maps are {skew:.2g} from symmetric): "
+                f"the barycenter of these distributions is not of their shape (maps {skew:.2g} from symmetric): "
                 "take a spherical base, matrices of common axes, or such whose mean is a multiple of the identity"
             )
     return LocationScatter(base, matrix, mean)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from resmoe_lab._core.errors import UsageError
+from resmoe_lab._core.errors import DataError, UsageError
 from resmoe_lab.neural import SOLVERS, Problem, scatter_barycenter
 from resmoe_lab.neural.costs import quadratic, transformed_cost, twist
 from resmoe_lab.neural.decoders import SIDE, train_decoder
@@ -17,6 +18,7 @@ from resmoe_lab.neural.experiments import (
     EXPERIMENTS,
     Case,
     Experiment,
+    cifar_palettes,
     experiment_pictures,
     run_experiment,
     settings_table,
@@ -76,8 +78,8 @@ def test_pictures_are_those_of_the_trained_networks(
 def test_what_cannot_be_run_says_so(tiny_experiment: list[int]) -> None:
     with pytest.raises(UsageError, match="no case of tiny matches 'z'"):
         run_experiment("tiny", only="z")
-    with pytest.raises(UsageError, match="celeba is not run here: CelebA is not available here"):
-        run_experiment("celeba")
+    with pytest.raises(UsageError, match="experiment tiny reads no folder, found data 'there': leave it out"):
+        run_experiment("tiny", data="there")
     with pytest.raises(UsageError, match="unknown experiment"):
         run_experiment("celebb")
     assert settings_table("tiny")["steps"].tolist() == [2, 2]
@@ -191,6 +193,25 @@ def test_pictures_are_painted_alike_every_time() -> None:
     first, again = pictures(16), pictures(16)
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert len(palettes()) == 3
+
+
+def test_palettes_of_real_pictures_are_those_of_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cifar10_sample").mkdir()
+    monkeypatch.setenv("RESMOE_DATA", str(tmp_path))
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    labels = [8, 4, 1, 0] * 3
+    Image.fromarray(images.reshape(12, 1024, 3)).save(tmp_path / "cifar10_sample" / "cifar10_batch_0.png")
+    (tmp_path / "cifar10_sample" / "cifar10_labels_0.txt").write_text("\n".join(map(str, labels)))
+    found = cifar_palettes.pictures()
+    assert list(found) == ["ships", "deer", "cars"]
+    assert np.allclose(found["deer"], images[[1, 5, 9]] / 255)
+    [case] = EXPERIMENTS["cifar-palettes"].cases(True)
+    rows = case.pictures(case.make(0))
+    assert rows["images"].shape == rows["recoloured"].shape == (9, 32, 32, 3)
+    (tmp_path / "cifar10_sample" / "cifar10_labels_0.txt").write_text("8 4 1")
+    with pytest.raises(DataError, match="36,864 values and 3 labels, expected 3,072 values a label"):
+        cifar_palettes.pictures()
 
 
 def test_a_decoder_learns_its_pictures_and_is_frozen() -> None:

@@ -18,8 +18,16 @@ def points() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal((3, 4, 2)))
 
 
+def _group_costs(points: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+    costs = torch.zeros(4, 4, 4, dtype=torch.float64)
+    for place in np.ndindex(4, 4, 4):
+        group = np.stack([points[k, index].numpy() for k, index in enumerate(place)])
+        costs[place] = float(weights @ ((group - weights @ group) ** 2).sum(axis=1))
+    return costs
+
+
 def test_the_best_groups_are_found(points: torch.Tensor) -> None:
-    """Some plan that keeps all points whole is at most as good, and a plan spreads its mass evenly."""
+    """It is no dearer than any plan that keeps points whole, nor cheaper than transport of all pairs allows."""
     weights = np.array([0.25, 0.25, 0.5])
     costs = []
     for second in permutations(range(4)):
@@ -29,6 +37,10 @@ def test_the_best_groups_are_found(points: torch.Tensor) -> None:
             costs.append(np.einsum("k,knd->", weights, (groups - means) ** 2) / 4)
     cost, plan = multi_marginal_plan(points, weights.tolist())
     assert cost <= min(costs) + 1e-9
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    squared = [float(ot.emd2(ot.unif(4), ot.unif(4), ot.dist(points[i].numpy(), points[j].numpy()))) for i, j in pairs]
+    assert cost >= sum(weights[i] * weights[j] * own for (i, j), own in zip(pairs, squared, strict=True)) - 1e-9
+    assert cost == pytest.approx(float((plan * _group_costs(points, weights)).sum()))
     for axes in ((1, 2), (0, 2), (0, 1)):
         assert plan.sum(dim=axes).tolist() == pytest.approx([0.25] * 4)
 

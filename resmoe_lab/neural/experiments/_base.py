@@ -65,15 +65,15 @@ class Experiment:
     title, reference
         Its subject, and its place in the papers.
     cases
-        Returns its trainings; called with `quick` for a size of minutes.
-    not_run
-        Why it cannot be run here; "" if it can.
+        Returns its trainings; called with `quick` for a size of minutes, and with `data` where it reads a folder.
+    reads_folder
+        Whether it reads a folder of data that users may name.
     """
 
     title: str
     reference: str
-    cases: Callable[[bool], Iterable[Case]]
-    not_run: str = ""
+    cases: Callable[..., Iterable[Case]]
+    reads_folder: bool = False
 
 
 EXPERIMENTS: Registry[Experiment] = Registry("experiment", __package__)
@@ -105,6 +105,7 @@ def run_experiment(
     seeds: Sequence[int] = (0,),
     only: str = "",
     out: str | Path | None = None,
+    data: str | Path | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Run an experiment, or resume a run that was stopped.
@@ -121,6 +122,8 @@ def run_experiment(
         Regular expression that selects cases by their labels.
     out
         Folder of the results, one file for each case and seed, and of checkpoints. Cases with results are skipped.
+    data
+        Folder of pictures, for experiments that read one; looked for among the data sets if not given.
     progress
         Called for every training; raising from it cancels, after a checkpoint.
 
@@ -133,13 +136,15 @@ def run_experiment(
     Raises
     ------
     UsageError
-        If there is no such experiment or case, or it cannot be run here.
+        If there is no such experiment or case, or it reads no folder.
+    DataError
+        If its data are missing, or cannot be read.
 
     Examples
     --------
     >>> run_experiment("twister", quick=True, only="classical")  # doctest: +SKIP
     """
-    cases = _cases(name, only, quick=quick)
+    cases = _cases(name, only, quick=quick, data=data)
     folder = None if out is None else _folder(name, out, quick=quick)
     runs = [(case, seed) for case in cases for seed in seeds]
     tables = []
@@ -151,13 +156,19 @@ def run_experiment(
 
 
 def experiment_pictures(
-    name: str, *, out: str | Path, quick: bool = False, seed: int = 0, only: str = ""
+    name: str,
+    *,
+    out: str | Path,
+    quick: bool = False,
+    seed: int = 0,
+    only: str = "",
+    data: str | Path | None = None,
 ) -> Iterator[tuple[str, Pictures]]:
     """Yield the images of an experiment's trained solvers, case by case.
 
     Parameters
     ----------
-    name, quick, only
+    name, quick, only, data
         See :func:`run_experiment`.
     out
         Folder of its results; unfinished trainings are finished first.
@@ -169,17 +180,21 @@ def experiment_pictures(
     str, dict of str to array
         The label of a case and its rows of images. Cases whose points are no images are skipped.
     """
-    for case in _cases(name, only, quick=quick):
+    for case in _cases(name, only, quick=quick, data=data):
         if case.pictures is not None:
             state = _folder(name, out, quick=quick) / f"{_stem(case, seed)}.safetensors"
             yield case.label, case.pictures(train(case.make(seed), out=state).solver)
 
 
-def _cases(name: str, only: str, *, quick: bool) -> list[Case]:
+def _all_cases(name: str, *, quick: bool, data: str | Path | None) -> Iterable[Case]:
     experiment = EXPERIMENTS[name]
-    if experiment.not_run:
-        raise UsageError(f"experiment {name} is not run here: {experiment.not_run}")
-    cases = [case for case in experiment.cases(quick) if re.search(only, case.label)]
+    if data is not None and not experiment.reads_folder:
+        raise UsageError(f"experiment {name} reads no folder, found data {str(data)!r}: leave it out")
+    return experiment.cases(quick) if data is None else experiment.cases(quick, Path(data))
+
+
+def _cases(name: str, only: str, *, quick: bool, data: str | Path | None) -> list[Case]:
+    cases = [case for case in _all_cases(name, quick=quick, data=data) if re.search(only, case.label)]
     if not cases:
         raise UsageError(f"no case of {name} matches {only!r}")
     return cases
@@ -212,11 +227,11 @@ def _run_case(name: str, case: Case, *, seed: int, folder: Path | None, progress
     return table
 
 
-def settings_table(name: str, *, quick: bool = False) -> pd.DataFrame:
+def settings_table(name: str, *, quick: bool = False, data: str | Path | None = None) -> pd.DataFrame:
     """Return the settings of every case of an experiment, one row for each."""
     rows: Iterator[dict[str, Any]] = (
         {"case": case.label, "solver": solver.name, **asdict(solver.settings)}
-        for case in EXPERIMENTS[name].cases(quick)
+        for case in _all_cases(name, quick=quick, data=data)
         for solver in [case.make(0)]
     )
     return pd.DataFrame(list(rows))

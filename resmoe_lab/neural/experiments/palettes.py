@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import torch
 
-from ..metrics import bures_uvp, gaussian_barycenter, moments, sliced_w2
 from ..problem import Problem
-from ._base import EXPERIMENTS, Case, Experiment, solver_case
-
-_COUNT, _SCALE = 4000, 5.0
+from ._base import EXPERIMENTS, Case, Experiment
+from ._colors import palette_case, scaled
 
 
 def pictures(side: int = 96) -> dict[str, np.ndarray]:
@@ -32,48 +28,12 @@ def pictures(side: int = 96) -> dict[str, np.ndarray]:
 
 def palettes() -> Problem:
     """Return the images' pixels as three distributions of colours."""
-    return Problem([_scaled(picture.reshape(-1, 3).astype(np.float32)) for picture in pictures().values()])
-
-
-def _scaled(colors: Any) -> Any:
-    """Return colours scaled to about unit variance."""
-    return (colors - 0.5) * _SCALE
-
-
-def recoloured(solver: Any) -> dict[str, np.ndarray]:
-    """Return the images with their pixels mapped to the barycenter."""
-    images = pictures()
-    points = torch.stack([torch.as_tensor(_scaled(p.reshape(-1, 3)), dtype=torch.float32) for p in images.values()])
-    pushed = (solver.push(points) / _SCALE + 0.5).clamp(0, 1).numpy()
-    return {name: image.reshape(images[name].shape) for name, image in zip(images, pushed, strict=True)}
+    return Problem([scaled(picture.reshape(-1, 3).astype(np.float32)) for picture in pictures().values()])
 
 
 def _cases(quick: bool) -> Iterator[Case]:
-    problem = palettes()
-    gaussian = gaussian_barycenter(problem)
-
-    def measure(solver: Any) -> dict[str, float]:
-        pushed = solver.push(problem.sample(_COUNT, torch.Generator().manual_seed(19)))
-        generated = solver.sample(_COUNT)
-        after = [sliced_w2(first, second) for i, first in enumerate(pushed) for second in pushed[i + 1 :]]
-        sources = [problem.sample(_COUNT, torch.Generator().manual_seed(20))[i] for i in range(len(problem))]
-        before = [sliced_w2(first, second) for i, first in enumerate(sources) for second in sources[i + 1 :]]
-        return {
-            "sliced W2 between recoloured pictures": float(np.mean(after)),
-            "sliced W2 between the pictures": float(np.mean(before)),
-            "sliced W2 of generator to recoloured": float(np.mean([sliced_w2(generated, images) for images in pushed])),
-            "BW2-UVP to the barycenter of fitted Gaussians": bures_uvp(moments(generated), gaussian),
-            "share outside the colour cube": float(((generated / _SCALE).abs() > 0.5).any(dim=1).float().mean()),
-        }
-
-    def picture_rows(solver: Any) -> dict[str, np.ndarray]:
-        return {
-            "images": np.stack(list(pictures().values())),
-            "recoloured": np.stack(list(recoloured(solver).values())),
-        }
-
-    settings = {"steps": 250 if quick else 1000, "width": 16, "batch": 300}
-    yield solver_case("nwb", problem, "nwb", measure=measure, settings=settings, pictures=picture_rows)
+    images = pictures()
+    yield palette_case("nwb", palettes(), {name: image[None] for name, image in images.items()}, quick=quick)
 
 
 EXPERIMENTS.register("palettes")(

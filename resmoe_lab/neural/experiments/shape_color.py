@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ..costs import KL, quadratic
 from ..decoders import SIDE, Decoder, digits, train_decoder
+from ..features import digit_features
 from ..problem import Problem, Sampler, Samples
+from ..sample_metrics import precision_recall
 from ._base import DECODER_SETTINGS, EXPERIMENTS, PICTURES_PER_ROW, Case, Experiment, solver_case
 
 #: Hues of the second distribution, from red over yellow to green, as a fraction of the phase.
 HUES = (0.0, 0.5)
 _COUNT = 1000
 _SHARPNESS = 20.0
-#: Scale of the colour cost of 3 values, to balance the shape cost of 196.
-_COLOR_SCALE = 10.0
+#: Scale of the colour cost of 3 values, to balance the shape cost of 784.
+_COLOR_SCALE = 40.0
 
 
 def color_of_hue(hue: Tensor) -> Tensor:
@@ -44,12 +46,12 @@ def hue_of_color(color: Tensor) -> Tensor:
 
 
 def decolorized(pictures: Tensor) -> Tensor:
-    """Return the (..., 196) values (largest channel) of (..., 588) colour images."""
+    """Return the (..., 784) values (largest channel) of (..., 2352) colour images."""
     return pictures.unflatten(-1, (SIDE * SIDE, 3)).amax(dim=-1)
 
 
 def main_color(pictures: Tensor) -> Tensor:
-    """Return the (..., 3) mean colour of the bright pixels of (..., 588) images.
+    """Return the (..., 3) mean colour of the bright pixels of (..., 2352) images.
 
     Brightness has a soft threshold of 0.8. The mean is of RGB values, whereas the paper takes means of hues, which are
     discontinuous at red.
@@ -94,11 +96,15 @@ def _cases(quick: bool) -> Iterator[Case]:
         hues = [hue_of_color(main_color(images)) for images in (shapes, colors)]
         inside = [float(((hue >= HUES[0] - 0.04) & (hue <= HUES[1] + 0.04)).float().mean()) for hue in hues]
         gray = points[0]
+        features = digit_features()
+        precision, recall = precision_recall(features(gray), features(decolorized(colors)))
         unexplained = (decolorized(shapes) - gray).square().sum() / (gray - gray.mean(dim=0)).square().sum()
         return {
             "share of right colours on given shapes": inside[0],
             "share of right colours on given colours": inside[1],
             "unexplained shape, %": 100 * float(unexplained),
+            "precision of shapes on given colours": precision,
+            "recall of shapes on given colours": recall,
             "distance of given colours": float((main_color(colors) - points[1][:, :3]).norm(dim=1).mean()),
         }
 
@@ -130,7 +136,7 @@ def _cases(quick: bool) -> Iterator[Case]:
 
 EXPERIMENTS.register("shape-color")(
     Experiment(
-        "Twos in colours from red to green (14 x 14 pixels), on the manifold of a small decoder of twos and threes",
+        "Twos in colours from red to green, on the manifold of a small decoder of twos and threes",
         "Kolesov et al. (2024), section 5.2, Figure 2, with a small decoder standing in for StyleGAN",
         _cases,
     )
