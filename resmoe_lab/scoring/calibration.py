@@ -157,15 +157,59 @@ def calibrate(
     """
     recorders = {layer: _Recorder(model, family, layer, moments=moments) for layer in layers}
     tokens = 0
-    with ExitStack() as hooks:
-        for recorder in recorders.values():
-            hooks.enter_context(recorder.recording())
+    with _recording(recorders.values()):
         for request in tracked(requests, "calibration", progress):
             _run_window(model, request, recorders, fisher=fisher)
             tokens += len(request.context) + len(request.continuation)
     statistics = {layer: recorder.statistics(source, tokens, fisher=fisher) for layer, recorder in recorders.items()}
     _warn_of_unreached(statistics)
     return statistics
+
+
+@torch.no_grad()
+def calibrate_batches(
+    model: Any,
+    family: Family,
+    batches: Sequence[Mapping[str, Tensor]],
+    *,
+    layers: Sequence[int],
+    source: str,
+    moments: bool = False,
+    progress: Progress = silent,
+) -> dict[int, Statistics]:
+    """Record the same statistics of a model that is no language model, such as a classifier.
+
+    Parameters
+    ----------
+    model, family, layers, source, moments
+        As for :func:`calibrate`.
+    batches
+        What the model is called with; nothing in them is padding.
+    progress
+        Called after every batch; raising from it cancels.
+
+    Returns
+    -------
+    dict
+        Layer to statistics, as :func:`calibrate` returns them.
+    """
+    recorders = {layer: _Recorder(model, family, layer, moments=moments) for layer in layers}
+    with _recording(recorders.values()):
+        for batch in tracked(batches, "calibration", progress):
+            model(**batch)
+    statistics = {
+        layer: recorder.statistics(source, recorder.tokens, fisher=False) for layer, recorder in recorders.items()
+    }
+    _warn_of_unreached(statistics)
+    return statistics
+
+
+@contextmanager
+def _recording(recorders: Iterable[_Recorder]) -> Iterator[None]:
+    with ExitStack() as hooks:
+        for recorder in recorders:
+            hooks.enter_context(recorder.recording())
+        yield
 
 
 def _run_window(model: Any, request: Request, recorders: Mapping[int, _Recorder], *, fisher: bool) -> None:
@@ -305,7 +349,7 @@ def neuron_values(module: Any, family: Family, k: int, hidden: Tensor) -> Tensor
     }
     gate = hidden @ parts["w1"].T + (parts["b1"][:, 0] if "b1" in parts else 0.0)
     if "w3" not in parts:
-        return module["expert_0"].act(gate)
+        return (module.act_fn if hasattr(module, "act_fn") else module["expert_0"].act)(gate)
     up = hidden @ parts["w3"].T + (parts["b3"][:, 0] if "b3" in parts else 0.0)
     if hasattr(module, "act_fn"):
         return module.act_fn(gate) * up
