@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def fine_tune_classifier(
     precision: torch.dtype = torch.float32,
     progress: Progress = silent,
 ) -> list[float]:
-    """Train a classifier, in place: every weight but the word embeddings, of which a task of a few rows moves the fewest.
+    """Train a classifier, in place: every weight but the word embeddings, of which few rows move the fewest.
 
     Parameters
     ----------
@@ -132,9 +133,9 @@ def fine_tune_classifier(
 
     steps = len(rows) // settings.batch_size * settings.epochs
     orders = _epochs([len(tokens) for tokens, _ in rows], settings)
-    losses: Iterator[Callable[[], Tensor]] = (lambda numbers=numbers: loss(numbers) for numbers in orders)
-    frozen = (model.encoder.embeddings.word_embeddings.weight,)
-    return train_steps(model, losses, steps, settings=settings, frozen=frozen, progress=progress)
+    losses = (partial(loss, numbers) for numbers in orders)
+    embeddings: Any = model.encoder.get_input_embeddings()
+    return train_steps(model, losses, steps, settings=settings, frozen=[embeddings.weight], progress=progress)
 
 
 def _epochs(lengths: Sequence[int], settings: FineTuning) -> Iterator[np.ndarray]:
@@ -142,7 +143,9 @@ def _epochs(lengths: Sequence[int], settings: FineTuning) -> Iterator[np.ndarray
     rng, size = np.random.default_rng(settings.seed), settings.batch_size
     for _ in range(settings.epochs):
         order = rng.permutation(len(lengths))[: len(lengths) // size * size]
-        pools = [order[begin : begin + size * _SORTED_BATCHES] for begin in range(0, len(order), size * _SORTED_BATCHES)]
+        pools = [
+            order[begin : begin + size * _SORTED_BATCHES] for begin in range(0, len(order), size * _SORTED_BATCHES)
+        ]
         ordered = np.concatenate([sorted(pool, key=lengths.__getitem__) for pool in pools]).reshape(-1, size)
         yield from rng.permutation(ordered)
 

@@ -1,7 +1,7 @@
 """Sparse upcycling of a BERT encoder: the feed-forwards of its top layers become mixtures of experts.
 
-transformers has no encoder with BERT's layers (post-norm, biases) and experts, so the feed-forward of a layer is replaced
-inside the model of transformers: everything else of it stays.
+transformers has no encoder with BERT's layers (post-norm, biases) and experts, so the feed-forward of a layer is
+replaced inside the model of transformers: everything else of it stays.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Experts(nn.Module):
 class RoutedFeedForward(nn.Module):
     """A mixture of experts in the place of both matrices of a feed-forward.
 
-    The bias of the output belongs to no neuron: it is one for all experts, as the weights of a token's experts add up to one.
+    The bias of the output belongs to no neuron: as the weights of a token's experts add up to one, all share one bias.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class RoutedFeedForward(nn.Module):
 
 
 class UpcycledBert(Family):
-    """Where the experts of a classifier on an upcycled BERT are; there are no such checkpoints, so it is not registered."""
+    """Where the experts of a classifier on an upcycled BERT are; no checkpoint holds one, so it is not registered."""
 
     name = "upcycled-bert"
     model_types = ()
@@ -161,7 +161,8 @@ def upcycle_encoder(dense: BertModel, recipe: EncoderUpcycling) -> list[int]:
     for number in numbers:
         layer: Any = dense.encoder.layer[number]
         inner, outer = layer.intermediate.dense, layer.output.dense
-        options: dict[str, Any] = {"num_experts": recipe.num_experts, "activation": layer.intermediate.intermediate_act_fn}
+        activation = layer.intermediate.intermediate_act_fn
+        options: dict[str, Any] = {"num_experts": recipe.num_experts, "activation": activation}
         experts = Experts(inner.weight, inner.bias, outer.weight, **options)
         layer.intermediate = RoutedFeedForward(experts, recipe.top_k, outer.bias)
         layer.output.dense = nn.Identity()
@@ -174,9 +175,7 @@ def routed_blocks(encoder: BertModel) -> list[RoutedFeedForward]:
 
 
 @torch.no_grad()
-def let_experts_diverge(
-    encoder: BertModel, batches: Sequence[Mapping[str, Tensor]], recipe: EncoderUpcycling
-) -> None:
+def let_experts_diverge(encoder: BertModel, batches: Sequence[Mapping[str, Tensor]], recipe: EncoderUpcycling) -> None:
     """Give routers clusters of their inputs, draw each expert's idle neurons again, and shuffle its neurons, in place.
 
     As for ``smol-moe``: without the first, a router of copies has nothing to choose; without the second, the copies
