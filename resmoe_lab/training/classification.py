@@ -64,7 +64,7 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]], *, window: int = FineTuning.window
 ) -> list[Row]:
     """Encode texts, or pairs of texts, cut off after `window` tokens."""
-    encoded = [tokenizer(*row, truncation=True, max_length=window) for row in texts]
+    encoded = [tokenizer(*row, truncation=True, max_length=window, return_token_type_ids=True) for row in texts]
     return [(row["input_ids"], row["token_type_ids"]) for row in encoded]
 
 

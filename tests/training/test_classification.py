@@ -18,7 +18,7 @@ from resmoe_lab.training.upcycled_encoder import routed_blocks, upcycle_encoder
 
 from .test_upcycled_encoder import RECIPE, pico_bert, some_rows
 
-SETTINGS = FineTuning(learning_rate=3e-3, batch_size=16, epochs=4)
+SETTINGS = FineTuning(learning_rate=3e-3, batch_size=16, epochs=8)
 
 
 def classifier() -> SentenceClassifier:
@@ -38,7 +38,7 @@ def test_an_upcycled_encoder_learns_its_task(precision: torch.dtype) -> None:
     options = {"settings": SETTINGS, "balance": 0.02, "precision": precision}
     before = Answers(model, rows, first=1, precision=precision)()
     losses = fine_tune_classifier(model, rows, labels, **options)
-    assert len(losses) == 160 // 16 * 4
+    assert len(losses) == 160 // 16 * 8
     answers = Answers(model, rows, first=1, precision=precision)()
     assert np.mean(answers == labels) > 0.9 > np.mean(before == labels)
     assert torch.equal(model.encoder.embeddings.word_embeddings.weight, embeddings)
