@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,24 @@ def glue_outcome(
         states = model.get_encoder()(input_ids=tokens, attention_mask=mask)
         scores = [_answer_log_probability(model, states, mask, word) for word in words]
         answers[begin : begin + len(texts)] = torch.stack(scores).argmax(dim=0).cpu().numpy()
+    return outcome_of_answers(task, rows, answers)
+
+
+def outcome_of_answers(task: GlueTask, rows: Sequence[GlueRow], answers: np.ndarray) -> Outcome:
+    """Score the labels that a model gave to rows.
+
+    Parameters
+    ----------
+    task, rows
+        The task, and its rows.
+    answers
+        (n,) int64 labels.
+
+    Returns
+    -------
+    Outcome
+        Accuracy, for CoLA the Matthews correlation first; its rows are right and wrong answers.
+    """
     labels = np.array([int(row["label"]) for row in rows])
     outcome = accuracy(task.name, (answers == labels).tolist())
     if not task.matthews:

@@ -221,18 +221,20 @@ def initialize_experts(
         hidden = run_layers([layer], hidden, embeddings)
         hook.remove()
         [inputs] = recorded
-        _initialize_router(layer.mlp.gate, inputs, recipe)
+        initialize_router(layer.mlp.gate, inputs, seed=recipe.seed)
         _, _, selected = layer.mlp.gate(inputs)
         for expert in range(recipe.num_experts):
             routed = inputs[(selected == expert).any(dim=-1)]
             redraw_idle_neurons(layer.mlp.experts, expert, routed, recipe=recipe, generator=generator)
 
 
-def _initialize_router(router: Any, inputs: torch.Tensor, recipe: Upcycling) -> None:
+@torch.no_grad()
+def initialize_router(router: Any, inputs: torch.Tensor, *, seed: int) -> None:
+    """Initialize the (N, p) weight of a router from N clusters of its (n, p) inputs, in place."""
     from sklearn.cluster import KMeans
 
     directions = F.normalize(inputs - inputs.mean(dim=0), dim=1).cpu().numpy()
-    clusters = KMeans(recipe.num_experts, n_init=1, random_state=recipe.seed, max_iter=50).fit(directions)
+    clusters = KMeans(len(router.weight), n_init=1, random_state=seed, max_iter=50).fit(directions)
     centers = F.normalize(torch.from_numpy(clusters.cluster_centers_).to(inputs), dim=1)
     centers -= centers.mean(dim=0)
     # The mean of all inputs is large in the highest layers, and would send most tokens to one expert.
@@ -254,10 +256,18 @@ def redraw_idle_neurons(
     gate, up = fused.chunk(2)
     contributions = (F.silu(inputs @ gate.T) * (inputs @ up.T)).square().mean(dim=0) * down.square().sum(dim=0)
     idle = contributions.topk(round(recipe.redrawn * len(contributions)), largest=False).indices
-    for neurons in (gate, up, down.T):
+    redraw((gate, up, down.T), idle, remembered=recipe.remembered, generator=generator)
+
+
+@torch.no_grad()
+def redraw(
+    matrices: Iterable[torch.Tensor], idle: torch.Tensor, *, remembered: float, generator: torch.Generator
+) -> None:
+    """Draw some rows of an expert's matrices again, in place; they keep `remembered` of their energy from the old."""
+    for neurons in matrices:
         old = neurons[idle]
         new = torch.randn(old.shape, generator=generator).to(old) * old.square().mean().sqrt()
-        neurons[idle] = recipe.remembered**0.5 * old + (1 - recipe.remembered) ** 0.5 * new
+        neurons[idle] = remembered**0.5 * old + (1 - remembered) ** 0.5 * new
 
 
 @torch.no_grad()

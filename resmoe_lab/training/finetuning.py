@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,26 +93,63 @@ def fine_tune(
         raise UsageError(f"{type(model).__name__} has no encoder, expected an encoder-decoder such as Switch")
     if len(pairs) < settings.batch_size:
         raise UsageError(f"{len(pairs)} pairs, expected at least a batch of {settings.batch_size}")
+    steps = len(pairs) // settings.batch_size * settings.epochs
+    batches = _batches(model, tokenizer, pairs, settings)
+    losses = (lambda batch=batch: model(**batch).loss for batch in batches)
+    return train_steps(model, losses, steps, settings=settings, progress=progress)
+
+
+def train_steps(
+    model: torch.nn.Module,
+    losses: Iterable[Callable[[], torch.Tensor]],
+    steps: int,
+    *,
+    settings: FineTuning,
+    frozen: Sequence[torch.nn.Parameter] = (),
+    progress: Progress = silent,
+) -> list[float]:
+    """Train a model, in place, with the optimizer of the settings; it ends in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        What is trained.
+    losses
+        Computes the loss of each step.
+    steps
+        How many there are.
+    settings, progress
+        As for :func:`fine_tune`.
+    frozen
+        Weights that stay as they are.
+
+    Returns
+    -------
+    list of float
+        The loss of every step.
+    """
     torch.manual_seed(settings.seed)
     model.train().requires_grad_(True)
-    decay = [weight for weight in model.parameters() if weight.ndim >= 2]
-    no_decay = [weight for weight in model.parameters() if weight.ndim < 2]
+    for weight in frozen:
+        weight.requires_grad_(False)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    decay = [weight for weight in trained if weight.ndim >= 2]
+    no_decay = [weight for weight in trained if weight.ndim < 2]
     groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.epsilon)
-    steps = len(pairs) // settings.batch_size * settings.epochs
-    losses = []
-    for step, batch in enumerate(_batches(model, tokenizer, pairs, settings)):
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.epsilon, fused=True)
+    found = []
+    for step, compute in enumerate(losses):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step, steps)
-        loss = model(**batch).loss
+        loss = compute()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        progress(Tick("fine-tune", step + 1, steps, {"loss": losses[-1]}))
+        found.append(float(loss.detach()))
+        progress(Tick("fine-tune", step + 1, steps, {"loss": found[-1]}))
     model.eval().requires_grad_(False)
-    return losses
+    return found
 
 
 def _batches(

@@ -7,7 +7,8 @@ from resmoe_lab._core.errors import CheckpointError, UsageError
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experts import FAMILIES, Family, family_of
 from resmoe_lab.runtime import load_pair
-from resmoe_lab.scoring.calibration import calibrate, calibration_requests, neuron_values
+from resmoe_lab.scoring.calibration import calibrate, calibration_requests
+from resmoe_lab.scoring.expert_recorder import neuron_values
 from resmoe_lab.scoring.likelihood import Request
 
 from ..experts import pico
