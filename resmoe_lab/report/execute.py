@@ -69,7 +69,8 @@ def run_notebook(
     search_path = os.pathsep.join(filter(None, [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]))
     progress(Tick(task, 0, total))
     try:
-        client.execute(env=os.environ | {"PYTHONPATH": search_path})
+        # Kernels of a manager that it was given are kept by the client unless it is told otherwise.
+        client.execute(env=os.environ | {"PYTHONPATH": search_path}, cleanup_kc=True)
     except CellExecutionError as error:
         raise OutputError(f"{path.name} failed with {error.ename}: {error.evalue}".splitlines()[0]) from error
     return notebook

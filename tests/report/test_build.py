@@ -3,9 +3,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from resmoe_lab._core.errors import Cancelled, DataError, OutputError
@@ -15,6 +18,24 @@ from resmoe_lab.report.build import report_notebook
 from resmoe_lab.report.execute import run_notebook
 
 from ..plots.synthetic import make_sweep
+
+
+def _kernels() -> set[int]:
+    """Processes of notebooks that this one has started and that run."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "ipykernel_launcher" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_stays() -> Iterator[None]:
+    """Whether a notebook ends, fails or is cancelled, so does its process, which holds half a gigabyte."""
+    before = _kernels()
+    yield
+    assert _kernels() <= before
 
 
 def test_a_report_is_one_whole_file(tmp_path: Path) -> None:
