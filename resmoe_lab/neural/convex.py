@@ -67,7 +67,7 @@ class ConvexShape(NamedTuple):
         """Return the parts of an (N, P) matrix, as views."""
         shapes = self.shapes()
         parts = [
-            part.unflatten(1, shape)
+            part.view(-1, *shape)
             for part, shape in zip(flat.split([math.prod(shape) for shape in shapes], dim=1), shapes, strict=True)
         ]
         count = len(self.outputs)
