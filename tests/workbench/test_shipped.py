@@ -56,7 +56,7 @@ def test_panels_of_embedded_models_open_with_what_comes_with_them(
     model: str, name: str, packaged: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = getattr(workbench, name)
-    monkeypatch.setattr(kind, "_compute", _never)
+    monkeypatch.setattr(kind, "_computation", lambda panel: _never)
     panel = kind(model).wait(PATIENCE)
     assert panel.mark.value.startswith("<span class='resmoe-mark'>came with the package · computed at ")
     for picture in panel.pictures.values():

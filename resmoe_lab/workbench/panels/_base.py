@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import ipywidgets
 
-from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...methods import METHODS
 from ..cache import VIEWS, CachedResult, checkpoint_fingerprint
@@ -72,19 +71,18 @@ class Panel(LivePanel[V]):
         """Return the cache key of the record, without the checkpoint."""
         return (*(getattr(self.selection, name) for name in self.compute_traits), repr(self._options()))
 
-    def _record(self, subject: Checkpoint, key: Hashable, progress: Progress) -> V | CachedResult[V]:
+    def _record(self, subject: Checkpoint, key: Hashable, compute: Callable[[], V]) -> V | CachedResult[V]:
         """Return the user's own record, or the one that came with the model, or compute it."""
         if not self.keeps_records:
-            return self._compute(progress)
+            return compute()
         path = record_path(subject, self.name, key)
         kept = load_record(path, View)
         if kept is not None:
             return CachedResult(kept, datetime.fromtimestamp(path.stat().st_mtime), 0.0, fresh=False)
         if (subject, key) != self._anew and (shipped := shipped_record(subject, self.name, key)) is not None:
             return cast(CachedResult[V], shipped)
-        record = self._compute(progress)
-        if self._key() == key and self._subject() is subject:  # nothing was changed meanwhile
-            save_record(record, path)
+        record = compute()
+        save_record(record, path)
         return record
 
     def recompute(self) -> None:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from html import escape
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -21,8 +21,15 @@ from .progress import ProgressPanel
 from .savebar import SaveBar
 
 V = TypeVar("V", bound=View)
+V_co = TypeVar("V_co", bound=View, covariant=True)
 T = TypeVar("T")
 WRAP = {"flex_flow": "row wrap"}
+
+
+class Computation(Protocol[V_co]):
+    """Computes a record; all that it needs was given to it when it was made."""
+
+    def __call__(self, *, progress: Progress) -> V_co: ...
 
 
 class LivePanel(ABC, Generic[V]):
@@ -81,8 +88,12 @@ class LivePanel(ABC, Generic[V]):
         """Return the Python code that shows what is on the screen."""
 
     @abstractmethod
-    def _compute(self, progress: Progress) -> V:
-        """Compute the record, in a thread, from the current values of the controls."""
+    def _computation(self) -> Computation[V]:
+        """Return what computes the record of the current values of the controls.
+
+        It is called in a thread, later than the controls are read here: it must not read them itself, as they may
+        have moved on, and its record is kept for the values that they have now.
+        """
 
     @abstractmethod
     def _figures(self) -> Mapping[str, Figure]:
@@ -217,12 +228,13 @@ class LivePanel(ABC, Generic[V]):
 
     def _begin(self) -> None:
         """Compute the record of the current selection, or take it from the cache."""
-        subject, key = self._subject(), self._key()
+        subject, key, compute = self._subject(), self._key(), self._computation()
+
+        def record(progress: Progress) -> V | CachedResult[V]:
+            return self._record(subject, key, lambda: compute(progress=progress))
 
         def work(progress: Progress) -> CachedResult[V]:
-            return VIEWS.get(
-                (self.name, self._fingerprint(subject), key), lambda tick: self._record(subject, key, tick), progress
-            )
+            return VIEWS.get((self.name, self._fingerprint(subject), key), record, progress)
 
         self._expect(True)
         self._start(work, self._show_result)
@@ -233,9 +245,9 @@ class LivePanel(ABC, Generic[V]):
             if picture.has_trait("pending"):
                 picture.set_trait("pending", pending)
 
-    def _record(self, subject: Any, key: Hashable, progress: Progress) -> V | CachedResult[V]:
+    def _record(self, subject: Any, key: Hashable, compute: Callable[[], V]) -> V | CachedResult[V]:
         """Return the record of a key: computed, or from where it was kept."""
-        return self._compute(progress)
+        return compute()
 
     def _start(self, work: Callable[[Progress], T], then: Callable[[T], None]) -> None:
         """Run `work` in a thread and pass its result to `then`; earlier work is cancelled."""

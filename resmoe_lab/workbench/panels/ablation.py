@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,6 @@ from typing import Any, ClassVar
 import ipywidgets
 from matplotlib.figure import Figure
 
-from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...experiments.divergence import TEXT
 from ...experiments.expert_ablation import TOKENS
@@ -20,6 +20,7 @@ from ..controls import dropdown
 from ..selection import Selection
 from ..views import AblationView, view_ablation
 from ._base import Panel
+from ._live import Computation
 
 
 class AblationPanel(Panel[AblationView]):
@@ -85,9 +86,9 @@ class AblationPanel(Panel[AblationView]):
     def _options(self) -> dict[str, Any]:
         return {"text": self.text.value, "passage": self.passage.value.strip(), "tokens": self.tokens.value}
 
-    def _compute(self, progress: Progress) -> AblationView:
+    def _computation(self) -> Computation[AblationView]:
         selection = self.selection
-        return view_ablation(selection.checkpoint, center=selection.center, **self._options(), progress=progress)
+        return partial(view_ablation, selection.checkpoint, center=selection.center, **self._options())
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"ablation": ablation_figure(self._view().ablation, layer=self.selection.layer)}

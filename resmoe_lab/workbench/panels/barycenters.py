@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.params import Param
-from ..._core.progress import Progress, Tick
+from ..._core.progress import Tick
 from ...checkpoint import Checkpoint
 from ...neural.examples import first_and_rest
 from ...plots.live import clouds_figure, drift_figure
@@ -21,6 +22,7 @@ from ..selection import Selection
 from ..views import BarycentersView, view_barycenters
 from ..views.barycenters import NEURONS, example_names, format_weights
 from ._base import Panel
+from ._live import Computation
 
 WEIGHT = Param("weight", 0.5, 0.0, 1.0, 0.05, "weight of the first distribution; the others share the rest")
 #: Least seconds between two pictures of a training: drawing takes as long as several of its steps.
@@ -98,15 +100,15 @@ class BarycentersPanel(Panel[BarycentersView]):
         layer = self.selection.layer if self.example.value == NEURONS else None
         return (self.example.value, self.steps.value, self.seed, layer)
 
-    def _compute(self, progress: Progress) -> BarycentersView:
+    def _computation(self) -> Computation[BarycentersView]:
         self._drifts, self._drawn = [], 0.0
-        return view_barycenters(
+        return partial(
+            view_barycenters,
             self.example.value,
             steps=self.steps.value,
             seed=self.seed,
             checkpoint=self.selection.checkpoint,
             layer=self.selection.layer,
-            progress=progress,
         )
 
     def _tick(self, tick: Tick) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,9 +13,7 @@ import ipywidgets
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..._core.errors import UsageError
 from ..._core.params import BITS
-from ..._core.progress import Progress
 from ...centers import DEFAULT_CENTER
 from ...checkpoint import Checkpoint
 from ...plots.live import ErrorFigure
@@ -24,6 +23,7 @@ from ..controls import Checkboxes, center_names, dropdown, linked_control, metho
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
 from ._base import WRAP, Panel
+from ._live import Computation
 
 #: The fast ones: clustering neurons takes minutes where the others take seconds, and coded methods code every point.
 DEFAULT_METHODS = ("up", "sp", "svd", "m-smoe", "meo", "rtn", "resmoe-up", "resmoe-svd")
@@ -118,12 +118,10 @@ class ErrorsPanel(Panel[ErrorsView]):
     def _key(self) -> Any:
         return (tuple(self.methods.value), tuple(self.centers.value))
 
-    def _compute(self, progress: Progress) -> ErrorsView:
-        methods, centers = self.methods.value, self.centers.value
-        if not methods or not centers:
-            raise UsageError("nothing to compare: check at least one method and one center")
+    def _computation(self) -> Computation[ErrorsView]:
         selection = self.selection
-        return view_errors(selection.checkpoint, selection.layers, methods=methods, centers=centers, progress=progress)
+        options: dict[str, Any] = {"methods": self.methods.value, "centers": self.centers.value}
+        return partial(view_errors, selection.checkpoint, selection.layers, **options)
 
     def _error_figure(self) -> tuple[ErrorFigure, float]:
         """Return the figure of the current curves, and the slider's value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,12 +12,12 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...plots.live import dendrogram_figure, norms_figure, similarity_figure, spectrum_figure
 from ..selection import Selection
 from ..views import ExpertsView, view_experts
 from ._base import Panel, command_line
+from ._live import Computation
 
 
 class ExpertsPanel(Panel[ExpertsView]):
@@ -70,10 +71,10 @@ class ExpertsPanel(Panel[ExpertsView]):
     def _options(self) -> dict[str, Any]:
         return {"routing": self.routing.value}
 
-    def _compute(self, progress: Progress) -> ExpertsView:
+    def _computation(self) -> Computation[ExpertsView]:
         selection = self.selection
         options: dict[str, Any] = {"center": selection.center, "keep": selection.keep, "routing": self.routing.value}
-        return view_experts(selection.checkpoint, selection.layer, progress=progress, **options)
+        return partial(view_experts, selection.checkpoint, selection.layer, **options)
 
     def _figures(self) -> Mapping[str, Figure]:
         view = self._view()

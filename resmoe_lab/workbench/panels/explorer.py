@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,6 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.errors import UsageError
-from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...methods import METHODS
 from ...plots.live import ErrorFigure, permutation_figure, residual_figure
@@ -21,6 +21,7 @@ from ..layer import LoadedLayer, open_layer
 from ..selection import Selection
 from ..views import ErrorsView, view_errors
 from ._base import Panel, command_line, setting_words
+from ._live import Computation
 
 _METHODS = ("up", "svd", "resmoe-up", "resmoe-svd")
 _RESIDUAL, _PERMUTATIONS = "before and after", "permutations"
@@ -80,11 +81,10 @@ class Explorer(Panel[ErrorsView]):
     def _key(self) -> Hashable:
         return (self.selection.layer, self.selection.center, tuple(self._shown_methods()))
 
-    def _compute(self, progress: Progress) -> ErrorsView:
-        selection, methods = self.selection, self._shown_methods()
-        return view_errors(
-            selection.checkpoint, [selection.layer], methods=methods, centers=[selection.center], progress=progress
-        )
+    def _computation(self) -> Computation[ErrorsView]:
+        selection = self.selection
+        options: dict[str, Any] = {"methods": self._shown_methods(), "centers": [selection.center]}
+        return partial(view_errors, selection.checkpoint, [selection.layer], **options)
 
     def loaded_layer(self) -> LoadedLayer:
         """Return the layer of the record, with its experts and center."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
 import ipywidgets
 from matplotlib.figure import Figure
 
-from ..._core.progress import Progress
 from ...fusion import ENSEMBLE, FUSED, VANILLA, WEIGHT
 from ...plots.live import mixing_figure
 from ..cache import CachedResult, file_fingerprint
 from ..controls import dropdown, slider
 from ..shipped import fusion_example
 from ..views import FusionView, view_fusion
-from ._live import WRAP, LivePanel
+from ._live import WRAP, Computation, LivePanel
 
 _EXAMPLE = (
     "<b>An example</b> (figure 2 of the paper): network A alone has seen the digit 4, and a tenth of the other images; "
@@ -112,9 +112,8 @@ class FusionPanel(LivePanel[FusionView]):
     def _file_stem(self) -> str:
         return "example" if self._is_example else "-".join(path.stem for path in self._subject())
 
-    def _compute(self, progress: Progress) -> FusionView:
-        first, second = self._subject()
-        return view_fusion(first, second, by=self.by.value, data_dir=self._data_dir, progress=progress)
+    def _computation(self) -> Computation[FusionView]:
+        return partial(view_fusion, *self._subject(), by=self.by.value, data_dir=self._data_dir)
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"mixing": mixing_figure(self._view().mixing, self.weight.value)}

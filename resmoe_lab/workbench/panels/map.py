@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +14,13 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ... import plots
-from ..._core.progress import Progress
 from ..._core.units import human_bytes
 from ...checkpoint import Checkpoint
 from ...plots.live import map_figure
 from ..selection import Selection
 from ..views import MapView, view_map
 from ._base import Panel, command_line, setting_words
+from ._live import Computation
 
 _FRONTEND = Path(plots.__file__).parent
 
@@ -90,10 +91,10 @@ class MapPanel(Panel[MapView]):
     def _follow_layer(self, change: Any) -> None:
         self.map.layer = change["new"]
 
-    def _compute(self, progress: Progress) -> MapView:
+    def _computation(self) -> Computation[MapView]:
         selection = self.selection
         form: dict[str, Any] = {"method": selection.method, "keep": selection.keep, "center": selection.center}
-        return view_map(selection.checkpoint, **form, errors=self.errors.value, progress=progress)
+        return partial(view_map, selection.checkpoint, **form, errors=self.errors.value)
 
     def _show(self) -> None:
         data = self._view().data()

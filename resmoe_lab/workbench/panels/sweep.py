@@ -28,6 +28,7 @@ from ..kept import KeptSweep, newest_sweep
 from ..selection import Selection
 from ..views import SweepChoices, SweepView, finished_scores
 from ._base import WRAP, Panel
+from ._live import Computation
 from ._sweep_form import SweepForm
 from .progress import duration
 
@@ -143,11 +144,11 @@ class SweepPanel(Panel[SweepView]):
         self._guarded(lambda: self._start_run(self.choices()))
 
     def _start_run(self, choices: SweepChoices) -> None:
-        checkpoint = self.selection.checkpoint
+        run = _sweep(choices, self.selection.checkpoint)
 
         def work(progress: Progress) -> CachedResult[SweepView]:
             fresh, started = not (Path(choices.out) / "sweep.json").is_file(), datetime.now()
-            view = SweepView(choices.run(checkpoint, progress))
+            view = run(progress=progress)
             return CachedResult(view, started, (datetime.now() - started).total_seconds(), fresh)
 
         self.run.disabled = self.forecast.disabled = True
@@ -240,8 +241,8 @@ class SweepPanel(Panel[SweepView]):
         else:
             super()._fail(error)
 
-    def _compute(self, progress: Progress) -> SweepView:
-        return SweepView(self.choices().run(self.selection.checkpoint, progress))
+    def _computation(self) -> Computation[SweepView]:
+        return _sweep(self.choices(), self.selection.checkpoint)
 
     def _figures(self) -> Mapping[str, Figure]:
         view, figures = self._view(), {}
@@ -292,3 +293,7 @@ class SweepPanel(Panel[SweepView]):
     def command(self) -> str:
         """Return the command line of the sweep."""
         return self.choices().command(self.selection.checkpoint)
+
+
+def _sweep(choices: SweepChoices, checkpoint: Checkpoint) -> Computation[SweepView]:
+    return lambda *, progress: SweepView(choices.run(checkpoint, progress))

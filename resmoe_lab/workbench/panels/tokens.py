@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from ..selection import Selection
 from ..views import TokensView, view_tokens
 from ..views.tokens import EXAMPLE
 from ._base import Panel
+from ._live import Computation
 from .tokens_picture import TokensPicture
 
 
@@ -86,10 +88,10 @@ class TokensPanel(Panel[TokensView]):
         selection = self.selection
         return (selection.method, selection.center, selection.keep, self.text.value)
 
-    def _compute(self, progress: Progress) -> TokensView:
+    def _computation(self) -> Computation[TokensView]:
         selection = self.selection
         form: dict[str, Any] = {"method": selection.method, "keep": selection.keep, "center": selection.center}
-        return view_tokens(selection.checkpoint, self.text.value, **form, progress=progress)
+        return partial(view_tokens, selection.checkpoint, self.text.value, **form)
 
     def _tell_layers(self, token: int) -> None:
         """Read the layers out at a token, in a thread, and show what they say."""

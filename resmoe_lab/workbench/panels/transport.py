@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..._core.gaps import gap_text
-from ..._core.progress import Progress, Tick
+from ..._core.progress import Tick
 from ...centers import CENTERS, BarycenterMethod
 from ...checkpoint import Checkpoint
 from ...plots.live import alignment_figure, search_figure
@@ -20,6 +21,7 @@ from ..controls import dropdown
 from ..selection import Selection
 from ..views import TransportView, view_transport
 from ._base import Panel, command_line
+from ._live import Computation
 
 
 class TransportPanel(Panel[TransportView]):
@@ -69,14 +71,13 @@ class TransportPanel(Panel[TransportView]):
     def _options(self) -> dict[str, Any]:
         return {"solver": self.solver.value}
 
-    def _compute(self, progress: Progress) -> TransportView:
+    def _computation(self) -> Computation[TransportView]:
         selection = self.selection
         self._steps = []
         # The default solver is not named, so that all panels share one center.
         solver = None if not _has_solver(selection.center) or self.solver.value == "coordinate" else self.solver.value
-        return view_transport(
-            selection.checkpoint, selection.layer, center=selection.center, solver=solver, progress=progress
-        )
+        options: dict[str, Any] = {"center": selection.center, "solver": solver}
+        return partial(view_transport, selection.checkpoint, selection.layer, **options)
 
     def _tick(self, tick: Tick) -> None:
         """Draw the objective after each step while the search runs."""

@@ -11,8 +11,6 @@ import ipywidgets
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..._core.errors import UsageError
-from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
 from ...compress import select_layers
 from ...plots.live import scores_figure
@@ -23,6 +21,7 @@ from ..kept import newest_sweep
 from ..selection import Selection
 from ..views import ScoresView, view_scores
 from ._base import WRAP, Panel, command_line, setting_words
+from ._live import Computation
 
 
 class ZeroShotPanel(Panel[ScoresView]):
@@ -112,13 +111,13 @@ class ZeroShotPanel(Panel[ScoresView]):
         label = view.scores["label"].iloc[-1]
         self.message.value += f" Below: {escape(label)}, from {escape(kept.place)} ({kept.date:%Y-%m-%d})."
 
-    def _compute(self, progress: Progress) -> ScoresView:
+    def _computation(self) -> Computation[ScoresView]:
         selection, options = self.selection, self._options()
-        if not options["tasks"]:
-            raise UsageError("nothing to score: check at least one task")
-        layers = select_layers(options.pop("layers"), selection.layers)
-        compression: dict[str, Any] = {"method": selection.method, "keeps": selection.keep, "center": selection.center}
-        return view_scores(selection.checkpoint, layers, **compression, **options, progress=progress)
+        checkpoint, layers, available = selection.checkpoint, options.pop("layers"), selection.layers
+        options |= {"method": selection.method, "keeps": selection.keep, "center": selection.center}
+        return lambda *, progress: view_scores(
+            checkpoint, select_layers(layers, available), **options, progress=progress
+        )
 
     def _figures(self) -> Mapping[str, Figure]:
         return {"scores": scores_figure(self._view().main())}

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ... import plots
+from ..._core.errors import UsageError
 from ..._core.params import BITS, KEEP
 from ..._core.progress import Progress, Tick, silent
 from ...analysis.approximation import COLUMNS
@@ -79,7 +80,14 @@ def view_errors(
         Names of the methods and centers.
     progress
         Called before every layer's curves; raising from it cancels.
+
+    Raises
+    ------
+    CheckpointError, UsageError
+        If the experts cannot be read, or no layer, method or center is named.
     """
+    if not layers or not methods or not centers:
+        raise UsageError("nothing to compare: choose at least one layer, one method and one center")
     uses_center = any(METHODS[name].uses_center for name in methods)
     errors, stored, equal_bytes = [], [], []
     for done, layer in enumerate(layers):

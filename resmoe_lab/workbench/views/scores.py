@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ... import plots
+from ..._core.errors import UsageError
 from ..._core.progress import Progress, silent
 from ...checkpoint import Checkpoint
 from ...experiments.comparison import score_variants
@@ -102,6 +103,8 @@ def view_scores(
     CheckpointError, DataError, UsageError
         If the model cannot be run, a task's rows are missing, or an argument is not allowed.
     """
+    if not tasks:
+        raise UsageError("nothing to score: choose at least one task")
     scorer = TaskScorer(tasks, limit=limit, protocol=protocol, cache=cache, progress=progress)
     with WorkbenchRunner(checkpoint, layers=layers, center=center, progress=progress) as runner:
         variants = [runner.original] if original else []

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from resmoe_lab import cli, workbench
+from resmoe_lab._core.progress import silent
 from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.workbench import Selection
 from resmoe_lab.workbench.cache import Cache
+from resmoe_lab.workbench.panels.map import MapPanel
 
 from .conftest import PATIENCE, check_files
 
@@ -120,13 +124,52 @@ def test_panels_of_one_selection_move_together(
     assert "layer1" in second.save.files[0]["name"]
 
 
+@pytest.mark.parametrize(
+    ("name", "trait", "value"),
+    [("experts", "layer", 1), ("transport", "layer", 1), ("Explorer", "layer", 1), ("model_map", "method", "up")],
+)
+def test_a_computation_is_of_the_values_that_it_was_made_for(
+    name: str, trait: str, value: Any, pico_checkpoint: Checkpoint
+) -> None:
+    """Controls move while it waits for its thread, and its record is kept for what they were."""
+    panel = getattr(workbench, name)(pico_checkpoint).wait(PATIENCE)
+    before = panel.view.tables()
+    compute = panel._computation()
+    setattr(panel.selection, trait, value)
+    after = compute(progress=silent).tables()
+    changed = panel.wait(PATIENCE).view.tables()
+    assert list(after) == list(before)
+    for table, expected in before.items():
+        pd.testing.assert_frame_equal(after[table], expected)
+    assert any(not changed[table].equals(before[table]) for table in before)
+
+
+def test_a_control_that_moves_before_the_thread_begins_leaves_no_record_under_another_key(
+    pico_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = threading.Event()
+    fingerprint = MapPanel._fingerprint
+
+    def late(panel: MapPanel, subject: Checkpoint) -> Any:
+        assert moved.wait(PATIENCE)
+        return fingerprint(panel, subject)
+
+    monkeypatch.setattr(MapPanel, "_fingerprint", late)
+    panel = workbench.model_map(pico_checkpoint, method="resmoe-up", keep=0.25)
+    panel.selection.method = "up"
+    moved.set()
+    panel.wait(PATIENCE)
+    first = workbench.model_map(pico_checkpoint, method="resmoe-up", keep=0.25).wait(PATIENCE)
+    assert list(first.view.forms)[1] == "resmoe-up at 0.25, forecast"
+
+
 def test_what_fails_unexpectedly_is_one_line_too(pico_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     result = workbench.transport(pico_checkpoint).wait(PATIENCE)
 
-    def broken(progress: Any) -> Any:
+    def broken(*, progress: Any) -> Any:
         raise ValueError("first line\nsecond <b>line</b>")
 
-    monkeypatch.setattr(result, "_compute", broken)
+    monkeypatch.setattr(result, "_computation", lambda: broken)
     result.selection.layer = 1
     result._settled.wait(PATIENCE)
     assert "ValueError: first line second &lt;b&gt;line" in result.message.value

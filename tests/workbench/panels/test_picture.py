@@ -20,14 +20,19 @@ def test_a_skeleton_stands_where_a_picture_will_be(
 ) -> None:
     """While the first record is computed, until there is a picture or an error; never beside a picture."""
     begun, go_on = threading.Event(), threading.Event()
-    compute = ExpertsPanel._compute
+    computation = ExpertsPanel._computation
 
-    def slow(panel: ExpertsPanel, progress: Progress) -> Any:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return compute(panel, progress)
+    def slow(panel: ExpertsPanel) -> Any:
+        compute = computation(panel)
 
-    monkeypatch.setattr(ExpertsPanel, "_compute", slow)
+        def wait(*, progress: Progress) -> Any:
+            begun.set()
+            assert go_on.wait(PATIENCE)
+            return compute(progress=progress)
+
+        return wait
+
+    monkeypatch.setattr(ExpertsPanel, "_computation", slow)
     panel = workbench.experts(pico_checkpoint, routing=False)
     assert begun.wait(PATIENCE)
     assert all(picture.pending and not picture.png for picture in panel.pictures.values())
@@ -35,10 +40,10 @@ def test_a_skeleton_stands_where_a_picture_will_be(
     panel.wait(PATIENCE)
     assert all(picture.png and not picture.pending for picture in panel.pictures.values())
 
-    def broken(panel: ExpertsPanel, progress: Progress) -> Any:
+    def broken(*, progress: Progress) -> Any:
         raise ValueError("broken")
 
-    monkeypatch.setattr(ExpertsPanel, "_compute", broken)
+    monkeypatch.setattr(ExpertsPanel, "_computation", lambda panel: broken)
     panel.selection.layer = 1
     panel._settled.wait(PATIENCE)
     assert not any(picture.pending for picture in panel.pictures.values())

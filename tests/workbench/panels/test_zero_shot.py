@@ -78,4 +78,4 @@ def test_no_task_is_said(panel: Any) -> None:
     panel.tasks.value = []
     panel.run.click()
     assert panel._settled.wait(PATIENCE)
-    assert "check at least one task" in panel.message.value
+    assert "choose at least one task" in panel.message.value
