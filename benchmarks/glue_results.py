@@ -14,7 +14,8 @@ from resmoe_lab._core.files import atomic_write
 from resmoe_lab._core.machine import machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "glue-minilm.json"
-FINE_TUNED = "fine-tuned"
+#: The rows of models that are not compressed: as they are, and with experts that do nothing.
+FINE_TUNED, NO_EXPERTS = "fine-tuned", "no experts"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -62,14 +63,19 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def uncompressed(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> Iterator[str]:
-    """The table of the fine-tuned models beside the majority class."""
-    yield "| task | metric | rows trained on | test rows | seeds | majority class | fine-tuned |"
-    yield "|---|---|---|---|---|---|---|"
+    """The table of the fine-tuned models beside the majority class, and without what their experts compute."""
+    yield "| task | metric | rows trained on | test rows | seeds | majority class | fine-tuned | with empty experts |"
+    yield "|---|---|---|---|---|---|---|---|"
     for task in tasks:
-        whole = [row for row in rows if row["task"] == task and row["method"] == FINE_TUNED]
+        whole, empty = (
+            [row for row in rows if (row["task"], row["method"]) == (task, name)] for name in (FINE_TUNED, NO_EXPERTS)
+        )
         for metric in whole[0]["scores"]:
             cells = [task, metric, f"{whole[0]['train_rows']:,}", f"{whole[0]['test_rows']:,}", str(len(whole))]
-            cells += [f"{whole[0]['majority'][metric]:.3f}", spread([row["scores"][metric] for row in whole])]
+            cells += [
+                f"{whole[0]['majority'][metric]:.3f}",
+                *(spread([row["scores"][metric] for row in each]) for each in (whole, empty)),
+            ]
             yield f"| {' | '.join(cells)} |"
 
 
