@@ -79,7 +79,7 @@ class ResMoEConfig(QuantizationConfigMixin):
                 raise CheckpointError(f"a packed checkpoint's config has {name} {described!r}, expected a description")
         if unknown:
             raise UsageError(f"unknown setting {next(iter(unknown))!r} of a packed checkpoint")
-        self.quant_method = METHOD  # type: ignore[assignment]  # theirs is an enum of the methods they ship
+        self.quant_method = METHOD  # theirs is an enum of the methods they ship
         self.version = version
         self.layers = dict(layers or {})
         self.mode = mode

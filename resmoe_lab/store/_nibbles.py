@@ -90,7 +90,7 @@ def look_up_group(typingctx, row, place, packed, at, scale, zero, count):  # typ
 def _look_up(packed, scale, zero, out, group):  # type: ignore[no-untyped-def]
     for row in numba.prange(packed.shape[0]):
         for number in range(scale.shape[1]):
-            look_up_group(  # type: ignore[call-arg]
+            look_up_group(
                 out[row], number * group, packed[row], number * group // 2, scale[row, number], zero[row, number], group
             )
 

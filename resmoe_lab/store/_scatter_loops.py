@@ -39,7 +39,7 @@ def put_by_mask(matrix, center, bits, starts, values, scale):  # type: ignore[no
         at, factor = np.intp(starts[row]), scale[row]
         for word in range(words):
             mask = np.uint16(np.uint16(bits[row, 2 * word]) | np.uint16(bits[row, 2 * word + 1]) << np.uint16(8))
-            add_expanded(matrix[row], word * LANES, values, at, mask, factor)  # type: ignore[call-arg]
+            add_expanded(matrix[row], word * LANES, values, at, mask, factor)
             at += np.intp(count_bits(mask))
         for byte in range(2 * words, bits.shape[1]):
             packed = bits[row, byte]

@@ -88,7 +88,7 @@ def build_upcycled(
     folder = Path(out) if out is not None else zoo.folder(name)
     check_model_folder(folder)
     model, tokenizer, origin = dense_model(recipe.source, path=dense)
-    model.to(device)  # type: ignore[arg-type]  # a string is a device to torch
+    model.to(device)  # a string is a device to torch
     work = training_folder(folder)
     trained = train_upcycled(model, tokenizer, recipe, work=work, data_dir=data_dir, progress=progress)
     with replacing_folder(folder) as fresh:
