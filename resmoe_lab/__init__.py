@@ -41,6 +41,7 @@ _HOMES = {
     "evaluate_model": "scoring.zeroshot",
     "score_methods": "experiments.comparison",
     "run_sweep": "experiments.run_sweep",
+    "SweepConfig": "experiments.sweep_config",
     "Sweep": "experiments.sweep",
     "build_report": "report",
     "Explorer": "workbench",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from .experiments.comparison import score_methods as score_methods
     from .experiments.run_sweep import run_sweep as run_sweep
     from .experiments.sweep import Sweep as Sweep
+    from .experiments.sweep_config import SweepConfig as SweepConfig
     from .experts import load_stack as load_stack
     from .experts import moe_layers as moe_layers
     from .methods import compress_layer as compress_layer

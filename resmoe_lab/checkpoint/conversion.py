@@ -18,8 +18,9 @@ import torch
 from .._core.errors import CheckpointError, OutputError
 from .._core.files import make_folder
 from .companions import copy_companion_files
-from .index import SINGLE_FILE, Checkpoint
+from .index import Checkpoint
 from .reader import read_tensors
+from .weight_files import SINGLE_FILE
 from .writer import write_index, write_json, write_tensors
 
 #: Settings with the same name and meaning in both.

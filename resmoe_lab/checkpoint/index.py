@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,27 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from .._core.errors import CheckpointError
-from .._core.parsing import read_json
 from .gguf import gguf_files, read_gguf_model
-from .hub import fetch_file, fetch_header, has_file
+from .hub import fetch_file, fetch_header
 from .source import resolve
 from .tensors import TensorInfo, read_header, tensor_infos
+from .weight_files import read_config, weight_files
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
-#: The index of a packed checkpoint, under a name that an unregistered transformers does not open.
-PACKED_INDEX_FILE = "resmoe.safetensors.index.json"
-#: What lies in a folder instead of a checkpoint, and what to do about it.
-_OTHER_LAYOUTS = {
-    "adapter_*": "an adapter (LoRA) without its model: merge it into the model first, and pass that folder",
-    "consolidated*.safetensors": "Mistral's own layout: use the files that are named as in transformers",
-    "model-*-of-*.safetensors": f"and no {INDEX_FILE}, and not all shards are there: copy the checkpoint again",
-}
 #: Models that are others under a name of their own.
 _SAME_AS = {"kimi_k2": "deepseek_v3"}
 #: Entries of a config that decide how the rest is read.
 _KINDS: dict[str, type] = {"model_type": str, "quantization_config": dict, "quantization": dict}
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True)
@@ -183,7 +171,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     if config.get("model_type") in _SAME_AS:
         config["model_type"] = _SAME_AS[config["model_type"]]
     tensors: dict[str, TensorInfo] = {}
-    for file in _weight_files(folder, hub_id):
+    for file in weight_files(folder, hub_id):
         header = (
             read_header(file) if file.is_file() or hub_id is None else tensor_infos(file, fetch_header(hub_id, file))
         )
@@ -204,23 +192,25 @@ def _gguf_files(place: Path) -> list[Path]:
 
 def _open_gguf(name: str, files: list[Path]) -> Checkpoint:
     path = files[0].parent / "config.json"
-    model = read_gguf_model(files, _read_json(path) if path.is_file() else None)
+    model = read_gguf_model(files, read_config(path) if path.is_file() else None)
     said = {"quant_method": "gguf", "architecture": model.architecture}
     return Checkpoint(name, files[0].parent, model.config, model.tensors, quantization=said, gguf=files[0])
 
 
 def _decoded(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint as if it were not quantized, where codecs read all that is."""
-    from .codecs import decoded_tensors
+    from .codecs import decoded_tensors, whole_tensors
     from .reader import read_stored
 
     quantization = _quantization(checkpoint)
     tensors = decoded_tensors(
         checkpoint.tensors, quantization, dtype=_float_type(checkpoint.config), read=partial(read_stored, checkpoint)
     )
+    tensors = whole_tensors(tensors, checkpoint.model_type)
     config = checkpoint.config
     if not any(info.encoded is None and info.quantized for info in tensors.values()):
-        config = {name: value for name, value in config.items() if name != "quantization_config"}
+        said = ("quantization_config", "quantization")
+        config = {name: value for name, value in config.items() if name not in said}
     return replace(checkpoint, tensors=tensors, config=config, quantization=quantization)
 
 
@@ -231,7 +221,7 @@ def _quantization(checkpoint: Checkpoint) -> dict[str, Any]:
         return said
     for name, method in (("quantize_config.json", "gptq"), ("hf_quant_config.json", "modelopt")):
         if (checkpoint.folder / name).is_file():
-            content = _read_json(checkpoint.folder / name)
+            content = read_config(checkpoint.folder / name)
             said = content.get("quantization")
             return {"quant_method": method, **(said if isinstance(said, dict) and said else content)}
     return {}
@@ -245,7 +235,7 @@ def _float_type(config: Mapping[str, Any]) -> str:
 
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder, of which those entries that decide how the rest is read are what they have to be."""
-    config = _read_json(folder / "config.json")
+    config = read_config(folder / "config.json")
     for name, kind in _KINDS.items():
         if not isinstance(config.get(name), kind | None):
             found = type(config[name]).__name__
@@ -253,68 +243,3 @@ def _checked_config(folder: Path) -> dict[str, Any]:
                 f"{folder / 'config.json'}: {name} is a {found}, expected {kind.__name__}: correct it"
             )
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing, expected a checkpoint folder with config.json: check the path")
-    try:
-        content = read_json(path)
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): copy the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a JSON object")
-    return content
-
-
-def _weight_files(folder: Path, hub_id: str | None) -> list[Path]:
-    """Return the safetensors files of a folder, by its index if it has one; those of the hub may be missing."""
-    index = next((folder / name for name in (INDEX_FILE, PACKED_INDEX_FILE) if (folder / name).is_file()), None)
-    if index is not None:
-        weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{index} has no 'weight_map': copy the checkpoint again")
-        if not all(isinstance(name, str) for name in weight_map.values()):
-            raise CheckpointError(f"{index} has names of files that are no text: copy the checkpoint again")
-        names = sorted(set(weight_map.values()))
-    elif (folder / SINGLE_FILE).is_file() or (hub_id is not None and has_file(hub_id, folder / SINGLE_FILE)):
-        names = [SINGLE_FILE]
-    elif shards := _numbered_shards(folder):
-        names = shards
-    else:
-        raise CheckpointError(_no_weights(folder))
-    return [_checked_path(folder, name, may_be_missing=hub_id is not None) for name in names]
-
-
-def _numbered_shards(folder: Path) -> list[str]:
-    """The shards of a checkpoint that lost its index, if their numbers say that all are there."""
-    shards = sorted(path.name for path in folder.glob("model-*-of-*.safetensors"))
-    counts = {name.removesuffix(".safetensors").rpartition("-of-")[2] for name in shards}
-    return shards if len(counts) == 1 and counts == {f"{len(shards):05d}"} else []
-
-
-def _no_weights(folder: Path) -> str:
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    for pattern, what in _OTHER_LAYOUTS.items():
-        if found := sorted(path.name for path in folder.glob(pattern)):
-            return f"{folder} holds {found[0]}, {what}"
-    if not pickles:
-        return f"{folder} holds no {SINGLE_FILE} and no {INDEX_FILE}: it is not a safetensors checkpoint"
-    return (
-        f"{folder} holds only pickled weights ({pickles[0]}), which can run code when opened, and is refused: convert "
-        "it once if you trust it, with model.save_pretrained(folder) of a recent transformers"
-    )
-
-
-def _checked_path(folder: Path, name: str, *, may_be_missing: bool) -> Path:
-    """Return the path of a shard, after checking that it is in the folder and exists (unless it `may_be_missing`)."""
-    path, root = folder / name, folder.resolve()
-    # The files of the hub's cache are links from snapshots/REVISION to blobs/, of the model or of all of the cache.
-    in_cache = root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir()
-    allowed = [above / "blobs" for above in root.parents[1:3]] if in_cache else [root]
-    outside = os.path.isfile(path) and not any(path.resolve().is_relative_to(place) for place in allowed)
-    if outside or name in ("", ".", "..") or Path(name).name != name:
-        raise CheckpointError(f"{folder} names the shard {name!r}, which is outside of the folder: refused")
-    if not os.path.isfile(path) and not may_be_missing:
-        raise CheckpointError(f"{folder} lacks the shard {name!r} that its index names: copy the checkpoint again")
-    return path

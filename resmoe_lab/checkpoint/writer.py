@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .._core.files import atomic_write, full_disk
-from .index import INDEX_FILE
+from .weight_files import INDEX_FILE
 
 
 def write_tensors(

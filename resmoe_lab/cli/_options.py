@@ -203,7 +203,9 @@ class CompressionOptions:
         """
         from ..compress import CompressionConfig
 
-        kept = {name: value for name, value in (("keep", self.keep), ("bits", self.bits)) if value is not None}
+        kept: dict[str, Any] = {
+            name: value for name, value in (("keep", self.keep), ("bits", self.bits)) if value is not None
+        }
         return CompressionConfig(
             method=self.method,
             **kept,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from .._core.errors import UsageError
 from .._core.params import KEEP, check_seed, keep_of_bits
+from .._core.settings import Settings
 from ..centers import CENTERS, DEFAULT_CENTER, NO_CENTER, CenterMethod, center_method, lacking
 from ..methods import METHODS, Method
 from ..runtime.rest import Rest
@@ -20,14 +21,7 @@ Export = Literal["packed", "dense", "gguf", "compressed-tensors"]
 GgufType = Literal["f16", "q8_0", "q4_0", "mxfp4"]
 
 
-def _refused(error: ValidationError) -> UsageError:
-    """What pydantic found wrong first, in a line."""
-    first = error.errors()[0]
-    place, value = ".".join(str(part) for part in first["loc"]), first["input"]
-    return UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}")
-
-
-class Calibration(BaseModel):
+class Calibration(Settings):
     """The text that tells how experts are used.
 
     Parameters
@@ -43,19 +37,11 @@ class Calibration(BaseModel):
         If there are none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     source: str
     tokens: PositiveInt = 4096
 
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise _refused(error) from error
 
-
-class CompressionConfig(BaseModel):
+class CompressionConfig(Settings):
     """How layers are compressed and stored: everything that decides the result, and nothing else.
 
     Parameters
@@ -114,8 +100,6 @@ class CompressionConfig(BaseModel):
 expert (the paper's '75 % compression' is 0.25)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str = "resmoe-up"
     keep: float = KEEP.default
     layer_keeps: dict[int, float] = Field(default_factory=dict)
@@ -130,12 +114,6 @@ expert (the paper's '75 % compression' is 0.25)
     calibration: Calibration | None = None
     usage: str | None = None
     seed: int = 0
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise _refused(error) from error
 
     @model_validator(mode="before")
     @classmethod

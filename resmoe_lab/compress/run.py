@@ -18,9 +18,9 @@ from .._core.progress import Progress, Tick, silent
 from ..centers import Statistics
 from ..checkpoint import Checkpoint
 from ..checkpoint.companions import copy_companion_files, left_out
-from ..checkpoint.index import INDEX_FILE, PACKED_INDEX_FILE
 from ..checkpoint.reader import read_file
 from ..checkpoint.tensors import read_header
+from ..checkpoint.weight_files import INDEX_FILE, PACKED_INDEX_FILE
 from ..checkpoint.writer import digest, write_index, write_json
 from ..experts import family_of
 from ..runtime.rest import describe_rest, rounded_modules
@@ -157,7 +157,9 @@ def _merged(config: CompressionConfig | None, settings: dict[str, Any]) -> Compr
     if "options" in settings:
         settings["center_options"] = dict(settings.pop("options") or {})
     storage = {new: settings.pop(old) for old, new in (("values", "encoding"), ("form", "format")) if old in settings}
-    return CompressionConfig(**settings, **({"storage": storage} if storage else {}))
+    if storage:
+        settings["storage"] = storage
+    return CompressionConfig(**settings)
 
 
 def _write(

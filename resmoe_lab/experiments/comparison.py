@@ -105,10 +105,17 @@ def score_methods(
     1        up  0.25  storyworld_action    acc  4
     """
     scorer = TaskScorer(tasks, protocol=protocol, limit=limit, data_dir=data_dir, cache=cache, progress=progress)
-    options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}
-    options |= {"calibration": calibration, "seed": seed}
-    options |= {"data_dir": data_dir, "device": device, "progress": progress}
-    with VariantRunner(checkpoint, **options) as runner:
+    with VariantRunner(
+        checkpoint,
+        layers=layers,
+        center=center,
+        storage=storage,
+        calibration=calibration,
+        seed=seed,
+        data_dir=data_dir,
+        device=device,
+        progress=progress,
+    ) as runner:
         return score_variants(runner, runner.variants(methods, keep=keep, equal=equal), scorer, progress=progress)
 
 

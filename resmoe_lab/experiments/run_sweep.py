@@ -18,54 +18,39 @@ from .._core.deprecation import renamed_arguments
 from .._core.errors import ResmoeWarning, UsageError
 from .._core.files import check_place, folder_lock, remove_partial_files
 from .._core.machine import machine, versions
-from .._core.params import BITS, KEEP
 from .._core.parsing import read_json
 from .._core.progress import Progress, Tick, silent, tracked
 from ..analysis.approximation import measured_curves
 from ..analysis.equal_bytes import size_table
 from ..analysis.similarity import expert_similarity
-from ..centers import DEFAULT_CENTER, Center
+from ..centers import Center
 from ..checkpoint import Checkpoint
 from ..checkpoint.writer import write_json
 from ..experts import ExpertStack
-from ..methods import METHODS
-from ..scoring.calibration import TOKENS
 from ..scoring.outcome import Score
 from ..scoring.scorer import TaskScorer, all_scores
-from ..scoring.tasks import EMBEDDED_TASKS, TASKS, find_task
+from ..scoring.tasks import TASKS, find_task
 from ..scoring.usage_trace import read_usage
 from ..scoring.zeroshot import model_windows
-from ..store.layout import DEFAULT_STORAGE, Storage
-from ..store.manifest import MANIFEST_FILE, checkpoint_hash, found_manifest, open_output
+from ..store.manifest import MANIFEST_FILE, found_manifest, open_output
 from .record_pictures import TaskText, TextRecorder, shown_variants
 from .runner import VariantRunner
 from .sweep import ROUTING_TASK, TABLES, UNIT, Sweep
-from .variants import DEFAULT_BITS, Variant, curve_keeps, keeps_of
-
-DEFAULT_METHODS: tuple[str, ...] = ("up", "svd", "resmoe-up", "resmoe-svd", "rtn", "resmoe-coded")
-DEFAULT_KEEPS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
+from .sweep_config import SweepConfig
+from .variants import Variant
 
 
 @renamed_arguments(calibrate="calibration")
 def run_sweep(
     checkpoint: Checkpoint,
     out: str | Path,
+    config: SweepConfig | None = None,
     *,
-    layers: Sequence[int],
-    methods: Sequence[str] = DEFAULT_METHODS,
-    keeps: Sequence[float] = DEFAULT_KEEPS,
-    bits: Sequence[float] = DEFAULT_BITS,
-    center: str = DEFAULT_CENTER,
-    storage: Storage = DEFAULT_STORAGE,
-    tasks: Sequence[str] = EMBEDDED_TASKS,
-    limit: int | None = None,
-    calibration: str | None = None,
-    tokens: int = TOKENS,
     usage: str | Path | None = None,
-    seed: int = 0,
     data_dir: str | Path | None = None,
     device: str = "cpu",
     progress: Progress = silent,
+    **settings: Any,
 ) -> Sweep:
     """Measure every method at every keep, and write the tables.
 
@@ -75,27 +60,17 @@ def run_sweep(
         The model.
     out
         Folder of the tables. Scores that a stopped or finished run with the same settings left there are reused.
-    layers
-        Which layers are compressed.
-    methods, center, seed
-        What is compared.
-    keeps, bits
-        At which kept fractions, and at how many bits a weight the methods that go by bits; those that one cannot have
-        are left out. In the tables the kept fraction of so many bits is their share of 16.
-    storage
-        How values are stored: errors, scores and bytes are those of what is stored.
-    tasks, limit, data_dir
-        What is scored, on how many rows; the routers' load is measured on as many rows of StoryWorld's running text.
-        Scores that are in the user's cache are not computed again.
-    calibration, tokens
-        Task whose running text calibrates methods and centers that use it, and how many of its tokens.
+    config
+        What is measured. Scores that are in the user's cache are not computed again.
     usage
         File of a routing trace that tells how often experts are used: see
         :func:`~resmoe_lab.scoring.usage_trace.read_usage`.
-    device
-        Where the model runs.
+    data_dir, device
+        Searched first for data, and where the model runs.
     progress
         Called after every step; raising from it stops the sweep, and what is scored stays.
+    settings
+        In place of `config`, the settings that :class:`~.sweep_config.SweepConfig` is made of: ``layers=[0], ...``.
 
     Returns
     -------
@@ -105,7 +80,7 @@ def run_sweep(
     Raises
     ------
     UsageError
-        If an argument is not allowed; nothing is written then.
+        If a setting is not allowed; nothing is written then.
     OutputError
         If `out` holds something else, or another process is writing there.
 
@@ -122,63 +97,54 @@ def run_sweep(
     0  center-only  wasserstein  0.00  storyworld_action  4
     0           up         none  0.25  storyworld_action  4
     """
+    if config is not None and settings:
+        raise UsageError(f"settings {', '.join(settings)} beside a config: put them into it")
+    config = SweepConfig(**settings) if config is None else config
     out = Path(out)
-    options: dict[str, Any] = {"layers": layers, "center": center, "storage": storage}
     trace = None if usage is None else read_usage(usage, checkpoint)
-    options |= {"calibration": calibration, "tokens": tokens, "usage": trace}
-    options |= {"seed": seed, "data_dir": data_dir, "device": device, "progress": progress}
-    with VariantRunner(checkpoint, **options) as runner:
-        variants = _variants(runner, methods, keeps=keeps, bits=bits)
-        scorer = TaskScorer(tasks, limit=limit, data_dir=data_dir, progress=_indented(progress))
-        settings: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_hash": checkpoint_hash(checkpoint)}
-        settings |= {"layers": list(layers), "methods": list(methods), "keeps": list(keeps), "center": center}
-        if any(METHODS[name].method.by_bits for name in methods):
-            settings |= {"bits": list(bits)}
-        settings |= {"tasks": list(tasks), "limit": limit, "seed": seed, "storage": storage.model_dump(mode="json")}
-        if calibration is not None:
-            settings |= {"calibration": calibration, "tokens": tokens}
-        if trace is not None:
-            settings |= {"usage": trace.source}
-        if found_manifest(out, settings)["finished"]:
+    with VariantRunner(
+        checkpoint,
+        layers=config.layers,
+        center=config.center,
+        storage=config.storage,
+        calibration=config.calibration,
+        tokens=config.tokens,
+        usage=trace,
+        seed=config.seed,
+        data_dir=data_dir,
+        device=device,
+        progress=progress,
+    ) as runner:
+        variants = _variants(runner, config)
+        scorer = TaskScorer(config.tasks, limit=config.limit, data_dir=data_dir, progress=_indented(progress))
+        told = config.manifest_settings(checkpoint, None if trace is None else trace.source)
+        if found_manifest(out, told)["finished"]:
             return Sweep.load(out)
         check_place(out)
-        if calibration in tasks:
+        if config.calibration in config.tasks:
             warnings.warn(
-                f"task {calibration!r} both calibrates and is scored: methods that use it have seen what they are "
-                "scored on, name another text to calibrate on",
+                f"task {config.calibration!r} both calibrates and is scored: methods that use it have seen what they "
+                "are scored on, name another text to calibrate on",
                 ResmoeWarning,
                 stacklevel=3,
             )
         _ = runner.loaded  # a model that cannot run leaves nothing behind
-        open_output(out, settings)
+        open_output(out, told)
         with folder_lock(out):
-            manifest = found_manifest(out, settings)  # as the last holder left it
+            manifest = found_manifest(out, told)  # as the last holder left it
             if manifest["finished"]:
                 return Sweep.load(out)
             remove_partial_files(out)
             write_json(out / MANIFEST_FILE, manifest)
-            sweep = _measure(runner, variants, scorer, out=out, settings=settings, progress=progress)
+            sweep = _measure(runner, variants, scorer, config=config, out=out, told=told, progress=progress)
             write_json(out / MANIFEST_FILE, manifest | {"finished": True})
             return sweep
 
 
-def _variants(
-    runner: VariantRunner, methods: Sequence[str], *, keeps: Sequence[float], bits: Sequence[float]
-) -> list[Variant]:
+def _variants(runner: VariantRunner, config: SweepConfig) -> list[Variant]:
     """The original, the centers alone, and every method at all keeps or bits that it can have."""
-    for keep in keeps:
-        KEEP.validate(keep)
-    for value in bits:
-        BITS.validate(value)
-    variants = [
-        runner.variant(name, keep) for name in methods for keep in keeps_of(METHODS[name](), keeps=keeps, bits=bits)
-    ]
-    if not variants:
-        asked = f"keeps {list(keeps)} and bits {list(bits)}"
-        raise UsageError(
-            f"methods {list(methods)} at {asked}: nothing to compare, expected some that a method can have"
-        )
-    return [runner.original, runner.center_only, *variants]
+    methods = [runner.variant(name, keep) for name in config.methods for keep in config.scored_keeps(name)]
+    return [runner.original, runner.center_only, *methods]
 
 
 @dataclass(frozen=True)
@@ -196,16 +162,16 @@ def _measure(
     variants: Sequence[Variant],
     scorer: TaskScorer,
     *,
+    config: SweepConfig,
     out: Path,
-    settings: dict[str, Any],
+    told: dict[str, Any],
     progress: Progress,
 ) -> Sweep:
     """Measure what is missing, in a folder that no other process writes to."""
     model, tokenizer = runner.loaded
     for layer in runner.layers:
         runner.center(layer)
-    choices: dict[str, Any] = {"keeps": settings["keeps"], "bits": settings.get("bits", ())}
-    keeps = {name: curve_keeps(METHODS[name](), **choices) for name in settings["methods"]}
+    keeps = {name: config.curve_keeps(name) for name in config.methods}
     layers = {
         layer: _layer_tables(runner, layer, keeps=keeps) for layer in tracked(runner.layers, "error curves", progress)
     }
@@ -214,17 +180,17 @@ def _measure(
     options: dict[str, Any] = {"layers": len(layers), "centers": [runner.center_name], "storage": runner.storage}
     sizes = [
         size_table(runner.checkpoint, stack, methods=[name], keeps=keeps[name], stored=errors, **options)
-        for name in settings["methods"]
+        for name in config.methods
     ]
     all_sizes = pd.concat(sizes, ignore_index=True)
-    text = TaskText.of(settings["tasks"], data_dir=scorer.data_dir)
+    text = TaskText.of(config.tasks, data_dir=scorer.data_dir)
     recorder = TextRecorder(runner, text, shown=shown_variants(variants, errors, all_sizes), out=out)
     measure = partial(_scores, runner, scorer=scorer, recorder=recorder, out=out)
     scores = pd.concat([measure(variant) for variant in tracked(variants, "scores", progress)])
-    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=settings["limit"])]
+    texts = [row["text"] for row in TASKS[ROUTING_TASK].rows(limit=config.limit)]
     routing_shift, predictions = recorder.tables()
     sweep = Sweep(
-        facts=_facts(runner, stack, settings),
+        facts=_facts(runner, stack, told),
         errors=errors[list(TABLES["errors"])],
         scores=scores[list(TABLES["scores"])],
         sizes=all_sizes,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._core.progress import Progress, Tick, silent
-from ..centers import DEFAULT_CENTER
 from ..checkpoint import Checkpoint
 from ..compress import CompressionConfig, forecast_run
 from ..methods import METHODS
 from ..scoring.tasks import find_task
 from ..scoring.zeroshot import evaluate_model, task_size
 from .sweep import ROUTING_TASK, UNIT
-from .variants import CENTER_ONLY, DEFAULT_BITS, ORIGINAL, keeps_of
+from .sweep_config import SweepConfig
+from .variants import CENTER_ONLY, ORIGINAL
 
 #: Rows of each task that are scored to measure this machine's speed: few, then more, so that fixed costs cancel.
 _SAMPLE_SIZES = 4, 20
@@ -47,15 +46,9 @@ class SweepForecast:
 def forecast_sweep(
     checkpoint: Checkpoint,
     out: str | Path,
+    config: SweepConfig,
     *,
     running: tuple[Any, Any],
-    layers: Sequence[int],
-    methods: Sequence[str],
-    keeps: Sequence[float],
-    bits: Sequence[float] = DEFAULT_BITS,
-    center: str = DEFAULT_CENTER,
-    tasks: Sequence[str],
-    limit: int | None = None,
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> SweepForecast:
@@ -63,36 +56,38 @@ def forecast_sweep(
 
     Parameters
     ----------
-    checkpoint, out, layers, methods, keeps, bits, center, tasks, limit, data_dir
+    checkpoint, out, config, data_dir
         As for :func:`~resmoe_lab.experiments.run_sweep.run_sweep`; nothing is written.
     running
         The checkpoint's model and tokenizer.
     progress
         Called before every measurement; raising from it cancels.
     """
-    steps = [*tasks, *methods]
+    steps = [*config.tasks, *config.methods]
     seconds_a_score = 0.0
-    for done, name in enumerate(tasks):
+    for done, name in enumerate(config.tasks):
         progress(Tick("measuring", done, len(steps), {"task": name}))
-        seconds_a_score += _task_seconds(running, name, limit=limit, data_dir=data_dir)
+        seconds_a_score += _task_seconds(running, name, limit=config.limit, data_dir=data_dir)
     compressing, centers = 0.0, 0.0
-    scored_keeps = {name: keeps_of(METHODS[name](), keeps=keeps, bits=bits) for name in methods}
-    for done, name in enumerate(methods, start=len(tasks)):
+    scored_keeps = {name: config.scored_keeps(name) for name in config.methods}
+    for done, name in enumerate(config.methods, start=len(config.tasks)):
         progress(Tick("measuring", done, len(steps), {"method": name}))
         scored = scored_keeps[name]
         if not scored:
             continue
-        config = CompressionConfig(method=name, keep=max(scored), layers=tuple(layers), center=center, export="dense")
-        run = forecast_run(checkpoint, out, config)
+        compression = CompressionConfig(
+            method=name, keep=max(scored), layers=config.layers, center=config.center, export="dense"
+        )
+        run = forecast_run(checkpoint, out, compression)
         compressing += run.seconds * len(scored)
         centers = max(centers, run.seconds if METHODS[name].uses_center else 0.0)
     names = [
         f"{ORIGINAL}-1",
         f"{CENTER_ONLY}-0",
-        *(f"{name}-{keep:g}" for name in methods for keep in scored_keeps[name]),
+        *(f"{name}-{keep:g}" for name in config.methods for keep in scored_keeps[name]),
     ]
     # The load of the routers is measured at the end.
-    routing = _task_seconds(running, ROUTING_TASK, limit=limit, data_dir=data_dir)
+    routing = _task_seconds(running, ROUTING_TASK, limit=config.limit, data_dir=data_dir)
     finished = sum((Path(out) / f"{UNIT}{name}.json").is_file() for name in names)
     left = 1 - finished / len(names)
     seconds = centers + routing + left * (len(names) * seconds_a_score + compressing)

@@ -6,12 +6,11 @@ A family declares where its experts' matrices are, on disk and in a running mode
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -20,15 +19,15 @@ from .._core.registry import Registry
 from ..checkpoint import Checkpoint
 from ..checkpoint.codecs import CODECS
 from ..checkpoint.reader import TensorReader
-from ._formula import computes_formula
-from ._layout import FUSED_PARTS, Part, Shape, blocks_of, config_int, copy_block
-from ._stack import Block, ExpertStack, LayerShape
+from ._layout import Part, Shape, config_int, copy_block
+from ._running import RunningExperts, fill_stack
+from ._stack import ExpertStack
 
 #: The dtypes that experts can be read from; others are quantized.
 _READABLE = ("F64", "F32", "F16", "BF16")
 
 
-class Family:
+class Family(RunningExperts):
     """A model family: subclass it, set the class variables, and register it.
 
     Parameters
@@ -52,41 +51,16 @@ class Family:
         Pattern of other tensor names in a block with experts (shared experts, biases of routers).
     dense_tensors
         Pattern of the tensor names in a block without experts.
-    module
-        Name of the MoE block in a running transformers model, with ``{layer}``.
-    module_parts
-        An expert's matrices below the block's ``experts``.
-    module_router
-        Name of the router module below the block; its ``weight`` is the router's.
-    routes_by_mask
-        Whether the block passes its experts a (T, 1, N) mask instead of the (T, top_k) indices of the selected experts.
+    module, module_parts, module_router, routes_by_mask
+        Where they are in a running model: see :class:`~._running.RunningExperts`.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     block: ClassVar[str] = "model.layers.{layer}.mlp"
-    parts: ClassVar[tuple[Part, ...]]
     router: ClassVar[str] = "gate.weight"
     other_tensors: ClassVar[str] = r"(?!)"
     dense_tensors: ClassVar[str] = r"(?!)"
-    module: ClassVar[str] = "model.layers.{layer}.mlp"
-    module_parts: ClassVar[tuple[Part, ...]] = FUSED_PARTS
-    module_router: ClassVar[str] = "gate"
-    routes_by_mask: ClassVar[bool] = False
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-
-    def shape(self, config: Mapping[str, Any]) -> Shape:
-        """Return the sizes that a config declares."""
-        raise NotImplementedError
-
-    def layer_shape(self) -> LayerShape:
-        """Return the sizes of a layer's experts, from the config."""
-        shape = self.shape(self.config)
-        return LayerShape.of(shape.num_experts, shape.intermediate_size, self.blocks(shape.hidden_size))
-
-    # -- on disk ---------------------------------------------------------------------------------------------
 
     def prefix(self, layer: int) -> str:
         """Return the tensor-name prefix of a layer's MoE block."""
@@ -159,13 +133,19 @@ class Family:
                 experts += 1
             else:
                 others.append(name)
-        allowed = re.compile(f"{re.escape(self.router)}|{self.other_tensors}" if experts else self.dense_tensors)
+        sparse = experts > 0 or self.router in others
+        allowed = re.compile(f"{re.escape(self.router)}|{self.other_tensors}" if sparse else self.dense_tensors)
         for name in others:
             if not allowed.fullmatch(name):
                 raise CheckpointError(
                     f"tensor {f'{self.prefix(layer)}.{name}'!r} stands in an MoE block but is unknown to family "
                     f"{self.name} with {count} experts: this layout is not supported"
                 )
+        if sparse and not experts:
+            raise CheckpointError(
+                f"{self.prefix(layer)!r} has a router and no experts, expected tensors such as "
+                f"{self._key(layer, self.parts[0], 0)!r}: copy the checkpoint again"
+            )
         return experts > 0
 
     def expert_keys(self, layer: int, num_experts: int) -> Iterator[str]:
@@ -237,8 +217,8 @@ class Family:
         shape = self._checked_shape(checkpoint, layer)
         # Tensors are memory-mapped, and decoded expert by expert: the stack is the only copy of the layer in memory.
         reader = TensorReader(checkpoint, self.expert_keys(layer, shape.num_experts))
-        stack = self._empty(layer, shape, dtype=dtype, device=device)
-        _fill(stack, self.parts, lambda part, k: reader.read(self._key(layer, part, k), k if part.fused else None))
+        stack = self.empty_stack(layer, shape, dtype=dtype, device=device)
+        fill_stack(stack, self.parts, lambda part, k: reader.read(self._key(layer, part, k), k if part.fused else None))
         return stack.checked()
 
     def first_block(self, checkpoint: Checkpoint, layer: int, expert: int) -> torch.Tensor:
@@ -247,15 +227,6 @@ class Family:
         part = self.parts[0]
         key = self._key(layer, part, expert)
         return part.matrix(TensorReader(checkpoint, [key]).read(key, expert if part.fused else None)).float()
-
-    def _empty(self, layer: int, shape: Shape, **options: Any) -> ExpertStack:
-        blocks = self.blocks(shape.hidden_size)
-        weights = torch.empty(shape.num_experts, shape.intermediate_size, blocks[-1].stop, **options)
-        return ExpertStack(weights, blocks, layer)
-
-    def blocks(self, hidden_size: int) -> tuple[Block, ...]:
-        """Return the column ranges of the design matrix for hidden size p."""
-        return blocks_of(self.parts, hidden_size)
 
     def to_tensors(self, stack: ExpertStack, *, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """Return a stack as the tensors that are stored, by their names on disk."""
@@ -268,85 +239,6 @@ class Family:
                     tensors[key] = torch.empty(part.stored_shape(shape), dtype=dtype, device=stack.weights.device)
                 copy_block(part.view(tensors[key], k), stack.block(part.block)[k])
         return tensors
-
-    # -- in a running model ----------------------------------------------------------------------------------
-
-    def module_name(self, layer: int) -> str:
-        """Return the name of a layer's MoE block in a running transformers model."""
-        return self.module.format(layer=layer)
-
-    def experts_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
-        """Return the module of a transformers model that holds a layer's experts."""
-        return model.get_submodule(f"{self.module_name(layer)}.experts")
-
-    def router_module(self, model: torch.nn.Module, layer: int) -> torch.nn.Module:
-        """Return the module of a transformers model whose ``weight`` (N, p) routes a layer's tokens."""
-        return model.get_submodule(f"{self.module_name(layer)}.{self.module_router}")
-
-    def activation(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return the activation function of an experts module that packed experts can replace.
-
-        Raises
-        ------
-        UsageError
-            If the module is called in another way, or computes something else than ``W2 (act(W1 x) * W3 x)``.
-        """
-        arguments = list(inspect.signature(module.forward).parameters)
-        if arguments != ["hidden_states", "top_k_index", "top_k_weights"] or not hasattr(module, "act_fn"):
-            raise not_packable(module)
-        if not computes_formula(module, self.module_parts):
-            raise not_packable(module)
-        return module.act_fn  # type: ignore[return-value]
-
-    def from_model(self, model: torch.nn.Module, layer: int) -> ExpertStack:
-        """Return a copy of a layer's experts in a transformers model, as float32 design matrices."""
-        module = self.experts_module(model, layer)
-        first = _tensor(module, self.module_parts[0].key.format(k=0))
-        stack = self._empty(layer, self.shape(self.config), device=first.device)
-
-        def matrix(part: Part, k: int) -> torch.Tensor:
-            tensor = _tensor(module, part.key.format(k=k))
-            return tensor[k] if part.fused else tensor
-
-        _fill(stack, self.module_parts, matrix)
-        return stack
-
-    def to_model(self, model: torch.nn.Module, stack: ExpertStack) -> None:
-        """Copy a stack's weights into a transformers model, in the model's dtype and on its device."""
-        for k in range(stack.num_experts):
-            self.expert_to_model(model, stack.layer, k, stack.weights[k])
-
-    def expert_to_model(self, model: torch.nn.Module, layer: int, expert: int, weights: torch.Tensor) -> None:
-        """Copy one expert's (p_I, D) design matrix into a transformers model, in its dtype and on its device."""
-        module = self.experts_module(model, layer)
-        columns = {block.name: block for block in self.blocks(self.shape(self.config).hidden_size)}
-        for part in self.module_parts:
-            block = columns[part.block]
-            target = part.view(_tensor(module, part.key.format(k=expert)), expert)
-            copy_block(target, weights[:, block.start : block.stop])
-
-
-def not_packable(module: torch.nn.Module) -> UsageError:
-    """Return the error about an experts module whose computation packed experts do not implement."""
-    return UsageError(
-        f"{type(module).__name__} cannot be packed, as it computes something else than W2 (act(W1 x) * W3 x): export "
-        "its restored experts instead (dense)"
-    )
-
-
-def _fill(stack: ExpertStack, parts: tuple[Part, ...], matrix_of: Callable[[Part, int], torch.Tensor]) -> None:
-    for k in range(stack.num_experts):
-        for part in parts:
-            copy_block(stack.block(part.block)[k], part.matrix(matrix_of(part, k)))
-
-
-def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor:
-    try:
-        return module.get_parameter(name).data
-    except AttributeError as error:
-        raise CheckpointError(
-            f"{type(module).__name__} has no {name!r}, expected transformers 5's layout: upgrade transformers"
-        ) from error
 
 
 FAMILIES: Registry[type[Family]] = Registry("model family", "resmoe_lab.experts")

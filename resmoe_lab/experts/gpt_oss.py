@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from ._base import FAMILIES, Family, not_packable
+from ._base import FAMILIES, Family
 from ._layout import Part, Shape, config_int
+from ._running import not_packable
 
 _PARTS = (
     Part("w1", "gate_up_proj", transposed=True, half=0, interleaved=True),

@@ -8,14 +8,14 @@ from ..experts import ExpertStack
 from ..store.encodings import Encoding
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.ledger import Ledger
-from ._base import METHODS as METHODS
 from ._base import Method as Method
-from ._base import MethodEntry as MethodEntry
 from ._kinds import MatrixMethod as MatrixMethod
 from ._layer import CompressedLayer as CompressedLayer
 from ._ledgers import forecast_ledger as forecast_ledger
 from ._ledgers import layout_ledger as layout_ledger
 from ._ledgers import storage_ledger as storage_ledger
+from ._registry import METHODS as METHODS
+from ._registry import MethodEntry as MethodEntry
 
 
 @renamed_arguments(common="center")

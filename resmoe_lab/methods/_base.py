@@ -1,17 +1,15 @@
-"""What a compression method is, and the registry of methods."""
+"""What a compression method is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 
 from .._core.errors import UsageError
 from .._core.params import BITS, KEEP
-from .._core.registry import Registry
 from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack, LayerShape
 from ..store.formats import FORMATS, smallest_format
@@ -19,6 +17,9 @@ from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weigh
 from ..store.matrices import CompressedMatrix
 from ._layer import Compressed, CompressedLayer, Measured, stored_center
 from ._ledgers import forecast_ledger, storage_ledger
+
+if TYPE_CHECKING:
+    from ._registry import MethodEntry
 
 
 class Method(ABC):
@@ -277,61 +278,3 @@ class Method(ABC):
     def _residuals(self, stack: ExpertStack, center: Center | None) -> Iterator[torch.Tensor]:
         """Yield what the method compresses: experts, or their residuals, one at a time."""
         return iter(stack.weights) if center is None else center.residuals(stack)
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """A method under one of its names: on experts as they are, or on their residuals from a center.
-
-    Parameters
-    ----------
-    name
-        What users type.
-    title
-        What charts and tables call it.
-    reference
-        Where it comes from.
-    uses_center
-        Whether it stores residuals from a center.
-    method
-        The class that does it.
-    """
-
-    name: str
-    title: str
-    reference: str
-    uses_center: bool
-    method: type[Method]
-
-    def __call__(self, **options: Any) -> Method:
-        """Make the method with its options, such as a seed."""
-        return self.method(self, **options)
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether it cannot do without calibration text."""
-        return self.method.needs_statistics
-
-
-class MethodRegistry(Registry[MethodEntry]):
-    """The methods by name; one class may have two, with a center and without."""
-
-    def register(  # type: ignore[override]
-        self, name: str, *, title: str, reference: str, uses_center: bool = False
-    ) -> Callable[[type[Method]], type[Method]]:
-        """Return a decorator that files a class under a name.
-
-        Parameters
-        ----------
-        name, title, reference, uses_center
-            As for :class:`MethodEntry`.
-        """
-
-        def add(method: type[Method]) -> type[Method]:
-            super(MethodRegistry, self).register(name)(MethodEntry(name, title, reference, uses_center, method))
-            return method
-
-        return add
-
-
-METHODS = MethodRegistry("method", "resmoe_lab.methods")

@@ -21,7 +21,7 @@ from ..store.encodings import Encoded
 from ..store.encodings.coded import encode_quantized
 from ..store.formats.coded import CODED, CodedFormat
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage, shape_blocks, weight_blocks
-from ..store.matrices import SymbolMatrix
+from ..store.quantized_matrices import SymbolMatrix
 from ._base import Method
 from ._coding import TOLERANCE, CodingPlan, block_scales, byte_budget
 from ._layer import Compressed, CompressedLayer

@@ -16,8 +16,9 @@ from ..store.encodings import roundtrip
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.matrices import CompressedMatrix, DenseMatrix
 from ..transport.cost import matched_distances
-from ._base import Method, MethodEntry
+from ._base import Method
 from ._layer import Compressed
+from ._registry import MethodEntry
 
 Groups = tuple[int, ...]
 

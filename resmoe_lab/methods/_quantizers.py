@@ -16,9 +16,10 @@ from ..experts import ExpertStack, LayerShape
 from ..store.encodings.affine import BITS, GROUP, affine_encoding
 from ..store.groups import affine_range, join_groups, split_groups, to_codes
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage
-from ..store.matrices import CompressedMatrix, QuantizedBlock, QuantizedMatrix
-from ._base import MethodEntry
+from ..store.matrices import CompressedMatrix
+from ..store.quantized_matrices import QuantizedBlock, QuantizedMatrix
 from ._kinds import MatrixMethod
+from ._registry import MethodEntry
 
 
 class QuantizingMethod(MatrixMethod):

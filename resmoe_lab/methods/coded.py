@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from ..centers import Center
 from ..experts import ExpertStack
-from ._base import METHODS
 from ._coded import CENTER_FACTORS, CodingMethod
 from ._coding import byte_budget
+from ._registry import METHODS
 
 
 @METHODS.register("coded", title="Coded", reference="entropy-constrained scalar quantization, rANS")

@@ -10,10 +10,10 @@ import torch
 from ..centers import Statistics
 from ..experts import ExpertStack
 from ..store.coder import QuantizedValues, quantize
-from ._base import METHODS
 from ._coded import CodingMethod
 from ._coding import CodingPlan
 from ._compensation import expert_moments, round_columns
+from ._registry import METHODS
 
 #: Magnitude, in steps, below which a weight becomes zero: less than for weights by themselves, whose bits count alone.
 DEAD_ZONE = 0.55

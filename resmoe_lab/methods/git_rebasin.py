@@ -6,8 +6,8 @@ import torch
 
 from ..centers import merge_many
 from ..experts import ExpertStack
-from ._base import METHODS
 from ._merging import MergingMethod
+from ._registry import METHODS
 
 
 @METHODS.register(

@@ -10,10 +10,10 @@ import torch
 from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.groups import affine_range, from_codes, to_codes
-from ..store.matrices import QuantizedBlock
-from ._base import METHODS
+from ..store.quantized_matrices import QuantizedBlock
 from ._compensation import BLOCK, expert_moments, round_columns
 from ._quantizers import QuantizingMethod, round_to_nearest
+from ._registry import METHODS
 
 
 @METHODS.register("gptq", title="GPTQ", reference="arXiv 2210.17323")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..store.groups import join_groups, split_groups, stored_float, to_codes
-from ..store.matrices import QuantizedBlock
-from ._base import METHODS
+from ..store.quantized_matrices import QuantizedBlock
 from ._quantizers import QuantizingMethod
+from ._registry import METHODS
 
 #: The norm's power p, the weight beta of the quadratic term, and the most steps.
 POWER, BETA, STEPS = 0.7, 10.0, 20

@@ -6,8 +6,8 @@ import torch
 
 from ..centers import align_with
 from ..experts import ExpertStack
-from ._base import METHODS
 from ._merging import MergingMethod
+from ._registry import METHODS
 
 
 @METHODS.register("m-smoe", title="M-SMoE", reference="arXiv 2310.01334; ResMoE, appendix A.3")

@@ -1,7 +1,7 @@
 """MEO: experts merged by their gate's weights, neuron by neuron as they stand."""
 
-from ._base import METHODS
 from ._merging import MergingMethod
+from ._registry import METHODS
 
 
 @METHODS.register("meo", title="MEO", reference="arXiv 2310.09832; ResMoE, appendix A.3")

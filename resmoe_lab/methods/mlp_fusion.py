@@ -9,9 +9,9 @@ import torch
 
 from ..experts import LayerShape
 from ..store.matrices import CompressedMatrix, NeuronClusters
-from ._base import METHODS
 from ._choices import kept_entries
 from ._kinds import MatrixMethod
+from ._registry import METHODS
 
 
 @METHODS.register("mlp-fusion", title="MLP Fusion", reference="ResMoE, appendix A.5, after Ai et al.")

@@ -11,9 +11,10 @@ from ..experts import LayerShape
 from ..store.encodings import Encoded, encode_rows
 from ..store.encodings.microscaled import MXFP4, NVFP4, MicroscaledEncoder
 from ..store.layout import DEFAULT_STORAGE, Layout, Storage
-from ..store.matrices import CompressedMatrix, MicroscaledMatrix
-from ._base import METHODS
+from ..store.matrices import CompressedMatrix
+from ..store.quantized_matrices import MicroscaledMatrix
 from ._quantizers import QuantizingMethod, whole_bits
+from ._registry import METHODS
 
 #: Bits of a code.
 BITS = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..store.matrices import QuantizedBlock
-from ._base import METHODS
+from ..store.quantized_matrices import QuantizedBlock
 from ._quantizers import QuantizingMethod, round_to_nearest
+from ._registry import METHODS
 
 
 @METHODS.register("rtn", title="RTN", reference="round to nearest, asymmetric, in groups")

@@ -11,9 +11,9 @@ from ..experts import LayerShape
 from ..store.encodings import roundtrip
 from ..store.layout import Layout
 from ..store.matrices import CompressedMatrix, NeuronSubset
-from ._base import METHODS
 from ._choices import kept_entries, neurons_by_norm, prune_neurons, prune_neurons_errors
 from ._kinds import MatrixMethod
+from ._registry import METHODS
 from ._sums import first_sums
 
 

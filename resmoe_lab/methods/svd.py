@@ -1,7 +1,7 @@
 """Truncated singular value decomposition: of each expert by itself, or of its residual from a center."""
 
-from ._base import METHODS
 from ._kinds import LowRankMethod
+from ._registry import METHODS
 
 
 @METHODS.register("svd", title="SVD", reference="ResMoE, appendix A.4")

@@ -10,10 +10,10 @@ from .._core.params import KEEP
 from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.layout import DEFAULT_STORAGE, Storage
-from ._base import METHODS
 from ._choices import keep_rank, kept_rank
 from ._kinds import LowRankMethod
 from ._layer import Compressed
+from ._registry import METHODS
 from ._rounding import rank_errors
 from ._spectra import squared_spectrum
 from ._sums import smallest_sums

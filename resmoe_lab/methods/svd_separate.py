@@ -1,7 +1,7 @@
 """Low-rank factors of each weight matrix by itself: an option beyond the paper, the fastest to run."""
 
-from ._base import METHODS
 from ._kinds import SeparateLowRankMethod
+from ._registry import METHODS
 
 
 @METHODS.register("svd-separate", title="SVD (separate)", reference="beyond the paper")

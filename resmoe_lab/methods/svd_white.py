@@ -7,8 +7,8 @@ from itertools import repeat
 
 from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack
-from ._base import METHODS
 from ._kinds import LowRankMethod
+from ._registry import METHODS
 from ._whitening import Whitening, whiten
 
 

@@ -1,7 +1,7 @@
 """Unstructured magnitude pruning: of each expert by itself, or of its residual from a center."""
 
-from ._base import METHODS
 from ._kinds import PruningMethod
+from ._registry import METHODS
 
 
 @METHODS.register("up", title="UP", reference="ResMoE, appendix A.3 (Pruning)")

@@ -9,8 +9,8 @@ import torch
 from ..centers import Center, Statistics, needed
 from ..experts import ExpertStack
 from ._awareness import importances
-from ._base import METHODS
 from ._kinds import PruningMethod
+from ._registry import METHODS
 
 
 @METHODS.register(

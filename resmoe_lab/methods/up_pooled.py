@@ -11,10 +11,11 @@ from ..centers import Center, Statistics
 from ..experts import ExpertStack
 from ..store.layout import DEFAULT_STORAGE, Storage
 from ..store.matrices import SparseMatrix
-from ._base import METHODS, Method
+from ._base import Method
 from ._choices import kept_entries, largest
 from ._kinds import PruningMethod
 from ._layer import Compressed
+from ._registry import METHODS
 from ._rounding import prune_rounding
 from ._sums import smallest_sums
 

@@ -89,6 +89,7 @@ def load(
         config.quantization_config |= {"mode": mode, "cache_experts": cache_experts}
     auto: Any = model_class(config)
     options |= {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    options |= {"ignore_mismatched_sizes": True}  # they are told below, in a line
     if checkpoint.decodes:
         folder, options["state_dict"] = None, read_tensors(checkpoint, checkpoint.tensors, dtype=dtype)
     loaded: Any = auto.from_pretrained(folder, **options)

@@ -20,8 +20,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .._core.errors import CheckpointError, UsageError
 from .._core.files import make_folder
-from ..checkpoint.index import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.tensors import read_header
+from ..checkpoint.weight_files import PACKED_INDEX_FILE as INDEX_FILE
 from ..checkpoint.writer import write_index
 from ..experts import family_of_config
 from ..store.formats import FORMATS

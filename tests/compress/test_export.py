@@ -12,7 +12,7 @@ from resmoe_lab._core.errors import CheckpointError, OutputError, UsageError
 from resmoe_lab._core.progress import Tick
 from resmoe_lab.centers import find_center
 from resmoe_lab.checkpoint import Checkpoint, open_checkpoint
-from resmoe_lab.checkpoint.index import PACKED_INDEX_FILE
+from resmoe_lab.checkpoint.weight_files import PACKED_INDEX_FILE
 from resmoe_lab.compress import CompressionConfig, compress_checkpoint
 from resmoe_lab.experts import family_of, load_stack, moe_layers
 from resmoe_lab.methods import METHODS, compress_layer, storage_ledger

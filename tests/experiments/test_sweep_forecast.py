@@ -14,6 +14,7 @@ from resmoe_lab.checkpoint import Checkpoint
 from resmoe_lab.experiments import sweep_forecast
 from resmoe_lab.experiments.run_sweep import run_sweep
 from resmoe_lab.experiments.sweep import UNIT
+from resmoe_lab.experiments.sweep_config import SweepConfig
 from resmoe_lab.experiments.sweep_forecast import forecast_sweep
 from resmoe_lab.runtime import load_pair
 from resmoe_lab.scoring.outcome import Score
@@ -26,13 +27,13 @@ _CHOICES: dict[str, Any] = {
 def test_it_counts_what_is_to_be_scored_and_what_is_there(tiny: Checkpoint, tmp_path: Path) -> None:
     running = load_pair(tiny)
     out = tmp_path / "sweep"
-    first = forecast_sweep(tiny, out, running=running, **_CHOICES)
+    first = forecast_sweep(tiny, out, SweepConfig(**_CHOICES), running=running)
     assert (first.scores, first.done) == (6, 0)
     assert first.seconds > first.seconds_a_score > 0
     assert not out.exists()
     out.mkdir()
     (out / f"{UNIT}up-0.25.json").write_text(json.dumps([]))
-    assert forecast_sweep(tiny, out, running=running, **_CHOICES).done == 1
+    assert forecast_sweep(tiny, out, SweepConfig(**_CHOICES), running=running).done == 1
 
 
 def test_two_do_not_sweep_into_one_folder(tiny: Checkpoint, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_running_text_is_forecast_with_its_windows(
     monkeypatch.setattr(sweep_forecast, "evaluate_model", evaluate)
     monkeypatch.setattr(sweep_forecast.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(sweep_forecast, "forecast_run", lambda *_, **options: SimpleNamespace(seconds=0.0))
-    options = _CHOICES | {"tasks": [str(text)], "limit": None}
-    assert forecast_sweep(tiny, tmp_path / "out", running=running, **options).seconds_a_score == expected.n
+    options, out = _CHOICES | {"tasks": [str(text)], "limit": None}, tmp_path / "out"
+    assert forecast_sweep(tiny, out, SweepConfig(**options), running=running).seconds_a_score == expected.n
     clock = iter((0, 4, 0, 20) * 2)
-    assert forecast_sweep(tiny, tmp_path / "out", running=running, **options | {"limit": 7}).seconds_a_score == 7
+    assert forecast_sweep(tiny, out, SweepConfig(**options | {"limit": 7}), running=running).seconds_a_score == 7

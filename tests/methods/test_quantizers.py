@@ -24,7 +24,7 @@ from resmoe_lab.store import Storage
 from resmoe_lab.store.bits import unpack_codes
 from resmoe_lab.store.encodings.microscaled import VALUES, nearest_codes
 from resmoe_lab.store.groups import affine_range, from_codes, split_groups, to_codes
-from resmoe_lab.store.matrices import MicroscaledMatrix
+from resmoe_lab.store.quantized_matrices import MicroscaledMatrix
 
 from .calibrated import statistics
 from .peers import weights

@@ -13,7 +13,7 @@ from resmoe_lab.store import FORMATS, Encoding, Layout, _nibbles, int4
 from resmoe_lab.store.bits import pack_codes, packed_width, unpack_codes
 from resmoe_lab.store.encodings.affine import AffineEncoder
 from resmoe_lab.store.formats.grouped import GroupedFormat
-from resmoe_lab.store.matrices import QuantizedMatrix
+from resmoe_lab.store.quantized_matrices import QuantizedMatrix
 
 N, P, NEURONS, GROUP = 3, 64, 96, 32
 BLOCKS = (("w1", 0, P), ("w3", P, 2 * P), ("w2", 2 * P, 3 * P))

@@ -12,6 +12,7 @@ from ._base import CODECS as CODECS
 from ._base import Codec as Codec
 from ._base import Read as Read
 from ._base import fitting as fitting
+from .mlx import whole_tensors as whole_tensors
 
 
 def decoded_tensors(

@@ -12,7 +12,8 @@ from ..._core.threads import compiled_threads
 from ..bits import pack_codes, packed_width, unpack_codes
 from ..groups import affine_range, from_codes, join_groups, num_groups, split_groups, spread_groups, to_codes
 from ..scatter import runs_compiled
-from ._base import ENCODERS, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoding, TensorSpec
 
 #: Bits that a code may have.
 BITS = range(2, 9)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..._core.errors import UsageError
 from ..coder import CodedMatrix, QuantizedValues, decode, encode
-from ._base import ENCODERS, Encoded, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoded, Encoding, TensorSpec
 
 
 @ENCODERS.register("coded")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..._core.errors import UsageError
-from ._base import ENCODERS, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoding, TensorSpec
 
 
 class FloatEncoder(Encoder):

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ._base import ENCODERS, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoding, TensorSpec
 
 
 @ENCODERS.register("int")

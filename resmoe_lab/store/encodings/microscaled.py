@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..bits import pack_codes, packed_width, unpack_codes
 from ..groups import join_groups, num_groups, split_groups, spread_groups
-from ._base import ENCODERS, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoding, TensorSpec
 
 #: The values of the sixteen codes; the highest bit is the sign.
 VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..bits import pack_codes, packed_width, unpack_codes
 from ..groups import from_codes, join_groups, num_groups, split_groups, spread_groups
-from ._base import ENCODERS, Encoder, Encoding, TensorSpec
+from ._base import Encoder
+from ._encoding import ENCODERS, Encoding, TensorSpec
 from .integers import largest_of_rows, symmetric_scales, to_integers
 
 

@@ -16,7 +16,8 @@ import torch
 from ..._core.errors import CheckpointError, UsageError
 from ..coder import CodedMatrix, QuantizedValues, decode, decode_into, encode, quantize
 from ..coder.quantizer import NOT_FINITE
-from ..matrices import CompressedMatrix, LowRankMatrix, SparseMatrix, SymbolMatrix
+from ..matrices import CompressedMatrix, LowRankMatrix, SparseMatrix
+from ..quantized_matrices import SymbolMatrix
 
 _FACTORS = struct.Struct("<4sI")
 _MAGIC = b"RMF1"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..._core.threads import map_parallel
 from ..encodings import Encoding, TensorSpec
 from ..layout import Layout
-from ..matrices import CompressedMatrix, LowRankMatrix, SparseMatrix, SymbolMatrix
+from ..matrices import CompressedMatrix, LowRankMatrix, SparseMatrix
+from ..quantized_matrices import SymbolMatrix
 from ..scatter import put_center
 from ._base import FORMATS, Format
 from ._coded_runs import code_matrix, forecast_bytes, restore_run, shard_run

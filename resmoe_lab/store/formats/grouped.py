@@ -11,7 +11,8 @@ from ..encodings import Encoded, Encoding
 from ..encodings.affine import AffineEncoder
 from ..int4 import Int4Matrix, can_multiply, int4_matrix, multiply, multiply_unpacked
 from ..layout import Layout
-from ..matrices import CompressedMatrix, QuantizedMatrix
+from ..matrices import CompressedMatrix
+from ..quantized_matrices import QuantizedMatrix
 from ._base import FORMATS
 from ._matrices import MatricesFormat, matrix_shapes
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..encodings import Encoded, Encoding, TensorSpec
 from ..layout import Layout
-from ..matrices import CompressedMatrix, MicroscaledMatrix
+from ..matrices import CompressedMatrix
+from ..quantized_matrices import MicroscaledMatrix
 from ._base import FORMATS
 from ._matrices import MatricesFormat
 

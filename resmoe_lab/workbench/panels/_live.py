@@ -16,7 +16,7 @@ from ..._core.progress import Progress, Tick
 from ..cache import VIEWS, CachedResult
 from ..job import Job, Latest
 from ..views import View
-from .picture import PicturePanel
+from .picture import PicturePanel, with_reading
 from .progress import ProgressPanel
 from .savebar import SaveBar
 
@@ -140,31 +140,16 @@ class LivePanel(ABC, Generic[V]):
         shared = [control for name, control in self.controls.items() if name not in self.placed_controls]
         left = ipywidgets.VBox([heading, *shared, *self._panel_controls(), self.mark, *self._record_controls()])
         left.add_class("resmoe-controls")
-        pictures = ipywidgets.Box([self._with_reading(name, picture) for name, picture in self.pictures.items()])
+        pictures = ipywidgets.Box(
+            [with_reading(picture, self.reading.get(name)) for name, picture in self.pictures.items()]
+        )
         pictures.add_class("resmoe-pictures")
-        results = [self._with_reading(self.name, control) for control in self._result_controls()]
+        results = [with_reading(control, self.reading.get(self.name)) for control in self._result_controls()]
         right = ipywidgets.VBox([self.progress.widget, self.message, *results, pictures, self.save])
         right.add_class("resmoe-results")
         both = ipywidgets.Box([left, right])
         both.add_class("resmoe-panel")
         return ipywidgets.VBox([both])
-
-    def _with_reading(self, name: str, picture: ipywidgets.Widget) -> ipywidgets.Widget:
-        """A picture with the words on how to read it below, which are folded away."""
-        if name not in self.reading:
-            return picture
-        words = ipywidgets.HTML(
-            f"<details class='resmoe-reading'><summary>How to read this</summary>{escape(self.reading[name])}</details>"
-        )
-        trait = "png" if picture.has_trait("png") else "data"
-
-        def follow(_: Any = None) -> None:
-            words.layout.display = "" if getattr(picture, trait, True) else "none"
-
-        if picture.has_trait(trait):
-            picture.observe(follow, names=trait)
-        follow()
-        return ipywidgets.VBox([picture, words])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)

@@ -10,6 +10,7 @@ import ipywidgets
 from ..._core.errors import UsageError
 from ..._core.params import BITS, KEEP, Param
 from ...compress import select_layers
+from ...experiments.sweep_config import SweepConfig
 from ...scoring.tasks import TASKS
 from ..controls import Checkboxes, center_names, dropdown, method_names, row_limit
 from ..views import SweepChoices
@@ -72,8 +73,7 @@ class SweepForm:
         if not self.folder:
             raise UsageError("the sweep has no folder: name one")
         layers = select_layers(self.layers.value, available)
-        return SweepChoices(
-            out=self.folder,
+        config = SweepConfig(
             layers=tuple(layers),
             methods=methods,
             keeps=_numbers(self.keeps.value, KEEP),
@@ -82,6 +82,7 @@ class SweepForm:
             tasks=tasks,
             limit=self.limit.value or None,
         )
+        return SweepChoices(self.folder, config)
 
 
 def _numbers(text: str, param: Param) -> tuple[float, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import anywidget
+import ipywidgets
 import traitlets
 from matplotlib.figure import Figure
 
@@ -42,3 +45,21 @@ class PicturePanel(anywidget.AnyWidget):
         with self.hold_sync():
             self.png = b""
             self.pending = False
+
+
+def with_reading(picture: ipywidgets.Widget, words: str | None) -> ipywidgets.Widget:
+    """Return a picture with the words on how to read it below, which are folded away; as it is if there are none."""
+    if words is None:
+        return picture
+    reading = ipywidgets.HTML(
+        f"<details class='resmoe-reading'><summary>How to read this</summary>{escape(words)}</details>"
+    )
+    trait = "png" if picture.has_trait("png") else "data"
+
+    def follow(_: Any = None) -> None:
+        reading.layout.display = "" if getattr(picture, trait, True) else "none"
+
+    if picture.has_trait(trait):
+        picture.observe(follow, names=trait)
+    follow()
+    return ipywidgets.VBox([picture, reading])

@@ -15,8 +15,8 @@ from ..._core.errors import Cancelled, DataError, UsageError
 from ..._core.params import Param
 from ..._core.progress import Progress
 from ...checkpoint import Checkpoint
-from ...experiments.run_sweep import DEFAULT_KEEPS, DEFAULT_METHODS
 from ...experiments.sweep import Sweep
+from ...experiments.sweep_config import DEFAULT_KEEPS, DEFAULT_METHODS
 from ...experiments.sweep_forecast import SweepForecast
 from ...experiments.variants import DEFAULT_BITS
 from ...plots.live import allocation_figure, front_figure
@@ -286,9 +286,8 @@ class SweepPanel(Panel[SweepView]):
 
     def _options(self) -> dict[str, Any]:
         choices = self.choices()
-        options: dict[str, Any] = {"out": choices.out, "methods": list(choices.methods), "keeps": list(choices.keeps)}
-        options["bits"] = list(choices.bits)
-        return options | {"layers": self.form.layers.value, "tasks": list(choices.tasks), "limit": choices.limit}
+        config = choices.config.model_dump(mode="json", include={"methods", "keeps", "bits", "tasks", "limit"})
+        return {"out": choices.out, **config, "layers": self.form.layers.value}
 
     def command(self) -> str:
         """Return the command line of the sweep."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ...analysis.pareto import pareto_front
 from ...checkpoint import Checkpoint
 from ...experiments.run_sweep import run_sweep
 from ...experiments.sweep import UNIT, Sweep
+from ...experiments.sweep_config import SweepConfig
 from ...experiments.sweep_forecast import SweepForecast, forecast_sweep
 from ...experiments.variants import ORIGINAL
 from ...plots.series import lower_is_better, task_values
@@ -28,33 +29,29 @@ from .scores import view_scores
 
 @dataclass(frozen=True)
 class SweepChoices:
-    """Settings of a sweep, as :func:`~resmoe_lab.run_sweep` takes them."""
+    """A sweep that may be run: its folder, and what is measured."""
 
     out: str
-    layers: tuple[int, ...]
-    methods: tuple[str, ...]
-    keeps: tuple[float, ...]
-    bits: tuple[float, ...]
-    center: str
-    tasks: tuple[str, ...]
-    limit: int | None
+    config: SweepConfig
 
     def run(self, checkpoint: Checkpoint, progress: Progress = silent) -> Sweep:
         """Run the sweep, or resume a stopped one."""
-        return run_sweep(checkpoint, progress=progress, **asdict(self))
+        return run_sweep(checkpoint, self.out, self.config, progress=progress)
 
     def forecast(self, checkpoint: Checkpoint, progress: Progress = silent) -> SweepForecast:
         """Forecast how long it will take."""
         with running_model(checkpoint, progress) as running:
-            return forecast_sweep(checkpoint, running=running, progress=progress, **asdict(self))
+            return forecast_sweep(checkpoint, self.out, self.config, running=running, progress=progress)
 
     def command(self, checkpoint: Checkpoint) -> str:
         """Return the command line that does the same."""
-        words = ["resmoe-lab", "sweep", checkpoint.name, "--out", self.out, "--methods", ",".join(self.methods)]
-        words += ["--keep", ",".join(f"{keep:g}" for keep in self.keeps)]
-        words += ["--bits", ",".join(f"{bits:g}" for bits in self.bits), "--layers", ",".join(map(str, self.layers))]
-        words += ["--center", self.center, "--tasks", ",".join(self.tasks)]
-        words += [] if self.limit is None else ["--limit", str(self.limit)]
+        config = self.config
+        words = ["resmoe-lab", "sweep", checkpoint.name, "--out", self.out, "--methods", ",".join(config.methods)]
+        words += ["--keep", ",".join(f"{keep:g}" for keep in config.keeps)]
+        words += ["--bits", ",".join(f"{bits:g}" for bits in config.bits)]
+        words += ["--layers", ",".join(map(str, config.layers))]
+        words += ["--center", config.center, "--tasks", ",".join(config.tasks)]
+        words += [] if config.limit is None else ["--limit", str(config.limit)]
         return shlex.join(words)
 
 
