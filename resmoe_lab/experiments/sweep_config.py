@@ -51,10 +51,10 @@ class SweepConfig(Settings):
     >>> config = SweepConfig(layers=[0], methods=["up", "rtn"], keeps=[0.25], bits=[3])
     >>> config.scored_keeps("up"), config.scored_keeps("rtn")
     ([0.25], [0.1875])
-    >>> SweepConfig(layers=[0], methods=["up"], keeps=[2.0])
+    >>> SweepConfig(layers=[0], methods=["up"], keeps=[2])
     Traceback (most recent call last):
     ...
-    resmoe_lab._core.errors.UsageError: keep is 2.0, expected a number in (0, 1]: kept fraction of the parameters per \
+    resmoe_lab._core.errors.UsageError: keep is 2, expected a number in (0, 1]: kept fraction of the parameters per \
 expert (the paper's '75 % compression' is 0.25)
     """
 

@@ -17,14 +17,12 @@ from resmoe_lab.store.matrices import (
     CompressedMatrix,
     DenseMatrix,
     LowRankMatrix,
-    MicroscaledMatrix,
     NeuronClusters,
     NeuronSubset,
-    QuantizedMatrix,
     SeparateLowRankMatrix,
     SparseMatrix,
-    SymbolMatrix,
 )
+from resmoe_lab.store.quantized_matrices import MicroscaledMatrix, QuantizedMatrix, SymbolMatrix
 
 N, P, NEURONS = 4, 5, 9
 BLOCKS = (("w1", 0, P), ("w3", P, 2 * P), ("w2", 2 * P, 3 * P))

@@ -74,7 +74,7 @@ def test_too_few_bits_are_said_not_raised(pico_checkpoint: Checkpoint) -> None:
 def test_a_sweep_is_told_its_bits(pico_checkpoint: Checkpoint, tmp_path: Path) -> None:
     choices: dict[str, Any] = {"methods": ["rtn"], "keeps": [0.25], "bits": [2, 3]}
     panel = workbench.sweep(pico_checkpoint, out=tmp_path / "out", **choices).wait(PATIENCE)
-    assert panel.choices().bits == (2, 3)
+    assert panel.choices().config.bits == (2, 3)
     assert "--bits 2,3" in panel.command()
     assert "bits=[2.0, 3.0]" in panel.code()
     panel.form.bits.value = "17"
