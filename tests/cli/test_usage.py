@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         raise AssertionError("the model is loaded")
 
     monkeypatch.setattr("resmoe_lab.runtime.load_pair", refuse)
-    monkeypatch.setattr("resmoe_lab.experiments.runner.load_pair", refuse)
+    monkeypatch.setattr("resmoe_lab.experiments._forms.load_pair", refuse)
 
     def verb(*words: object) -> Any:
         cli.app([*map(str, words), "--json"], exit_on_error=False, result_action="return_value")

@@ -101,7 +101,7 @@ def test_score_tables_have_it_and_cached_ones_run_no_model(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr("resmoe_lab.experiments.runner.load_pair", refuse)
+    monkeypatch.setattr("resmoe_lab.experiments._forms.load_pair", refuse)
     again = score_methods(tiny, **options).set_index("method")
     assert again.loc["up", "rerouted"] == table.loc["up", "rerouted"]
 
