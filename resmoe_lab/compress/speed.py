@@ -17,7 +17,7 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
-from .._core.machine import machine, peak_memory, release_memory
+from .._core.machine import machine, peak_memory, release_memory, unpooled_memory
 from .._core.parsing import read_json
 from ..centers import NO_CENTER, Center, CenterMethod, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
@@ -38,6 +38,8 @@ _FIRST, _WATCHED = 1 << 17, 1 << 21
 _WRITTEN = 1 << 21
 #: How far near-duplicates are from their common parent, as a share of the weights.
 _NOISE = 0.1
+#: Raised whenever something is measured in another way: what older versions remember is measured again.
+_VERSION = 2
 #: Time grows at least with the entries, and not faster than products of square matrices.
 _EXPONENTS = (2.0, 3.0)
 
@@ -105,7 +107,7 @@ def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplica
     settings = config.model_dump(mode="json", exclude={"layers", "export", "calibration"})
     searched = [near_duplicates, {name: str(value) for name, value in vars(center).items()}]
     threads = torch.get_num_threads()
-    climb = [_ENOUGH, _GROWTH, _PATIENCE]
+    climb = [_VERSION, _ENOUGH, _GROWTH, _PATIENCE]
     key = json.dumps(
         [climb, machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev],
         sort_keys=True,
@@ -275,12 +277,13 @@ def _working(shape: LayerShape, work: _Work) -> float:
     if not work.fits(pair):
         pair = replace(shape, num_experts=2)
     stack = work.layer(pair)
-    for _ in range(2):  # what the first call takes for good is not counted
-        center = work.stand_in(stack)
-        release_memory()
-        with peak_memory() as peak:
-            before = peak.nbytes
-            work.compress(stack, center)
+    with unpooled_memory():
+        for _ in range(2):  # what the first call takes for good is not counted
+            center = work.stand_in(stack)
+            release_memory()
+            with peak_memory() as peak:
+                before = peak.nbytes
+                work.compress(stack, center)
     made = stored_bytes(work.config, pair)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
