@@ -76,7 +76,7 @@ class Speed:
     center, method
         Time to find the center, and to compress with it.
     working
-        Bytes that compressing one expert takes beside its result, for each of its bytes in float32.
+        Bytes that compressing takes at once beside the experts and its result, for each of one expert's in float32.
     moving
         Seconds to convert, hash and write one byte of a layer.
     """
@@ -271,14 +271,15 @@ def _curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _working(shape: LayerShape, work: _Work) -> float:
-    """Memory that one expert takes while it is compressed, as a multiple of its own."""
-    side = min(1.0, math.sqrt(_WATCHED / (shape.intermediate_size * shape.width)))
-    pair = replace(_scaled(shape, side), num_experts=2)
-    if not work.fits(pair):
-        pair = replace(shape, num_experts=2)
-    stack = work.layer(pair)
+    """Memory that compressing takes beside the experts and its result, as a multiple of one expert's own."""
+    experts = shape.num_experts if work.config.make_method().pools else 2
+    side = min(1.0, math.sqrt(2 * _WATCHED / (experts * shape.intermediate_size * shape.width)))
+    small = replace(_scaled(shape, side), num_experts=experts)
+    if not work.fits(small):
+        small = replace(shape, num_experts=experts)
+    stack = work.layer(small)
     # A center is left out where it is not worth its bytes, which takes less memory.
-    stack.weights[1].mul_(_NOISE).add_(stack.weights[0])
+    stack.weights[1:].mul_(_NOISE).add_(stack.weights[0])
     with unpooled_memory():
         for _ in range(2):  # what the first call takes for good is not counted
             center = work.stand_in(stack)
@@ -286,7 +287,7 @@ def _working(shape: LayerShape, work: _Work) -> float:
             with peak_memory() as peak:
                 before = peak.nbytes
                 work.compress(stack, center)
-    made = stored_bytes(work.config, pair)
+    made = stored_bytes(work.config, small)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
 

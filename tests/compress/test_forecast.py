@@ -153,6 +153,12 @@ def test_memory_is_measured_alike_on_small_experts_and_larger_ones(
     assert small == pytest.approx(large, rel=0.25)
 
 
+def test_what_is_held_of_all_experts_at_once_grows_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Magnitudes, a copy that is partitioned, and a bit for each as a byte, once for equal ones, then a residual."""
+    working = _working("resmoe-up-pooled", 1 << 20, monkeypatch)
+    assert 2.25 * 8 < working < 3.25 * 8
+
+
 @pytest.mark.parametrize(("method", "most"), [("coded", 2 * 2 + 1), ("resmoe-coded", 2 * 2 + 2 * 1.25 + 1)])
 def test_coding_takes_a_few_experts_however_many_values_tell_its_rates(
     method: str, most: float, monkeypatch: pytest.MonkeyPatch
