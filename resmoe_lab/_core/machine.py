@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,11 @@ _PACKAGES = ("resmoe-lab", "torch", "transformers", "pot", "numpy", "scipy", "pa
 _STATUS = Path("/proc/self/status")
 #: Seconds between two measurements of the memory in use.
 _SAMPLING_SECONDS = 0.003
+#: glibc's names of what is kept at the end of a heap, and of the size from which on a block is mapped by itself.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+#: Nothing larger than this is kept; and what glibc's own thresholds come to once blocks of such sizes were freed.
+_UNPOOLED = {_MMAP_THRESHOLD: 1 << 16, _TRIM_THRESHOLD: 1 << 17}
+_POOLED = {_MMAP_THRESHOLD: 1 << 25, _TRIM_THRESHOLD: 1 << 26}
 
 
 def versions() -> dict[str, str]:
@@ -51,6 +56,27 @@ def release_memory() -> None:
     """Return freed memory to the system, if the C library supports it."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def unpooled_memory() -> Iterator[None]:
+    """Return every larger block to the system when it is freed, if the C library supports it.
+
+    Else it keeps some for later, up to a fixed size for each thread: much beside a small computation, nothing beside a
+    large one, so that memory in use does not grow in proportion.
+    """
+    _set_allocator(_UNPOOLED)
+    try:
+        yield
+    finally:
+        _set_allocator(_POOLED)
+
+
+def _set_allocator(thresholds: Mapping[int, int]) -> None:
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        for name, nbytes in thresholds.items():
+            library.mallopt(name, nbytes)
 
 
 def available_bytes() -> int:

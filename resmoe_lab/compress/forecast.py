@@ -163,12 +163,12 @@ def forecast_run(
     running = 0
     if not calibrated and config.usage is None and (config.needs_statistics or config.calibration is not None):
         running = 4 * sum(math.prod(info.shape) for info in checkpoint.tensors.values())
-    needs = _Needs(config, config.make_center(), shape, near_duplicates, stored, running)
+    experts, others = _written(checkpoint, family, config)
+    needs = _Needs(config, config.make_center(), shape, near_duplicates, experts, running)
     speed = measured_speed(shape, config, near_duplicates=near_duplicates, folder=out)
     peak, search, processes = needs.memory(speed.working), needs.search(), max(1, workers)
     scratch = search.scratch_bytes if search else 0
     seconds = speed.center.whole() + speed.method.whole() + speed.moving * stored
-    experts, others = _written(checkpoint, family, config)
     outputs = dict.fromkeys(config.layer_numbers, experts)
     if config.export == "packed":
         options: dict[str, Any] = {"center": config.center, "storage": config.storage}
@@ -237,7 +237,7 @@ class _Needs:
     center: CenterMethod
     shape: LayerShape
     near_duplicates: bool
-    source_bytes: int
+    written_bytes: int
     running_bytes: int = 0
 
     def search(self) -> SearchConfig | None:
@@ -252,7 +252,11 @@ class _Needs:
         searching = held + (search.peak_bytes if search else 0)
         stored = stored_bytes(self.config, self.shape)
         compressing = held + stored + round(max(working, 3) * expert)  # restored, it is there three times
-        storing = held + self.source_bytes
+        storing = held + self.written_bytes
+        if self.config.export == "packed":  # what is stored is written as it is
+            storing = compressing
+        elif self.config.export != "dense":  # written experts gather while the others are restored
+            storing = compressing + self.written_bytes
         calibrating, statistics = self.calibration()
         return anonymous_bytes() + max(calibrating, statistics + max(searching, compressing, storing))
 

@@ -17,7 +17,7 @@ import torch
 
 from .._core.cache import cache_folder
 from .._core.errors import OutputError, UsageError
-from .._core.machine import machine, peak_memory, release_memory
+from .._core.machine import machine, peak_memory, release_memory, unpooled_memory
 from .._core.parsing import read_json
 from ..centers import NO_CENTER, Center, CenterMethod, Statistics, find_center
 from ..checkpoint.writer import digest, write_json, write_tensors
@@ -38,6 +38,8 @@ _FIRST, _WATCHED = 1 << 17, 1 << 21
 _WRITTEN = 1 << 21
 #: How far near-duplicates are from their common parent, as a share of the weights.
 _NOISE = 0.1
+#: Raised whenever something is measured in another way: what older versions remember is measured again.
+_VERSION = 2
 #: Time grows at least with the entries, and not faster than products of square matrices.
 _EXPONENTS = (2.0, 3.0)
 
@@ -74,7 +76,7 @@ class Speed:
     center, method
         Time to find the center, and to compress with it.
     working
-        Bytes that compressing one expert takes beside its result, for each of its bytes in float32.
+        Bytes that compressing takes at once beside the experts and its result, for each of one expert's in float32.
     moving
         Seconds to convert, hash and write one byte of a layer.
     """
@@ -105,7 +107,7 @@ def measured_speed(shape: LayerShape, config: CompressionConfig, *, near_duplica
     settings = config.model_dump(mode="json", exclude={"layers", "export", "calibration"})
     searched = [near_duplicates, {name: str(value) for name, value in vars(center).items()}]
     threads = torch.get_num_threads()
-    climb = [_ENOUGH, _GROWTH, _PATIENCE]
+    climb = [_VERSION, _ENOUGH, _GROWTH, _PATIENCE]
     key = json.dumps(
         [climb, machine(), torch.__version__, threads, astuple(shape), settings, searched, place.stat().st_dev],
         sort_keys=True,
@@ -269,19 +271,23 @@ def _curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _working(shape: LayerShape, work: _Work) -> float:
-    """Memory that one expert takes while it is compressed, as a multiple of its own."""
-    side = min(1.0, math.sqrt(_WATCHED / (shape.intermediate_size * shape.width)))
-    pair = replace(_scaled(shape, side), num_experts=2)
-    if not work.fits(pair):
-        pair = replace(shape, num_experts=2)
-    stack = work.layer(pair)
-    for _ in range(2):  # what the first call takes for good is not counted
-        center = work.stand_in(stack)
-        release_memory()
-        with peak_memory() as peak:
-            before = peak.nbytes
-            work.compress(stack, center)
-    made = stored_bytes(work.config, pair)
+    """Memory that compressing takes beside the experts and its result, as a multiple of one expert's own."""
+    experts = shape.num_experts if work.config.make_method().pools else 2
+    side = min(1.0, math.sqrt(2 * _WATCHED / (experts * shape.intermediate_size * shape.width)))
+    small = replace(_scaled(shape, side), num_experts=experts)
+    if not work.fits(small):
+        small = replace(shape, num_experts=experts)
+    stack = work.layer(small)
+    # A center is left out where it is not worth its bytes, which takes less memory.
+    stack.weights[1:].mul_(_NOISE).add_(stack.weights[0])
+    with unpooled_memory():
+        for _ in range(2):  # what the first call takes for good is not counted
+            center = work.stand_in(stack)
+            release_memory()
+            with peak_memory() as peak:
+                before = peak.nbytes
+                work.compress(stack, center)
+    made = stored_bytes(work.config, small)
     return max(0, peak.nbytes - before - made) / (stack.weights[0].numel() * 4)
 
 

@@ -175,6 +175,7 @@ def _compress(checkpoint: Checkpoint, family: Family, unit: Unit) -> tuple[dict[
     else:
         dtype = TORCH_DTYPES[checkpoint.tensors[keys[0]].dtype]
         error = _error(stack, layer, store=lambda k, restored: restored.to(dtype).float(), replace=True)
+        del layer  # what is stored below takes its place
         tensors = family.to_tensors(stack, dtype=dtype)
     certificate = center.certificate if center is not None else None
     return tensors, layout | {

@@ -46,6 +46,8 @@ class Method(ABC):
         Whether it stores no center where that makes the layer better.
     variable_size
         Whether only doing it tells how many bytes it takes: no more than forecast, and few less.
+    pools
+        Whether it holds something as large as an expert for every one of them at once, beside the experts themselves.
     takes_group
         Whether it rounds weights in groups whose size users may choose.
     grows
@@ -60,6 +62,7 @@ class Method(ABC):
     by_bits: ClassVar[bool] = False
     may_drop_center: ClassVar[bool] = False
     variable_size: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
     takes_group: ClassVar[bool] = False
     grows: ClassVar[bool] = True
     scale_free: ClassVar[bool] = True

@@ -73,7 +73,8 @@ def largest(ranked: torch.Tensor, count: int) -> torch.Tensor:
     flat = ranked.flatten()
     least = _order_statistic(flat, len(flat) - count)
     mask = flat > least
-    mask[(flat == least).nonzero()[: count - int(mask.sum()), 0]] = True
+    # A sum would convert the whole mask to int64.
+    mask[(flat == least).nonzero()[: count - int(mask.count_nonzero()), 0]] = True
     return mask.view_as(ranked)
 
 

@@ -202,6 +202,7 @@ class CodingMethod(Method):
                     break
             else:
                 too_fine = plan.step
+            del layer  # unless it is the best: the next has a center of its own
             steepness = math.log(before[1] / size) / math.log(plan.step / before[0]) if before else None
             before = (plan.step, size)
             plan = plan.moved(size, budget, too_fine, fits, steepness=steepness)

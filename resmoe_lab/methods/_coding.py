@@ -160,12 +160,14 @@ def sample_values(stack: ExpertStack, center: Center | None, factors: torch.Tens
     """Entries of every expert, or of its residual, that stand for all, in units of their matrix's scale."""
     rows = max(1, min(_SAMPLE_ROWS, _SAMPLE // (stack.num_experts * stack.shape.width)))
     every = max(1, stack.intermediate_size // rows)
-    parts = []
+    taken = -(-stack.intermediate_size // every)
+    values, filled = np.empty((stack.num_experts * taken, stack.shape.width), np.float32), 0
     for k, weights in enumerate(stack.weights):
         index = torch.arange(k % every, stack.intermediate_size, every)
         order = index if center is None else center.permutations[k][index].to(index.device)
         part = weights[order.to(weights.device)].float().cpu()
         if center is not None:
             part = part - center.expert(k)[index.to(center.matrix.device)].float().cpu()
-        parts.append(part * factors)
-    return torch.cat(parts).numpy()
+        np.multiply(part.numpy(), factors.numpy(), out=values[filled : filled + len(part)])
+        filled += len(part)
+    return values[:filled]

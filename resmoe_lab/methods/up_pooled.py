@@ -24,17 +24,21 @@ from ._sums import smallest_sums
 class PooledPruning(PruningMethod):
     """Keep the largest entries of all residuals together, the layer's budget in one pool.
 
-    The residuals of the whole layer are in memory at once.
+    The magnitudes of all residuals are in memory at once.
     """
+
+    pools = True
 
     def compress_exact(
         self, stack: ExpertStack, keep: float, center: Center | None, statistics: Statistics | None
     ) -> Compressed:
         """Keep as many entries in all as :class:`PruningMethod` would, wherever in the layer they are."""
-        pool = torch.stack(list(self._residuals(stack, center)))
-        total = stack.num_experts * kept_entries(pool[0].numel(), keep)
-        masks = largest(pool.abs(), total)
-        return Compressed(SparseMatrix.where(*pair) for pair in zip(masks, pool, strict=True))
+        magnitudes = torch.empty_like(stack.weights)
+        for sizes, residual in zip(magnitudes, self._residuals(stack, center), strict=True):
+            torch.abs(residual, out=sizes)
+        masks = largest(magnitudes, stack.num_experts * kept_entries(stack.weights[0].numel(), keep))
+        pairs = zip(masks, self._residuals(stack, center), strict=True)
+        return Compressed(SparseMatrix.where(*pair) for pair in pairs)
 
     def errors(
         self,

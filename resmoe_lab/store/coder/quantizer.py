@@ -53,7 +53,10 @@ class QuantizedValues:
     @property
     def values(self) -> np.ndarray:
         """(rows, columns) float32 that the symbols stand for."""
-        return np.concatenate([self.level_values[b][part] for b, part in enumerate(self._parts())], axis=1)
+        values = np.empty(self.symbols.shape, np.float32)
+        for (start, stop), levels in zip(self._spans, self.level_values, strict=True):
+            values[:, start:stop] = levels[self.symbols[:, start:stop]]
+        return values
 
     @property
     def level_values(self) -> np.ndarray:
@@ -63,16 +66,16 @@ class QuantizedValues:
     def take(self, rows: slice) -> QuantizedValues:
         """Return some rows by themselves."""
         symbols, classes = self.symbols[rows], self.classes[rows]
-        spans = zip((0, *self.stops[:-1]), self.stops, strict=True)
         counts = np.zeros_like(self.counts)
-        for block, (start, stop) in enumerate(spans):
+        for block, (start, stop) in enumerate(self._spans):
             for kind in range(len(counts)):
                 part = symbols[classes[:, block] == kind, start:stop]
                 counts[kind] += np.bincount(part.reshape(-1), minlength=counts.shape[1])
         return QuantizedValues(symbols, self.stops, self.steps, self.levels, classes, counts)
 
-    def _parts(self) -> list[np.ndarray]:
-        return np.split(self.symbols, self.stops[:-1], axis=1)
+    @property
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip((0, *self.stops[:-1]), self.stops, strict=True))
 
 
 def quantize(

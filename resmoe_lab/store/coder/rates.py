@@ -10,6 +10,8 @@ from .quantizer import BIT_PRICE, MAX_LEVEL, first_limits, thresholds_of
 
 #: Magnitudes are counted in bins of this share of the largest.
 _BINS = 1 << 15
+#: Values that are counted at a time: temporaries of all of them would be several times as large as they are.
+_CHUNK = 1 << 16
 #: Halvings, between logarithms, of the interval in which a step is looked for.
 _HALVINGS = 40
 
@@ -31,13 +33,17 @@ class RateCurve:
     """
 
     def __init__(self, values: np.ndarray) -> None:
-        sizes = np.abs(np.asarray(values, np.float32).reshape(-1))
-        self.count = len(sizes)
-        self.largest = float(sizes.max(initial=0.0))
-        bins = np.minimum(sizes * np.float32(_BINS / (self.largest or 1.0)), _BINS - 1).astype(np.int64)
-        counts = np.bincount(bins, minlength=_BINS)
-        sums = np.bincount(bins, weights=sizes, minlength=_BINS)
-        self.energy = float(np.dot(sizes.astype(np.float64), sizes))
+        flat = np.asarray(values, np.float32).reshape(-1)
+        self.count = len(flat)
+        self.largest = max(float(flat.max(initial=0.0)), -float(flat.min(initial=0.0)))
+        scale, self.energy = np.float32(_BINS / (self.largest or 1.0)), 0.0
+        counts, sums = np.zeros(_BINS, np.int64), np.zeros(_BINS)
+        for start in range(0, self.count, _CHUNK):
+            sizes = np.abs(flat[start : start + _CHUNK])
+            bins = np.minimum(sizes * scale, _BINS - 1).astype(np.int64)
+            counts += np.bincount(bins, minlength=_BINS)
+            sums += np.bincount(bins, weights=sizes, minlength=_BINS)
+            self.energy += float(np.dot(sizes.astype(np.float64), sizes))
         self._counts = np.concatenate([[0], np.cumsum(counts)])
         self._sums = np.concatenate([[0.0], np.cumsum(sums)])
 
