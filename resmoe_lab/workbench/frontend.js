@@ -25,6 +25,8 @@ function picture({ model, el }) {
     image.decode().catch(() => {}).finally(() => URL.revokeObjectURL(old));
   }
   model.on("change:png", show);
+  // The words may change where the picture does not.
+  model.on("change:alt", () => { image.alt = model.get("alt"); });
   model.on("change:pending", wait);
   show();
   el.append(skeleton, image);
