@@ -144,7 +144,7 @@ def _working(method: str, entries: int, monkeypatch: pytest.MonkeyPatch) -> floa
     return speed_module._working(LayerShape(8, 4096, (2048,) * 3), work)
 
 
-@pytest.mark.parametrize("method", ["up", "rtn"])
+@pytest.mark.parametrize("method", ["up", "resmoe-up"])
 def test_memory_is_measured_alike_on_small_experts_and_larger_ones(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
