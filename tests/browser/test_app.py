@@ -35,6 +35,11 @@ def test_the_panels_of_the_app_are_alive(browser: Browser, tmp_path: Path) -> No
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.goto(address, wait_until="commit")
         _choose_a_layer_in_the_map(page)
+        # anywidget waits two seconds for a widget, which a busy machine may need to begin; the page waits longer.
+        assert not page.evaluate(
+            "() => new Promise((done) => { const signal = AbortSignal.timeout(1); "
+            "setTimeout(() => done(signal.aborted), 100); })"
+        )
         page.get_by_role("tab", name="Experts").click()
         picture(page)
         page.get_by_role("tab", name="Error curves").click()
