@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resmoe_lab._core.machine import anonymous_bytes, available_bytes, cores, machine, peak_memory, unpooled_memory
+from resmoe_lab._core.machine import anonymous_bytes, available_bytes, cores, machine, peak_memory
 
 _SIZE = 1 << 26
 
@@ -31,13 +31,3 @@ def test_some_memory_and_a_core_are_there() -> None:
     assert available_bytes() > 10**8
     assert cores() >= 1
     assert machine().endswith(f"{cores()} cores")
-
-
-def test_blocks_are_given_back_when_they_are_freed() -> None:
-    """Also those below one that is still in use, which otherwise stay with the process."""
-    with unpooled_memory():
-        before = anonymous_bytes()
-        blocks = [np.ones(_SIZE // 64, dtype=np.uint8) for _ in range(64)]
-        assert anonymous_bytes() - before > 0.9 * _SIZE
-        del blocks[:-1]
-        assert anonymous_bytes() - before < 0.1 * _SIZE

@@ -137,36 +137,6 @@ def test_written_experts_count_where_they_are_made(export: str) -> None:
     assert _needs(config, shape, gathered).memory(1.0) - anonymous_bytes() == pytest.approx(expected, abs=10**7)
 
 
-def _working(method: str, entries: int, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(speed_module, "_WATCHED", entries)
-    config = CompressionConfig(method=method, keep=0.25, center="average")
-    work = speed_module._Work(config, config.make_center(), near_duplicates=False)
-    return speed_module._working(LayerShape(8, 4096, (2048,) * 3), work)
-
-
-@pytest.mark.parametrize("method", ["up", "resmoe-up"])
-def test_memory_is_measured_alike_on_small_experts_and_larger_ones(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the allocator keeps for later is a multiple of the smaller expert."""
-    small, large = (_working(method, entries, monkeypatch) for entries in (1 << 19, 1 << 21))
-    assert small == pytest.approx(large, rel=0.25)
-
-
-def test_what_is_held_of_all_experts_at_once_grows_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Magnitudes, a copy that is partitioned, and a bit for each as a byte, once for equal ones, then a residual."""
-    working = _working("resmoe-up-pooled", 1 << 20, monkeypatch)
-    assert 2.25 * 8 < working < 3.25 * 8
-
-
-@pytest.mark.parametrize(("method", "most"), [("coded", 2 * 2 + 1), ("resmoe-coded", 2 * 2 + 2 * 1.25 + 1)])
-def test_coding_takes_a_few_experts_however_many_values_tell_its_rates(
-    method: str, most: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On two threads an expert and its symbols' tables, the sample, and two tries of a center with its symbols."""
-    assert 1 < _working(method, 1 << 20, monkeypatch) < most
-
-
 def _needs(config: CompressionConfig, shape: LayerShape, source_bytes: int = 0) -> forecast_module._Needs:
     return forecast_module._Needs(config, config.make_center(), shape, False, source_bytes)
 
