@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,3 +38,16 @@ found 'many'
             first = error.errors()[0]
             place, value = ".".join(str(part) for part in first["loc"]), first["input"]
             raise UsageError(f"{place or 'the settings'}: {first['msg']}, found {value!r}") from error
+
+    @classmethod
+    def of(cls, config: Self | None, settings: Mapping[str, Any]) -> Self:
+        """Return a config as it is, or one that is made of single settings.
+
+        Raises
+        ------
+        UsageError
+            If both are given, or a setting is not allowed.
+        """
+        if config is not None and settings:
+            raise UsageError(f"settings {', '.join(settings)} beside a config: put them into it")
+        return cls(**settings) if config is None else config

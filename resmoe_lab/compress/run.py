@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.deprecation import warn_renamed
-from .._core.errors import OutputError, UsageError
+from .._core.errors import OutputError
 from .._core.files import folder_lock, remove_partial_files
 from .._core.machine import machine, versions
 from .._core.progress import Progress, Tick, silent
@@ -149,10 +149,8 @@ def described_settings(checkpoint: Checkpoint, config: CompressionConfig) -> dic
 
 def _merged(config: CompressionConfig | None, settings: dict[str, Any]) -> CompressionConfig:
     """The settings as one object; single ones, as version 0.1 took them, are still understood."""
-    if not settings:
-        return config or CompressionConfig()
-    if config is not None:
-        raise UsageError(f"settings {', '.join(settings)} beside a config: put them into it")
+    if not settings or config is not None:
+        return CompressionConfig.of(config, settings)
     warn_renamed("compress_checkpoint(..., method=..., keep=...)", "a CompressionConfig", stacklevel=4)
     if "options" in settings:
         settings["center_options"] = dict(settings.pop("options") or {})

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .._core.deprecation import renamed_arguments
-from .._core.errors import ResmoeWarning, UsageError
+from .._core.errors import ResmoeWarning
 from .._core.files import check_place, folder_lock, remove_partial_files
 from .._core.machine import machine, versions
 from .._core.parsing import read_json
@@ -97,9 +97,7 @@ def run_sweep(
     0  center-only  wasserstein  0.00  storyworld_action  4
     0           up         none  0.25  storyworld_action  4
     """
-    if config is not None and settings:
-        raise UsageError(f"settings {', '.join(settings)} beside a config: put them into it")
-    config = SweepConfig(**settings) if config is None else config
+    config = SweepConfig.of(config, settings)
     out = Path(out)
     trace = None if usage is None else read_usage(usage, checkpoint)
     with VariantRunner(

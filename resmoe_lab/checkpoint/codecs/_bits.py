@@ -66,3 +66,8 @@ def finite_scales(scales: Tensor, where: str) -> Tensor:
 def spread(scales: Tensor, size: int, group: int) -> Tensor:
     """Repeat each column of scales for the columns of its group, `size` in all."""
     return scales.repeat_interleave(group, dim=-1)[..., :size]
+
+
+def joined_heads(keys: Tensor, values: Tensor) -> Tensor:
+    """Return keys (heads, rank, width) and values (heads, width, rank) as the one matrix that they were."""
+    return torch.cat([keys.mT, values], dim=1).flatten(0, 1)

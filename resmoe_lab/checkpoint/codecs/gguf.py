@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..tensors import EncodedTensor, TensorInfo
 from ._base import CODECS, Codec, Found, Read
+from ._bits import joined_heads
 
 #: Rows that are decoded at once: the package takes memory for several times as many.
 _ROWS = 1 << 12
@@ -86,7 +87,7 @@ def _interleaved(matrices: list[Tensor], settings: Mapping[str, Any]) -> Tensor:
 def _latent(matrices: list[Tensor], settings: Mapping[str, Any]) -> Tensor:
     """Keys and values of every head, one after the other, from a latent vector."""
     keys, values = matrices
-    return torch.cat([keys.mT, values], dim=1).flatten(0, 1)
+    return joined_heads(keys, values)
 
 
 #: What may have to be done to decoded parts, by its name in ``settings``.

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..._core.errors import CheckpointError
 from ..tensors import EncodedTensor, TensorInfo
 from ._base import CODECS, Codec, Found, Read, expect_shape, gather
-from ._bits import finite_scales, spread, unpack_codes
+from ._bits import finite_scales, joined_heads, spread, unpack_codes
 
 #: Scale and offset, which floats that are no codes have not.
 _SCALES = ("scale", "offset")
@@ -60,7 +59,7 @@ class Mlx(Codec):
         settings = encoded.settings
         if "keys" in settings:
             keys, values = (_half(encoded, parts, name) for name in ("keys", "values"))
-            return torch.cat([keys.mT, values], dim=1).reshape(shape)
+            return joined_heads(keys, values)
         if "expert" in settings:
             parts = {role: part[settings["expert"]] for role, part in parts.items()}
         return _values(parts, settings, encoded, shape[-1])
